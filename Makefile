@@ -1,0 +1,67 @@
+# Everything from nothing: Python 3.11 or newer, make and g++ are all that must be there.
+# Each step is done once; a second run starts where the first one ended.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q
+
+.DEFAULT_GOAL := help
+.PHONY: help venv cmdstan model demo test test-fast lint clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
+
+help:  ## list the targets
+	@echo "make <target>, where <target> is one of"
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+venv: $(VENV)/installed  ## make .venv with the package in it
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "stangmm needs Python 3.11 or newer, but '$(PYTHON)' is not."; \
+	  echo "Name another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON) -m venv' does not work here: the Debian package python3-venv is missing."; \
+	  echo "Install it: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+# Both ask what is there before they do anything, so they need no stamp.
+cmdstan: $(VENV)/installed  ## install CmdStan, unless there is one
+	@$(BIN)/python -c 'from stangmm.cmdstan import find_cmdstan; find_cmdstan()' 2>/dev/null \
+	  || $(BIN)/stangmm install-cmdstan
+
+model: cmdstan  ## compile the Stan model, unless it is in the cache
+	@$(BIN)/python -c 'from stangmm.cmdstan import compiled_model; compiled_model()'
+
+demo: model  ## fit real data in four ways and compare them
+	$(BIN)/python examples/compare_methods.py
+
+test: lint model  ## lint, then every test: fast ones, those with Stan, statistical ones
+	@echo "== tests without Stan"
+	$(PYTEST) -n 2 -m "not stan and not statistical"
+	@echo "== tests with Stan"
+	$(PYTEST) -n 2 -m "stan and not statistical"
+	@echo "== statistical tests"
+	$(PYTEST) -n 2 -m "statistical" || { code=$$?; test $$code -eq 5; }  # 5: there are none
+
+test-fast: $(VENV)/installed-test  ## the tests that need no CmdStan
+	$(PYTEST) -n 2 -m "not stan and not statistical"
+
+lint: $(VENV)/installed-test  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove .venv and what the tools left; CmdStan and compiled models stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

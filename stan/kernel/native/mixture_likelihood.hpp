@@ -1,0 +1,435 @@
+// The mixture's log likelihood and its analytic gradient in plain C++, without Stan.
+//
+// One pass over the data in blocks (mixture_blocks.hpp) yields, with y = L_k^{-1} (x_n - mu_k),
+// L_k = diag(scales_k) corr_chol_k, responsibilities r_nk and observation weights w_n,
+//
+//   value = sum_n w_n log p(x_n)             N_k = sum_n w_n r_nk
+//   g_k   = sum_n w_n r_nk y                 S_k = sum_n w_n r_nk y y'
+//
+// and from these, with C = corr_chol_k and H_k = lower triangle of C^{-T} (S_k - N_k I),
+//
+//   d/d weights_k = N_k / weights_k          d/d means_k = L_k^{-T} g_k
+//   d/d C         = H_k                      d/d scales_k[i] = sum_j H_k[i, j] C[i, j] / scales_k[i]
+#ifndef STANGMM_MIXTURE_LIKELIHOOD_HPP
+#define STANGMM_MIXTURE_LIKELIHOOD_HPP
+
+#ifdef STAN_THREADS
+#include <tbb/global_control.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace stangmm {
+
+// What a pass over the data needs to know, in raw memory.
+//
+// The sums it returns are: the value; then for each component N, g (D numbers) and the second
+// moments: S's diagonal (D numbers), or its lower triangle by rows if the task is correlated.
+struct chunk_task {
+  const double* x;               // N x D, column after column
+  std::ptrdiff_t x_stride;       // N
+  const double* sample_weight;   // N, or null: every row counts once
+  int D;
+  int K;
+  bool correlated;
+  bool gradient;                 // false: only the value
+  int n_second;                  // second moments of a component
+  int block_rows;
+  const double* log_const;       // K: log weight - log |L| - D/2 log(2 pi)
+  const double* means;           // K x D
+  const double* inv_scales;      // K x D: 1 / L[i, i]
+  const double* unit_chol;       // D x D by rows: L[i, j] / L[i, i]
+  std::ptrdiff_t unit_chol_stride;  // from one component to the next, 0 when shared
+};
+
+}  // namespace stangmm
+
+// Instruction sets are compiled side by side and chosen when the program runs. Elsewhere than on
+// x86 the plain form already has the vector instructions of the target.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define STANGMM_X86
+#endif
+
+#ifdef STANGMM_X86
+#define STANGMM_ISA avx512
+#define STANGMM_TARGET __attribute__((target("avx512f,avx512dq,avx2,fma")))
+#define STANGMM_WIDTH 8
+#define STANGMM_UNROLL 4
+#include "mixture_blocks.hpp"
+#undef STANGMM_ISA
+#undef STANGMM_TARGET
+#undef STANGMM_WIDTH
+#undef STANGMM_UNROLL
+
+#define STANGMM_ISA avx2
+#define STANGMM_TARGET __attribute__((target("avx2,fma")))
+#define STANGMM_WIDTH 4
+#define STANGMM_UNROLL 2
+#include "mixture_blocks.hpp"
+#undef STANGMM_ISA
+#undef STANGMM_TARGET
+#undef STANGMM_WIDTH
+#undef STANGMM_UNROLL
+#endif
+
+#define STANGMM_ISA plain
+#define STANGMM_TARGET
+#define STANGMM_WIDTH 2
+#define STANGMM_UNROLL 2
+#include "mixture_blocks.hpp"
+#undef STANGMM_ISA
+#undef STANGMM_TARGET
+#undef STANGMM_WIDTH
+#undef STANGMM_UNROLL
+
+namespace stangmm {
+
+typedef void (*chunk_function)(const chunk_task&, std::ptrdiff_t begin, std::ptrdiff_t end,
+                               double* memory, double* sums);
+
+// The passes this machine can run, fastest first.
+inline std::vector<chunk_function> usable_chunk_functions() {
+  std::vector<chunk_function> functions;
+#ifdef STANGMM_X86
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) {
+    functions.push_back(avx512::run_chunk);
+  }
+  if (avx2) functions.push_back(avx2::run_chunk);
+#endif
+  functions.push_back(plain::run_chunk);
+  return functions;
+}
+
+inline chunk_function fastest_chunk_function() {
+  static const chunk_function fastest = usable_chunk_functions().front();
+  return fastest;
+}
+
+// The parameters as plain numbers, and the gradient in the same layout. Sizes tell the covariance
+// type, as in the Stan program.
+struct mixture_values {
+  int D = 0;
+  int K = 0;
+  int n_scales = 0;        // K or 1 vectors of scales ...
+  int scale_size = 0;      // ... of D or 1 numbers
+  int n_correlations = 0;  // K, 1 or 0
+  std::vector<double> weights, means, scales, corr_chol;  // corr_chol by rows, upper triangle 0
+
+  void resize() {
+    weights.assign(K, 0.0);
+    means.assign(static_cast<std::size_t>(K) * D, 0.0);
+    scales.assign(static_cast<std::size_t>(n_scales) * scale_size, 0.0);
+    corr_chol.assign(static_cast<std::size_t>(n_correlations) * D * D, 0.0);
+  }
+  double scale(int k, int i) const {
+    return scales[std::min(k, n_scales - 1) * scale_size + (scale_size == 1 ? 0 : i)];
+  }
+  double& scale(int k, int i) {
+    return scales[std::min(k, n_scales - 1) * scale_size + (scale_size == 1 ? 0 : i)];
+  }
+  const double* chol(int k) const {
+    return corr_chol.data() + static_cast<std::size_t>(std::min(k, n_correlations - 1)) * D * D;
+  }
+  double* chol(int k) {
+    return corr_chol.data() + static_cast<std::size_t>(std::min(k, n_correlations - 1)) * D * D;
+  }
+};
+
+// The data as the model holds them.
+struct mixture_data {
+  const double* x;
+  std::ptrdiff_t N;
+  const double* sample_weight;  // null: every row counts once
+};
+
+// Why there is no density at this point, or an empty string.
+inline std::string invalid_parameter(const mixture_values& p) {
+  std::ostringstream message;
+  for (int k = 0; k < p.K; ++k) {
+    if (!(p.weights[k] >= 0 && std::isfinite(p.weights[k]))) {
+      message << "weights[" << k + 1 << "] is " << p.weights[k] << ", but must be finite and >= 0";
+      return message.str();
+    }
+  }
+  for (std::size_t i = 0; i < p.means.size(); ++i) {
+    if (!std::isfinite(p.means[i])) {
+      message << "means[" << i / p.D + 1 << ", " << i % p.D + 1 << "] is " << p.means[i]
+              << ", but must be finite";
+      return message.str();
+    }
+  }
+  for (std::size_t i = 0; i < p.scales.size(); ++i) {
+    if (!(p.scales[i] > 0 && std::isfinite(p.scales[i]))) {
+      message << "scales[" << i / p.scale_size + 1 << ", " << i % p.scale_size + 1 << "] is "
+              << p.scales[i] << ", but must be finite and > 0";
+      return message.str();
+    }
+  }
+  for (int r = 0; r < p.n_correlations; ++r) {
+    const double* c = p.corr_chol.data() + static_cast<std::size_t>(r) * p.D * p.D;
+    for (int i = 0; i < p.D; ++i) {
+      for (int j = 0; j <= i; ++j) {
+        const double element = c[i * p.D + j];
+        if (!std::isfinite(element) || (i == j && !(element > 0))) {
+          message << "corr_chol[" << r + 1 << ", " << i + 1 << ", " << j + 1 << "] is " << element
+                  << ", but must be finite" << (i == j ? " and > 0" : "");
+          return message.str();
+        }
+      }
+    }
+  }
+  return "";
+}
+
+// The parameters in the form the passes use.
+struct mixture_constants {
+  std::vector<double> log_const;   // K, without the log weight
+  std::vector<double> inv_scales;  // K x D: 1 / L[i, i]
+  std::vector<double> unit_chol;   // n_correlations x D x D: C[i, j] / C[i, i]
+
+  explicit mixture_constants(const mixture_values& p)
+      : log_const(p.K), inv_scales(static_cast<std::size_t>(p.K) * p.D),
+        unit_chol(p.corr_chol.size()) {
+    for (int k = 0; k < p.K; ++k) {
+      log_const[k] = -0.5 * p.D * 1.8378770664093453 /* log(2 pi) */;
+      for (int i = 0; i < p.D; ++i) {
+        double diagonal = p.scale(k, i);
+        log_const[k] -= std::log(diagonal);
+        if (p.n_correlations > 0) {
+          const double c = p.chol(k)[i * p.D + i];
+          log_const[k] -= std::log(c);
+          diagonal *= c;
+        }
+        inv_scales[k * p.D + i] = 1 / diagonal;
+      }
+    }
+    for (std::size_t i = 0; i < unit_chol.size(); ++i) {
+      const std::size_t row = i / p.D;
+      unit_chol[i] = p.corr_chol[i] / p.corr_chol[row * p.D + row % p.D];
+    }
+  }
+};
+
+// The same sums as run_chunk, row by row and entirely on the log scale: for points where the fast
+// pass meets numbers that a double cannot hold. weight_gradient[k] = sum_n w_n N(x_n | k) / p(x_n),
+// which N_k / weights_k gives only where weights_k is not tiny.
+inline void run_carefully(const mixture_data& data, const mixture_values& p,
+                          const mixture_constants& constants, std::vector<double>& sums,
+                          std::vector<double>& weight_gradient) {
+  const int D = p.D, K = p.K;
+  const bool correlated = p.n_correlations > 0;
+  const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
+  std::vector<double> y(static_cast<std::size_t>(K) * D), log_normal(K), log_joint(K);
+  std::fill(sums.begin(), sums.end(), 0.0);
+  weight_gradient.assign(K, 0.0);
+  for (std::ptrdiff_t n = 0; n < data.N; ++n) {
+    const double w = data.sample_weight ? data.sample_weight[n] : 1.0;
+    if (w == 0) continue;
+    double top = -std::numeric_limits<double>::infinity();
+    for (int k = 0; k < K; ++k) {
+      double q = 0;
+      for (int i = 0; i < D; ++i) {
+        double z = (data.x[i * data.N + n] - p.means[k * D + i]) * constants.inv_scales[k * D + i];
+        if (correlated) {
+          const double* row = constants.unit_chol.data() + (p.chol(k) - p.corr_chol.data()) + i * D;
+          for (int j = 0; j < i; ++j) z -= row[j] * y[k * D + j];
+        }
+        y[k * D + i] = z;
+        q += z * z;
+      }
+      // q is NaN where y overflowed to opposite infinities: as far away as can be.
+      log_normal[k] = std::isnan(q) ? -std::numeric_limits<double>::infinity()
+                                    : constants.log_const[k] - 0.5 * q;
+      log_joint[k] = std::log(p.weights[k]) + log_normal[k];
+      top = std::max(top, log_joint[k]);
+    }
+    double sum = 0;
+    for (int k = 0; k < K; ++k) sum += std::exp(log_joint[k] - top);
+    const double log_density = top + std::log(sum);
+    sums[0] += w * log_density;
+    for (int k = 0; k < K; ++k) {
+      weight_gradient[k] += w * std::exp(log_normal[k] - log_density);
+      const double r = w * std::exp(log_joint[k] - log_density);
+      if (!(r > 0)) continue;
+      double* moments = sums.data() + 1 + static_cast<std::size_t>(k) * n_moments;
+      double* second = moments + 1 + D;
+      moments[0] += r;
+      for (int i = 0; i < D; ++i) {
+        const double ry = r * y[k * D + i];
+        moments[1 + i] += ry;
+        for (int j = correlated ? 0 : i; j <= i; ++j) *second++ += ry * y[k * D + j];
+      }
+    }
+  }
+  // A component of weight 0 may be beyond compare the best for some row: its gradient then is
+  // larger than a double holds, and is kept finite so that weight 0 times it stays 0.
+  for (double& g : weight_gradient) g = std::min(g, 1e300);
+}
+
+// Runs f(0), ..., f(n - 1), on Stan's threads if there are any.
+template <typename F>
+void for_each_chunk(int n, const F& f) {
+#ifdef STAN_THREADS
+  if (n > 1
+      && tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism) > 1) {
+    // Isolated, or a thread that waits here could start another chain's work on this one's tape.
+    tbb::this_task_arena::isolate([&] {
+      tbb::parallel_for(0, n, 1, f, tbb::simple_partitioner());
+    });
+    return;
+  }
+#endif
+  for (int i = 0; i < n; ++i) f(i);
+}
+
+// Rows of a block: a power of two, so that what a block needs stays in the cache.
+inline int block_rows(int D, int K) {
+  const std::ptrdiff_t per_row = static_cast<std::ptrdiff_t>(K + 1) * (D + 1) * sizeof(double);
+  int rows = 256;
+  while (rows > 64 && rows * per_row > 32768) rows /= 2;
+  return rows;
+}
+
+// Rows of a chunk, a multiple of the block. Chunks depend on the problem alone, and not on the
+// threads, and so does the order of summation: the same result, to the bit, on any number of them.
+inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated, int block) {
+  const double cost_of_row = K * (12.0 + 4.0 * D + (correlated ? 1.0 * D * D : 0.0));
+  const double rows = std::max(2e5 / cost_of_row, N / 64.0);
+  return (static_cast<std::ptrdiff_t>(rows) / block + 1) * block;
+}
+
+inline double* aligned_memory(std::size_t doubles) {
+  thread_local std::vector<double> memory;
+  if (memory.size() < doubles + 8) memory.resize(doubles + 8);
+  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(memory.data());
+  return memory.data() + (64 - address % 64) % 64 / sizeof(double);
+}
+
+// Turns the sums of a pass into the gradient with respect to the parameters.
+inline void chain_rule(const mixture_values& p, const mixture_constants& constants,
+                       const std::vector<double>& sums, mixture_values& gradient) {
+  const int D = p.D;
+  const bool correlated = p.n_correlations > 0;
+  const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
+  std::vector<double> h(correlated ? static_cast<std::size_t>(D) * D : 0);
+  for (int k = 0; k < p.K; ++k) {
+    const double count = sums[1 + static_cast<std::size_t>(k) * n_moments];
+    const double* first = sums.data() + 1 + static_cast<std::size_t>(k) * n_moments + 1;
+    const double* second = first + D;
+    const double* inv_scale = constants.inv_scales.data() + k * D;
+    double* means = gradient.means.data() + k * D;
+    gradient.weights[k] = count / p.weights[k];
+    if (!correlated) {
+      for (int i = 0; i < D; ++i) {
+        means[i] = first[i] * inv_scale[i];
+        gradient.scale(k, i) += (second[i] - count) * inv_scale[i];
+      }
+      continue;
+    }
+    // Both solves are with C', from the last row up.
+    const double* chol = p.chol(k);
+    for (int i = D - 1; i >= 0; --i) {
+      double g = first[i];
+      for (int j = i + 1; j < D; ++j) g -= chol[j * D + i] * p.scale(k, j) * means[j];
+      means[i] = g * inv_scale[i];
+    }
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j < D; ++j) {
+        h[i * D + j] = second[i > j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i];
+      }
+      h[i * D + i] -= count;
+    }
+    double* chol_gradient = gradient.chol(k);
+    for (int i = D - 1; i >= 0; --i) {
+      for (int l = i + 1; l < D; ++l) {
+        for (int j = 0; j <= i; ++j) h[i * D + j] -= chol[l * D + i] * h[l * D + j];
+      }
+      double scale_gradient = 0;
+      for (int j = 0; j <= i; ++j) {
+        h[i * D + j] /= chol[i * D + i];
+        chol_gradient[i * D + j] += h[i * D + j];
+        scale_gradient += h[i * D + j] * chol[i * D + j];
+      }
+      gradient.scale(k, i) += scale_gradient / p.scale(k, i);
+    }
+  }
+}
+
+inline bool all_finite(const std::vector<double>& values) {
+  for (double v : values) {
+    if (!std::isfinite(v)) return false;
+  }
+  return true;
+}
+
+// The log likelihood at p, -inf where there is none, and its gradient if one is asked for.
+inline double log_likelihood(const mixture_data& data, const mixture_values& p,
+                             mixture_values* gradient, chunk_function run_chunk) {
+  const int D = p.D, K = p.K;
+  const mixture_constants constants(p);
+  std::vector<double> log_const(constants.log_const);
+  double smallest_weight = 1;
+  for (int k = 0; k < K; ++k) {
+    log_const[k] += std::log(p.weights[k]);
+    smallest_weight = std::min(smallest_weight, p.weights[k]);
+  }
+  chunk_task task;
+  task.x = data.x;
+  task.x_stride = data.N;
+  task.sample_weight = data.sample_weight;
+  task.D = D;
+  task.K = K;
+  task.correlated = p.n_correlations > 0;
+  task.gradient = gradient != nullptr;
+  task.n_second = task.correlated ? D * (D + 1) / 2 : D;
+  task.block_rows = block_rows(D, K);
+  task.log_const = log_const.data();
+  task.means = p.means.data();
+  task.inv_scales = constants.inv_scales.data();
+  task.unit_chol = constants.unit_chol.data();
+  task.unit_chol_stride = p.n_correlations > 1 ? static_cast<std::ptrdiff_t>(D) * D : 0;
+
+  const std::size_t n_sums
+      = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) : 0);
+  const std::ptrdiff_t rows = chunk_rows(data.N, D, K, task.correlated, task.block_rows);
+  const int n_chunks = static_cast<int>((data.N + rows - 1) / rows);
+  const std::size_t n_memory = 8 * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
+                               + static_cast<std::size_t>(task.block_rows) * (K + 1) * (D + 3);
+  std::vector<double> parts(n_sums * n_chunks);
+  for_each_chunk(n_chunks, [&](int i) {
+    run_chunk(task, i * rows, std::min<std::ptrdiff_t>((i + 1) * rows, data.N),
+              aligned_memory(n_memory), parts.data() + i * n_sums);
+  });
+  std::vector<double> sums(parts.begin(), parts.begin() + n_sums);
+  for (int i = 1; i < n_chunks; ++i) {
+    for (std::size_t j = 0; j < n_sums; ++j) sums[j] += parts[i * n_sums + j];
+  }
+
+  std::vector<double> weight_gradient;
+  if (!all_finite(sums) || smallest_weight < 1e-200) {
+    sums.resize(1 + static_cast<std::size_t>(K) * (1 + D + task.n_second));
+    run_carefully(data, p, constants, sums, weight_gradient);
+    if (!std::isfinite(sums[0])) return -std::numeric_limits<double>::infinity();
+  }
+  if (gradient) {
+    gradient->resize();
+    chain_rule(p, constants, sums, *gradient);
+    if (!weight_gradient.empty()) gradient->weights = weight_gradient;
+  }
+  return sums[0];
+}
+
+}  // namespace stangmm
+
+#endif

@@ -1,0 +1,135 @@
+// The mixture's log likelihood as a function of Stan's types: the native kernel.
+//
+// A user header for the external function declared in mixture_lpdf.stan. The numbers come from
+// mixture_likelihood.hpp; here they are taken out of Stan's types, and value and gradient put on
+// Stan's tape as one node. C++14; Stan 2.27 and later.
+#ifndef STANGMM_MIXTURE_LPDF_HPP
+#define STANGMM_MIXTURE_LPDF_HPP
+
+#include <stan/model/model_header.hpp>  // first, or its precompiled form goes unused
+
+#include "mixture_likelihood.hpp"
+
+#include <ostream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace stangmm {
+
+// The parameters' values, whatever their type.
+template <typename T>
+mixture_values to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
+                         const std::vector<Eigen::Matrix<T, -1, 1>>& means,
+                         const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
+                         const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol) {
+  using stan::math::value_of;
+  mixture_values p;
+  p.D = D;
+  p.K = static_cast<int>(means.size());
+  p.n_scales = static_cast<int>(scales.size());
+  p.scale_size = static_cast<int>(scales.front().size());
+  p.n_correlations = static_cast<int>(corr_chol.size());
+  p.resize();
+  for (int k = 0; k < p.K; ++k) {
+    p.weights[k] = value_of(weights.coeff(k));
+    for (int i = 0; i < D; ++i) p.means[k * D + i] = value_of(means[k].coeff(i));
+  }
+  for (int c = 0; c < p.n_scales; ++c) {
+    for (int i = 0; i < p.scale_size; ++i) {
+      p.scales[c * p.scale_size + i] = value_of(scales[c].coeff(i));
+    }
+  }
+  for (int r = 0; r < p.n_correlations; ++r) {
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j <= i; ++j) p.chol(r)[i * D + j] = value_of(corr_chol[r].coeff(i, j));
+    }
+  }
+  return p;
+}
+
+typedef Eigen::Map<Eigen::Matrix<double, -1, -1>> data_matrix;
+typedef Eigen::Map<Eigen::Matrix<double, -1, 1>> data_vector;
+
+inline mixture_data to_data(const data_matrix& x, const data_vector& sample_weight) {
+  return {x.data(), x.rows(), sample_weight.size() == 0 ? nullptr : sample_weight.data()};
+}
+
+// Values only. A point without a density is log(0), so that generated quantities, which Stan
+// writes after the fact, never end a run.
+inline double mixture_lpdf(const data_matrix& x, const data_vector& sample_weight,
+                           const Eigen::Matrix<double, -1, 1>& weights,
+                           const std::vector<Eigen::Matrix<double, -1, 1>>& means,
+                           const std::vector<Eigen::Matrix<double, -1, 1>>& scales,
+                           const std::vector<Eigen::Matrix<double, -1, -1>>& corr_chol) {
+  const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
+  if (!invalid_parameter(p).empty()) return -std::numeric_limits<double>::infinity();
+  return log_likelihood(to_data(x, sample_weight), p, nullptr, fastest_chunk_function());
+}
+
+// Value and gradient. A point without a density throws std::domain_error, upon which every
+// algorithm of Stan's rejects the proposal and goes on.
+inline stan::math::var mixture_lpdf(
+    const data_matrix& x, const data_vector& sample_weight,
+    const Eigen::Matrix<stan::math::var, -1, 1>& weights,
+    const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& means,
+    const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& scales,
+    const std::vector<Eigen::Matrix<stan::math::var, -1, -1>>& corr_chol) {
+  const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
+  const std::string problem = invalid_parameter(p);
+  if (!problem.empty()) throw std::domain_error("mixture_lpdf: " + problem);
+  mixture_values gradient = p;
+  const double value
+      = log_likelihood(to_data(x, sample_weight), p, &gradient, fastest_chunk_function());
+  if (!std::isfinite(value)) throw std::domain_error("mixture_lpdf: the log density is -inf");
+
+  std::vector<stan::math::var> operands;
+  std::vector<double> partials;
+  const std::size_t size = p.weights.size() + p.means.size() + p.scales.size()
+                           + static_cast<std::size_t>(p.n_correlations) * p.D * (p.D + 1) / 2;
+  operands.reserve(size);
+  partials.reserve(size);
+  const auto add = [&](const stan::math::var& operand, double partial) {
+    operands.push_back(operand);
+    partials.push_back(partial);
+  };
+  for (int k = 0; k < p.K; ++k) {
+    add(weights.coeff(k), gradient.weights[k]);
+    for (int i = 0; i < p.D; ++i) add(means[k].coeff(i), gradient.means[k * p.D + i]);
+  }
+  for (int c = 0; c < p.n_scales; ++c) {
+    for (int i = 0; i < p.scale_size; ++i) {
+      add(scales[c].coeff(i), gradient.scales[c * p.scale_size + i]);
+    }
+  }
+  for (int r = 0; r < p.n_correlations; ++r) {
+    for (int i = 0; i < p.D; ++i) {
+      for (int j = 0; j <= i; ++j) {
+        add(corr_chol[r].coeff(i, j), gradient.chol(r)[i * p.D + j]);
+      }
+    }
+  }
+  return stan::math::precomputed_gradients(value, operands, partials);
+}
+
+}  // namespace stangmm
+
+// stanc (2.27 to 2.31) forward-declares a general template of this name in the model's namespace;
+// this one is more specialized, and so is the one called. From 2.32 on it is the only one.
+#ifndef STANGMM_MODEL_NAMESPACE
+#define STANGMM_MODEL_NAMESPACE gaussian_mixture_model_namespace
+#endif
+namespace STANGMM_MODEL_NAMESPACE {
+
+template <bool propto__, typename T>
+T mixture_lpdf(const stangmm::data_matrix& x, const stangmm::data_vector& sample_weight,
+               const Eigen::Matrix<T, -1, 1>& weights,
+               const std::vector<Eigen::Matrix<T, -1, 1>>& means,
+               const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
+               const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol, std::ostream*) {
+  return stangmm::mixture_lpdf(x, sample_weight, weights, means, scales, corr_chol);
+}
+
+}  // namespace STANGMM_MODEL_NAMESPACE
+
+#endif

@@ -1,0 +1,96 @@
+"""Gaussian mixture models on Stan: one model, fitted by EM, optimization, ADVI and NUTS.
+
+Names are imported when they are first used, so that ``import stangmm`` takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stangmm import datasets
+    from stangmm.comparison import Comparison, compare
+    from stangmm.errors import (
+        CmdStanNotFoundError,
+        CompileError,
+        ConvergenceWarning,
+        DataError,
+        InferenceError,
+        ModelError,
+        StangmmError,
+    )
+    from stangmm.fit import Fit
+    from stangmm.methods import ADVI, EM, NUTS, Optimize
+    from stangmm.model import GaussianMixture
+    from stangmm.priors import LKJ, Dirichlet, HalfCauchy, HalfNormal, InverseGamma, Normal, Priors
+
+_HOME = {
+    "ADVI": "methods",
+    "EM": "methods",
+    "NUTS": "methods",
+    "Optimize": "methods",
+    "CmdStanNotFoundError": "errors",
+    "CompileError": "errors",
+    "ConvergenceWarning": "errors",
+    "DataError": "errors",
+    "InferenceError": "errors",
+    "ModelError": "errors",
+    "StangmmError": "errors",
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "Fit": "fit",
+    "GaussianMixture": "model",
+    "Dirichlet": "priors",
+    "HalfCauchy": "priors",
+    "HalfNormal": "priors",
+    "InverseGamma": "priors",
+    "LKJ": "priors",
+    "Normal": "priors",
+    "Priors": "priors",
+}
+
+__all__ = [
+    "ADVI",
+    "EM",
+    "LKJ",
+    "NUTS",
+    "CmdStanNotFoundError",
+    "Comparison",
+    "CompileError",
+    "ConvergenceWarning",
+    "DataError",
+    "Dirichlet",
+    "Fit",
+    "GaussianMixture",
+    "HalfCauchy",
+    "HalfNormal",
+    "InferenceError",
+    "InverseGamma",
+    "ModelError",
+    "Normal",
+    "Optimize",
+    "Priors",
+    "StangmmError",
+    "compare",
+    "datasets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "datasets":
+        return import_module("stangmm.datasets")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("stangmm")
+    if name in _HOME:
+        value = getattr(import_module(f"stangmm.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'stangmm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,161 @@
+"""The way to ArviZ: InferenceData, R-hat and ESS, LOO and summaries of a fit."""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.draws import McmcInfo, VariationalInfo
+
+if TYPE_CHECKING:
+    import arviz as az
+    import pandas as pd
+    import xarray as xr
+
+    from stangmm.fit import Fit
+
+PARAMETERS = ["weights", "means", "scales"]
+
+
+def arviz() -> ModuleType:
+    """Import ArviZ without the announcement that it shows once a day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+
+    return arviz
+
+
+def inference_data(fit: Fit) -> az.InferenceData:
+    """Groups posterior, log_likelihood, observed_data, and sample_stats for chains."""
+    az = arviz()
+    xr_module = _xarray()
+    rows = np.arange(fit.dataset.n_observations)
+    c, s = fit.lp.shape
+    groups: dict[str, Any] = {
+        "posterior": fit.posterior,
+        "log_likelihood": xr_module.Dataset(
+            {"x": (("chain", "draw", "row"), fit.log_likelihood().reshape(c, s, -1))},
+            coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
+        ),
+        "observed_data": xr_module.Dataset(
+            {"x": (("row", "feature"), fit.dataset.x)},
+            coords={"row": rows, "feature": list(fit.dataset.feature_names)},
+        ),
+    }
+    stats = _sample_stats(fit)
+    if stats:
+        groups["sample_stats"] = xr_module.Dataset(
+            {name: (("chain", "draw"), values) for name, values in stats.items()},
+            coords={"chain": np.arange(c), "draw": np.arange(s)},
+        )
+    return az.InferenceData(**groups)
+
+
+def convergence(fit: Fit) -> dict[str, float]:
+    """Worst rank-normalized R-hat and smallest bulk and tail ESS over parameters and lp.
+
+    Vehtari et al. 2021 (doi:10.1214/20-BA1221).
+    """
+    az = arviz()
+    posterior = fit.posterior[[*PARAMETERS, "lp"]]
+    return {
+        "r_hat": _extreme(az.rhat(posterior), np.nanmax),
+        "ess_bulk": _extreme(az.ess(posterior, method="bulk"), np.nanmin),
+        "ess_tail": _extreme(az.ess(posterior, method="tail"), np.nanmin),
+    }
+
+
+def e_bfmi(info: McmcInfo) -> FloatArray:
+    """Energy Bayesian fraction of missing information of each chain, shape (C,)."""
+    return np.asarray(arviz().bfmi(np.asarray(info.sample_stats["energy"])))
+
+
+def pareto_k(info: VariationalInfo) -> float:
+    """PSIS k-hat of an approximation (Yao et al. 2018, doi:10.48550/arXiv.1802.02538)."""
+    log_ratios = info.log_p - info.log_q
+    finite = log_ratios[np.isfinite(log_ratios)]
+    if len(finite) < len(log_ratios):
+        return float("inf")
+    _, k = arviz().psislw(finite - finite.max())
+    return float(k)
+
+
+def loo(fit: Fit) -> az.ELPDData:
+    """PSIS-LOO with labels summed out; a row of weight w counts w times."""
+    az = arviz()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # k-hat is reported by `diagnose`
+        result = az.loo(inference_data(fit), pointwise=True)
+    weight = fit.dataset.sample_weight
+    if weight is not None:
+        pointwise = np.asarray(result.loo_i)
+        total = float(weight @ pointwise)
+        spread = float(
+            np.average((pointwise - np.average(pointwise, weights=weight)) ** 2, weights=weight)
+        )
+        result["elpd_loo"] = total
+        result["se"] = float(np.sqrt(weight.sum() * spread))
+        result["p_loo"] = float(weight @ _log_predictive(fit)) - total
+    return result
+
+
+def summary(fit: Fit) -> pd.DataFrame:
+    """Table of the parameters, a row each."""
+    import pandas as pd
+
+    columns: dict[str, list[float]] = {"mean": [], "sd": [], "q5": [], "q95": []}
+    labels: list[str] = []
+    for name in PARAMETERS:
+        array = fit.posterior[name]
+        for index in np.ndindex(*array.shape[2:]):
+            draws = array.values[(slice(None), slice(None), *index)]
+            coords = [
+                array.coords[dim].values[i] for dim, i in zip(array.dims[2:], index, strict=True)
+            ]
+            labels.append(f"{name}[{', '.join(map(str, coords))}]")
+            columns["mean"].append(float(draws.mean()))
+            columns["sd"].append(float(draws.std(ddof=1)) if draws.size > 1 else np.nan)
+            low, high = np.quantile(draws, [0.05, 0.95]) if draws.size > 1 else (np.nan, np.nan)
+            columns["q5"].append(float(low))
+            columns["q95"].append(float(high))
+    table = pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
+    if fit.kind == "mcmc":
+        az = arviz()
+        posterior = fit.posterior[PARAMETERS]
+        for label, values in {
+            "mcse": az.mcse(posterior),
+            "ess_bulk": az.ess(posterior, method="bulk"),
+            "ess_tail": az.ess(posterior, method="tail"),
+            "r_hat": az.rhat(posterior),
+        }.items():
+            table[label] = np.concatenate([values[name].values.ravel() for name in PARAMETERS])
+    return table
+
+
+def _log_predictive(fit: Fit) -> FloatArray:
+    return fit.log_density(fit.dataset.x)
+
+
+def _sample_stats(fit: Fit) -> dict[str, FloatArray]:
+    if not isinstance(fit.info, McmcInfo):
+        return {}
+    stats = dict(fit.info.sample_stats)
+    stats["diverging"] = stats["diverging"].astype(bool)
+    return stats
+
+
+def _extreme(values: xr.Dataset, function: Any) -> float:
+    flat = np.concatenate([np.ravel(v.values) for v in values.data_vars.values()])
+    flat = flat[np.isfinite(flat)]  # constants (a single weight, a shared scale) have none
+    return float(function(flat)) if flat.size else float("nan")
+
+
+def _xarray() -> ModuleType:
+    import xarray
+
+    return xarray

@@ -1,0 +1,248 @@
+"""Dataset: the user's table, checked once, as numbers with names, weights and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.errors import DataError
+
+# A feature whose range is this few units in the last place of its values holds no usable numbers.
+_MIN_RESOLVED_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Observations that have passed every check.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, D)
+        The observations, in the user's units.
+    feature_names : tuple of str, length D
+        Column names of a DataFrame, else ``x1 ... xD`` (``x`` when D = 1).
+    sample_weight : ndarray, shape (N,), or None
+        How often each row counts (a frequency); None when every row counts once.
+    """
+
+    x: FloatArray
+    feature_names: tuple[str, ...]
+    sample_weight: FloatArray | None = None
+
+    @classmethod
+    def from_input(cls, X: Any, sample_weight: Any = None) -> Dataset:
+        """Check a table and wrap it.
+
+        Parameters
+        ----------
+        X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
+            Observations in rows.
+        sample_weight : array, shape (N,), optional
+            Non-negative frequencies.
+
+        Raises
+        ------
+        DataError
+            Empty, not numeric, not finite, wrong number of dimensions, a constant feature, or
+            weights of the wrong length or sign.
+        """
+        x, names = as_table(X)
+        if len(set(names)) < len(names):
+            raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
+        weight = None if sample_weight is None else _as_sample_weight(sample_weight, len(x))
+        counted = x if weight is None else x[weight > 0]
+        _check_features_vary(counted, names)
+        return cls(x, names, weight)
+
+    @property
+    def n_observations(self) -> int:
+        """N, the number of rows."""
+        return int(self.x.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """D, the number of columns."""
+        return int(self.x.shape[1])
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the sample weights: N when every row counts once."""
+        if self.sample_weight is None:
+            return float(self.n_observations)
+        return float(self.sample_weight.sum())
+
+    def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and population standard deviation of each feature, both (D,)."""
+        reference = self.x[0]
+        size = np.ptp(self.x, axis=0)
+        deviations = (self.x - reference) / size  # no overflow, no cancellation at large offsets
+        mean = np.average(deviations, axis=0, weights=self.sample_weight)
+        variance = np.average((deviations - mean) ** 2, axis=0, weights=self.sample_weight)
+        return reference + mean * size, np.sqrt(variance) * size
+
+    def range(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest value of each feature among the rows that count, both (D,)."""
+        x = self.x if self.sample_weight is None else self.x[self.sample_weight > 0]
+        return x.min(axis=0), x.max(axis=0)
+
+    def check_components(self, n_components: int) -> None:
+        """Raise DataError when there are fewer distinct rows than components."""
+        x = self.x if self.sample_weight is None else self.x[self.sample_weight > 0]
+        if len(x) < n_components:
+            raise DataError(
+                f"{n_components} components need at least {n_components} rows"
+                f"{'' if self.sample_weight is None else ' of positive weight'}, got {len(x)}. "
+                "Use fewer components or more data."
+            )
+        head = x[: 1000 * n_components]
+        distinct = len(np.unique(head, axis=0))
+        if distinct < n_components and len(head) < len(x):
+            distinct = len(np.unique(x, axis=0))
+        if distinct < n_components:
+            raise DataError(
+                f"{n_components} components need at least {n_components} distinct rows, got "
+                f"{distinct} distinct among {len(x)}. Use fewer components or more data."
+            )
+
+
+def as_table(X: Any) -> tuple[FloatArray, tuple[str, ...]]:
+    """Turn what the user gave into finite numbers (N, D) and feature names.
+
+    Raises
+    ------
+    DataError
+        Not numeric, not finite, empty, or not one- or two-dimensional.
+    """
+    names = _column_names(X)
+    text = _text_columns(X)
+    if text:
+        raise DataError(
+            f"Features must be numbers, got text or other objects in {text}. "
+            "Drop these columns or encode them as numbers."
+        )
+    try:
+        raw = np.asarray(X)
+        if np.iscomplexobj(raw):
+            raise TypeError("complex numbers")
+        if raw.dtype.kind in "mM":
+            raise TypeError("dates or durations")
+        x = np.array(raw, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"X must be a table of real numbers (N rows, D features), got {type(X).__name__} "
+            f"that cannot be read as one ({error})."
+        ) from error
+    if x.ndim == 1:
+        x = x[:, np.newaxis]
+    if x.ndim != 2:
+        raise DataError(
+            f"X must have shape (N, D), or (N,) for one feature, got {x.ndim} dimensions "
+            f"with shape {x.shape}. Reshape it."
+        )
+    if x.size == 0:
+        raise DataError(f"X must have at least one row and one feature, got shape {x.shape}.")
+    if names is None:
+        d = x.shape[1]
+        names = ("x",) if d == 1 else tuple(f"x{j + 1}" for j in range(d))
+    _check_finite(x, names)
+    return x, names
+
+
+def as_new_rows(X: Any, feature_names: tuple[str, ...]) -> FloatArray:
+    """Check rows given to a fitted model: numbers, finite, with the features of the fit.
+
+    One flat row of D > 1 numbers is an error as in scikit-learn, since it could be a column.
+
+    Raises
+    ------
+    DataError
+        As `as_table`, or the number or names of the features differ from the fit's.
+    """
+    x, names = as_table(X)
+    if x.shape[1] != len(feature_names):
+        raise DataError(
+            f"The model was fitted to {len(feature_names)} features {list(feature_names)}, got "
+            f"{x.shape[1]}. Give rows of shape (N, {len(feature_names)})."
+        )
+    if _column_names(X) is not None and hasattr(X, "columns") and names != feature_names:
+        raise DataError(
+            f"The model was fitted to features {list(feature_names)}, got columns {list(names)}. "
+            "Select and order the columns as in the fit."
+        )
+    return x
+
+
+def _column_names(X: Any) -> tuple[str, ...] | None:
+    columns = getattr(X, "columns", None)
+    if columns is not None:
+        return tuple(str(c) for c in columns)
+    name = getattr(X, "name", None)
+    if isinstance(name, str) and name and getattr(X, "ndim", 0) == 1:
+        return (name,)
+    return None
+
+
+def _text_columns(X: Any) -> list[str]:
+    dtypes = getattr(X, "dtypes", None)
+    if dtypes is None or not hasattr(X, "columns"):
+        return []
+    kinds = (getattr(t, "kind", "O") for t in dtypes)
+    return [str(c) for c, kind in zip(X.columns, kinds, strict=True) if kind not in "fiub"]
+
+
+def _check_finite(x: FloatArray, names: tuple[str, ...]) -> None:
+    finite = np.isfinite(x)
+    if finite.all():
+        return
+    rows, columns = np.nonzero(~finite)
+    missing = int(np.isnan(x).sum())
+    what = "missing (NaN)" if missing == len(rows) else "missing (NaN) or infinite"
+    raise DataError(
+        f"X must be finite, got {len(rows)} {what} values in {len(set(rows.tolist()))} rows, the "
+        f"first in row {rows[0]}, feature {names[columns[0]]!r}. Remove or impute these rows."
+    )
+
+
+def _check_features_vary(x: FloatArray, names: tuple[str, ...]) -> None:
+    low, high = x.min(axis=0), x.max(axis=0)
+    with np.errstate(over="ignore"):
+        size = high - low
+    constant = [n for n, s in zip(names, size, strict=True) if s == 0]
+    if constant:
+        raise DataError(
+            f"Every feature must vary, got constant {constant} over {len(x)} rows. "
+            "Drop constant features."
+        )
+    huge = [n for n, s in zip(names, size, strict=True) if not np.isfinite(s) or s > 1e150]
+    if huge:
+        raise DataError(f"Features {huge} span more than 1e150. Rescale them.")
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    lost = [n for n, s, u in zip(names, size, step, strict=True) if s < _MIN_RESOLVED_STEPS * u]
+    if lost or (size < 1e-150).any():
+        lost = lost or [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+        raise DataError(
+            f"Features {lost} vary by less than double precision can resolve beside their size. "
+            "Subtract the offset before the data are rounded, or rescale."
+        )
+
+
+def _as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
+    try:
+        weight = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"sample_weight must be numbers, got {sample_weight!r}.") from error
+    if weight.shape != (n,):
+        raise DataError(
+            f"sample_weight must have one entry a row, shape ({n},), got {weight.shape}."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError(
+            "sample_weight must be finite and not negative (a frequency), got "
+            f"{int((~(weight >= 0) | np.isinf(weight)).sum())} entries that are not."
+        )
+    if not (weight > 0).any():
+        raise DataError("sample_weight must have a positive entry, got only zeros.")
+    return weight

@@ -1,0 +1,209 @@
+"""The model in numpy: mixtures, their densities, responsibilities and log joint.
+
+The Stan model and this file say the same thing twice, on purpose: each is tested against the
+other. Only numpy and scipy are used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.covariance import CovarianceStructure
+from stangmm.priors import ResolvedPriors
+
+LOG_2PI = float(np.log(2 * np.pi))
+# Largest block of work, in numbers of 8 bytes: what a chunked pass holds at once (64 MB).
+_BLOCK = 2**23
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A batch of Gaussian mixtures; the leading axes are draws, chains or nothing at all.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (..., K)
+    means : ndarray, shape (..., K, D)
+    scales : ndarray, shape (..., K, D)
+        Standard deviations.
+    corr_chol : ndarray, shape (..., K, D, D), or None
+        Lower Cholesky factors of the correlation matrices; None without correlations.
+    """
+
+    weights: FloatArray
+    means: FloatArray
+    scales: FloatArray
+    corr_chol: FloatArray | None = None
+
+    @classmethod
+    def from_covariances(
+        cls, weights: FloatArray, means: FloatArray, covariances: FloatArray
+    ) -> Mixture:
+        """Build from covariance matrices (..., K, D, D), or from variances (..., K, D)."""
+        if covariances.ndim == means.ndim:
+            return cls(weights, means, np.sqrt(covariances))
+        scales = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
+        correlation = covariances / (scales[..., :, np.newaxis] * scales[..., np.newaxis, :])
+        return cls(weights, means, scales, np.linalg.cholesky(correlation))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The leading axes."""
+        return tuple(self.weights.shape[:-1])
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return int(self.weights.shape[-1])
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.means.shape[-1])
+
+    @property
+    def cholesky(self) -> FloatArray:
+        """Lower Cholesky factors of the covariances, shape (..., K, D, D)."""
+        if self.corr_chol is None:
+            return self.scales[..., np.newaxis] * np.eye(self.n_features)
+        return self.scales[..., np.newaxis] * self.corr_chol
+
+    @property
+    def covariances(self) -> FloatArray:
+        """Covariance matrices, shape (..., K, D, D)."""
+        factor = self.cholesky
+        return factor @ np.swapaxes(factor, -1, -2)
+
+    def __getitem__(self, index: object) -> Mixture:
+        """Mixtures at an index of the leading axes."""
+        chol = None if self.corr_chol is None else self.corr_chol[index]  # type: ignore[index]
+        return Mixture(
+            self.weights[index],  # type: ignore[index]
+            self.means[index],  # type: ignore[index]
+            self.scales[index],  # type: ignore[index]
+            chol,
+        )
+
+    def reshape(self, *batch_shape: int) -> Mixture:
+        """Same mixtures with other leading axes."""
+        n = len(self.batch_shape)
+
+        def shaped(array: FloatArray) -> FloatArray:
+            return array.reshape(*batch_shape, *array.shape[n:])
+
+        chol = None if self.corr_chol is None else shaped(self.corr_chol)
+        return Mixture(shaped(self.weights), shaped(self.means), shaped(self.scales), chol)
+
+    def permute(self, permutation: IntArray) -> Mixture:
+        """Reorder components: new component k is the old one ``permutation[..., k]``."""
+        p = np.broadcast_to(permutation, self.weights.shape)
+
+        def taken(array: FloatArray) -> FloatArray:
+            index = p.reshape(*p.shape, *(1,) * (array.ndim - p.ndim))
+            return np.take_along_axis(array, index, axis=p.ndim - 1)
+
+        chol = None if self.corr_chol is None else taken(self.corr_chol)
+        return Mixture(taken(self.weights), taken(self.means), taken(self.scales), chol)
+
+    def in_units(self, center: FloatArray, unit: FloatArray) -> Mixture:
+        """Mixtures of ``center + unit * x``, for mixtures of x; both have shape (D,)."""
+        return Mixture(self.weights, center + unit * self.means, unit * self.scales, self.corr_chol)
+
+    def component_log_density(self, x: FloatArray) -> FloatArray:
+        """Log p(x_n | z_n = k), shape (..., K, N), for rows x of shape (N, D)."""
+        log_det = np.log(self.scales).sum(axis=-1)
+        if self.corr_chol is None:
+            squared = np.zeros((*self.weights.shape, len(x)))
+            for d in range(self.n_features):
+                deviation = x[:, d] - self.means[..., d, np.newaxis]
+                squared += (deviation / self.scales[..., d, np.newaxis]) ** 2
+        else:
+            diagonal = np.diagonal(self.corr_chol, axis1=-2, axis2=-1)
+            log_det = log_det + np.log(diagonal).sum(axis=-1)
+            deviation = (x - self.means[..., np.newaxis, :]) / self.scales[..., np.newaxis, :]
+            inverse = _inverse_lower(self.corr_chol)
+            standardized = deviation @ np.swapaxes(inverse, -1, -2)
+            squared = np.einsum("...nd,...nd->...n", standardized, standardized)
+        constant = -log_det - 0.5 * self.n_features * LOG_2PI
+        return np.asarray(constant[..., np.newaxis] - 0.5 * squared)
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """Log p(x_n), labels summed out, shape (..., N)."""
+        return log_sum_exp(self._log_joint_labels(x), axis=-2)
+
+    def responsibilities(self, x: FloatArray) -> FloatArray:
+        """P(z_n = k | x_n), shape (..., K, N); sums to one over k."""
+        log_joint = self._log_joint_labels(x)
+        log_joint -= log_joint.max(axis=-2, keepdims=True)
+        joint = np.exp(log_joint)
+        joint /= joint.sum(axis=-2, keepdims=True)
+        return joint
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[slice, slice]]:
+        """Pairs (draws, rows) of slices that cover S mixtures and N rows in bounded memory."""
+        per_cell = self.n_components * (self.n_features if self.corr_chol is not None else 2)
+        rows = max(1, min(n_rows, _BLOCK // (4 * per_cell)))
+        draws = max(1, _BLOCK // (2 * per_cell * rows))
+        for first_row in range(0, n_rows, rows):
+            for first in range(0, self.batch_shape[0], draws):
+                yield slice(first, first + draws), slice(first_row, first_row + rows)
+
+    def _log_joint_labels(self, x: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):  # a weight of zero has log -inf, as it should
+            log_weights = np.log(self.weights)
+        return self.component_log_density(x) + log_weights[..., np.newaxis]
+
+
+def log_sum_exp(values: FloatArray, axis: int) -> FloatArray:
+    """Log of the sum of exponentials along one axis, safe for -inf."""
+    peak = values.max(axis=axis, keepdims=True)
+    peak = np.where(np.isfinite(peak), peak, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.exp(values - peak).sum(axis=axis)) + np.squeeze(peak, axis))
+
+
+def log_likelihood(
+    mixture: Mixture, x: FloatArray, sample_weight: FloatArray | None = None
+) -> FloatArray:
+    """Sum over rows of weight times log p(x_n), shape (...)."""
+    each = mixture.log_density(x)
+    return np.asarray(each.sum(axis=-1) if sample_weight is None else each @ sample_weight)
+
+
+def log_prior(
+    mixture: Mixture, priors: ResolvedPriors, structure: CovarianceStructure
+) -> FloatArray:
+    """Log prior density of the free parameters (constrained scale), shape (...)."""
+    k, d = mixture.n_components, mixture.n_features
+    c, s = structure.scale_shape(k, d)
+    total = (
+        priors.weights.log_density(mixture.weights)
+        + priors.means.log_density(mixture.means)
+        + priors.scales.log_density(mixture.scales[..., :c, :s])
+    )
+    r = structure.n_correlations(k, d)
+    if r and mixture.corr_chol is not None:
+        total = total + priors.correlation.log_density(mixture.corr_chol[..., :r, :, :])
+    return np.asarray(total)
+
+
+def log_joint(
+    mixture: Mixture,
+    x: FloatArray,
+    sample_weight: FloatArray | None,
+    priors: ResolvedPriors,
+    structure: CovarianceStructure,
+) -> FloatArray:
+    """Log of prior times likelihood: the log posterior up to the evidence, shape (...)."""
+    return log_likelihood(mixture, x, sample_weight) + log_prior(mixture, priors, structure)
+
+
+def _inverse_lower(factor: FloatArray) -> FloatArray:
+    if factor.ndim == 2:
+        return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True))
+    return np.tril(np.linalg.inv(factor))

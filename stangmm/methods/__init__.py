@@ -1,0 +1,33 @@
+"""The ways to fit a mixture, one file each, and their short names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stangmm.errors import ModelError
+from stangmm.methods.advi import ADVI
+from stangmm.methods.base import Method
+from stangmm.methods.em import EM
+from stangmm.methods.nuts import NUTS
+from stangmm.methods.optimize import Optimize
+
+METHODS: dict[str, type[Method]] = {m.name: m for m in (EM, Optimize, ADVI, NUTS)}
+
+
+def as_method(method: Any) -> Method:
+    """Settings from a short name, or settings as they are.
+
+    Raises
+    ------
+    ModelError
+        Neither; the message lists the known names.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]()
+    names = ", ".join(f'"{name}" ({cls.__name__})' for name, cls in METHODS.items())
+    raise ModelError(f"method must be one of {names}, or such a settings object, got {method!r}.")
+
+
+__all__ = ["ADVI", "EM", "METHODS", "NUTS", "Method", "Optimize", "as_method"]

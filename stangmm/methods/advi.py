@@ -1,0 +1,118 @@
+"""ADVI: variational Bayes by Stan, a Gaussian on the unconstrained scale that maximizes the ELBO.
+
+Kucukelbir et al. 2017 (https://jmlr.org/papers/v18/16-107.html).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from stangmm.draws import Draws, VariationalInfo
+from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
+from stangmm.methods.stan import (
+    SIGNIFICANT_FIGURES,
+    StanMethod,
+    column,
+    plausible_starts,
+    read_mixtures,
+    stan_inits,
+    stan_run,
+)
+from stangmm.problem import Problem
+
+
+@dataclass(frozen=True)
+class ADVI(StanMethod):
+    """Settings of automatic differentiation variational inference.
+
+    It starts at EM's optimum.
+
+    Parameters
+    ----------
+    algorithm : {"meanfield", "fullrank"}
+        A diagonal or a full covariance of the approximating Gaussian.
+    iterations : int
+        At most so many steps of stochastic gradient ascent.
+    gradient_samples, elbo_samples : int
+        Monte Carlo draws for each gradient and each estimate of the ELBO.
+    evaluate_every : int
+        Steps between two estimates of the ELBO.
+    tolerance : float
+        Converged when the median relative change of the ELBO is below this.
+    draws : int
+        Draws from the approximation.
+    """
+
+    algorithm: Literal["meanfield", "fullrank"] = "meanfield"
+    iterations: int = 20_000
+    gradient_samples: int = 10
+    elbo_samples: int = 200
+    evaluate_every: int = 50
+    tolerance: float = 0.0005
+    draws: int = 4000
+
+    name: ClassVar[str] = "advi"
+    kind: ClassVar[Kind] = "approximation"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("ADVI algorithm", self.algorithm, ("meanfield", "fullrank"))
+        check_count("ADVI iterations", self.iterations)
+        check_count("ADVI gradient_samples", self.gradient_samples)
+        check_count("ADVI elbo_samples", self.elbo_samples)
+        check_count("ADVI evaluate_every", self.evaluate_every)
+        check_positive("ADVI tolerance", self.tolerance)
+        check_count("ADVI draws", self.draws, minimum=2)
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Fit the approximation and draw from it."""
+        model = self.compiled(run)
+        optima = plausible_starts(problem, run)
+        with stan_run(model, problem, self.name) as (cmdstan, data):
+            (start,) = stan_inits(cmdstan, [optima[0].mixture], problem)
+            vb = cmdstan.call(
+                lambda stan: stan.variational(
+                    data=data,
+                    seed=run.stan_seed("advi"),
+                    inits=start,
+                    algorithm=self.algorithm,
+                    iter=self.iterations,
+                    grad_samples=self.gradient_samples,
+                    elbo_samples=self.elbo_samples,
+                    eval_elbo=self.evaluate_every,
+                    tol_rel_obj=self.tolerance,
+                    draws=self.draws,
+                    require_converged=False,
+                    save_latent_dynamics=True,
+                    sig_figs=SIGNIFICANT_FIGURES,
+                    output_dir=cmdstan.directory,
+                )
+            )
+            columns = tuple(vb.column_names)
+            table = np.asarray(vb.variational_sample)[np.newaxis]  # (1, draws, columns)
+            iterations, elbo = _read_elbo(cmdstan.directory)
+            converged = "COMPLETED" not in cmdstan.console() and "ELBO CONVERGED" in (
+                cmdstan.console()
+            )
+        mixture, log_likelihood = read_mixtures(columns, table, problem)
+        info = VariationalInfo(
+            elbo_iterations=iterations,
+            elbo=elbo,
+            converged=converged,
+            log_p=column(columns, table, "log_p__")[0],
+            log_q=column(columns, table, "log_g__")[0],
+            starts=optima[:1],
+        )
+        return Draws(mixture, log_likelihood, info)
+
+
+def _read_elbo(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations and ELBO from the diagnostic file that Stan writes."""
+    (path,) = directory.glob("*diagnostic*.csv")
+    rows = [line.split(",") for line in path.read_text().splitlines() if line[:1].isdigit()]
+    table = np.array([[float(row[0]), float(row[2])] for row in rows])
+    return table[:, 0], table[:, 1]

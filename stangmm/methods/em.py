@@ -1,0 +1,196 @@
+"""EM: maximum likelihood by Expectation-Maximization, from many starting points.
+
+The E step computes responsibilities, the M step weighted moments (Dempster, Laird & Rubin 1977,
+doi:10.1111/j.2517-6161.1977.tb01600.x). The steps themselves are in `em_steps`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from stangmm.arrays import BoolArray, FloatArray, IntArray
+from stangmm.density import Mixture
+from stangmm.draws import Draws, RestartInfo
+from stangmm.methods.base import Kind, Method, Run, check_count, check_positive
+from stangmm.methods.em_steps import EMParameters, EMSpace
+from stangmm.methods.restarts import distinct, restart_report
+from stangmm.problem import Problem
+
+_SEARCH_ROWS = 20_000  # restarts search on a random subset of this size, the best then see all rows
+_DRAFT_TOLERANCE = 1e-2  # nats; good enough for a place to start from
+_POLISHED = 3  # how many distinct optima of the search are polished on all rows
+
+
+@dataclass(frozen=True)
+class EM(Method):
+    """Settings of Expectation-Maximization.
+
+    Parameters
+    ----------
+    restarts : int
+        Starting points: half by k-means++ (Arthur & Vassilvitskii 2007), half with random rows as
+        means and the covariance of all data.
+    tolerance : float
+        A run has converged when the log likelihood that it can still gain, estimated by Aitken's
+        acceleration (Boehning et al. 1994, doi:10.1007/BF00720758), is below this many nats.
+    max_iterations : int
+        A run that needs more is reported as not converged.
+    """
+
+    restarts: int = 50
+    tolerance: float = 1e-6
+    max_iterations: int = 2000
+
+    name: ClassVar[str] = "em"
+    kind: ClassVar[Kind] = "point"
+
+    def __post_init__(self) -> None:
+        check_count("EM restarts", self.restarts)
+        check_positive("EM tolerance", self.tolerance)
+        check_count("EM max_iterations", self.max_iterations)
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Maximize the likelihood; the best optimum that is not degenerate wins."""
+        info = self.search(problem, run)
+        return Draws.from_point(info.best.mixture, info.best.objective, info)
+
+    def search(self, problem: Problem, run: Run) -> RestartInfo:
+        """Run all restarts and sort what they found.
+
+        Raises
+        ------
+        InferenceError
+            Every restart collapsed: no maximum of the likelihood was found.
+        """
+        space = EMSpace(problem)
+        rng = run.rng("em")
+        searched = self._search_space(space, rng)
+        result = self._climb(searched, self._starts(searched, rng), run)
+        report = self._report(searched, result)
+        if searched is space:
+            return report
+        best = distinct(result.log_likelihood, ~result.collapsed)[:_POLISHED]
+        first_of_each = np.array([int(members[0]) for members in best])
+        polished = self._climb(space, result.parameters[first_of_each], run)
+        final = self._report(space, polished)
+        counts = [len(members) for members in best]
+        return report.polished(final.optima, counts, searched.n_rows)
+
+    def regularized(self, problem: Problem, run: Run) -> RestartInfo:
+        """As `search`, with covariances shrunk towards that of the data so that none collapses.
+
+        Adds one pseudo-row to each component, with the covariance of all data shrunk to a K-th
+        of their volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5): a place to start
+        other methods from where the likelihood itself has no usable maximum.
+        """
+        rng = run.rng("em")
+        space = self._search_space(EMSpace(problem), rng)
+        starts = space.starts(self.restarts, rng)
+        return self._report(space, self._climb(space, starts, run, pseudo_rows=1.0))
+
+    def starting_points(self, problem: Problem, run: Run) -> Mixture:
+        """Where EM would start, as a batch of mixtures (restarts,) in the problem's units."""
+        rng = run.rng("em")
+        space = self._search_space(EMSpace(problem), rng)
+        return space.mixture_of(self._starts(space, rng))
+
+    def _search_space(self, space: EMSpace, rng: np.random.Generator) -> EMSpace:
+        n = space.n_rows
+        if n <= _SEARCH_ROWS:
+            return space
+        return space.subset(np.sort(rng.choice(n, _SEARCH_ROWS, replace=False)))
+
+    def _report(self, space: EMSpace, result: _Result) -> RestartInfo:
+        return restart_report(
+            space.problem,
+            space.mixture_of(result.parameters),
+            method="EM",
+            objective="log likelihood",
+            values=result.log_likelihood,
+            converged=result.converged,
+            is_collapsed=result.collapsed,
+            paths=tuple(np.array(path) for path in result.paths),
+        )
+
+    def _starts(self, space: EMSpace, rng: np.random.Generator) -> EMParameters:
+        """Starting points; every second one first climbs with regularized covariances.
+
+        Where components are many for the data, plain starts mostly collapse and these do not.
+        """
+        starts = space.starts(self.restarts, rng)
+        second = np.arange(0, self.restarts, 2)
+        draft = replace(self, tolerance=_DRAFT_TOLERANCE)._climb(
+            space, starts[second], None, pseudo_rows=1.0
+        )
+        starts.assign(second, draft.parameters)
+        return starts
+
+    def _climb(
+        self, space: EMSpace, start: EMParameters, run: Run | None, pseudo_rows: float = 0.0
+    ) -> _Result:
+        """Iterate E and M steps until every restart has converged, collapsed or run out."""
+        n_runs = len(start.weights)
+        result = _Result.empty(start)
+        active = np.arange(n_runs)
+        parameters = start
+        previous = np.full((2, n_runs), -np.inf)
+        advance = run.progress("EM restarts", n_runs) if run else None
+        for iteration in range(self.max_iterations):
+            log_lik, moments = space.expectation(parameters)
+            for i, value in zip(active, log_lik, strict=True):
+                result.paths[i].append(float(value))
+            updated, spikes = space.maximization(moments, pseudo_rows)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                gain = log_lik - previous[0]
+                slope = gain / (previous[0] - previous[1])
+                still_to_gain = gain * slope / (1 - slope)
+                rounding = 1e-14 * np.abs(log_lik) * np.sqrt(space.n_rows)
+                converged = (slope < 1) & (np.abs(still_to_gain) < self.tolerance)
+                converged &= gain < self.tolerance
+                converged |= np.abs(gain) <= rounding
+            done = converged | spikes | (iteration == self.max_iterations - 1)
+            if done.any():
+                result.store(
+                    active[done], parameters[done], log_lik[done], converged[done], spikes[done]
+                )
+                if advance:
+                    advance(int(done.sum()))
+                active, updated = active[~done], updated[~done]
+                previous, log_lik = previous[:, ~done], log_lik[~done]
+                if not len(active):
+                    break
+            previous = np.stack([log_lik, previous[0]])
+            parameters = updated
+        return result
+
+
+@dataclass(eq=False)
+class _Result:
+    parameters: EMParameters
+    log_likelihood: FloatArray
+    converged: BoolArray
+    collapsed: BoolArray
+    paths: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, like: EMParameters) -> _Result:
+        n = len(like.weights)
+        copies = EMParameters(like.weights.copy(), like.means.copy(), like.covariances.copy())
+        nothing = np.zeros(n, dtype=bool)
+        return cls(copies, np.full(n, -np.inf), nothing, nothing.copy(), [[] for _ in range(n)])
+
+    def store(
+        self,
+        index: IntArray,
+        parameters: EMParameters,
+        log_likelihood: FloatArray,
+        converged: BoolArray,
+        collapsed: BoolArray,
+    ) -> None:
+        self.parameters.assign(index, parameters)
+        self.log_likelihood[index] = log_likelihood
+        self.converged[index] = converged & ~collapsed
+        self.collapsed[index] = collapsed

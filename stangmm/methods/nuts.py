@@ -1,0 +1,109 @@
+"""NUTS: draws from the posterior itself, by Stan's adaptive Hamiltonian Monte Carlo.
+
+Hoffman & Gelman 2014 (https://jmlr.org/papers/v15/hoffman14a.html); Betancourt 2017
+(doi:10.48550/arXiv.1701.02434).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from stangmm.draws import Draws, McmcInfo
+from stangmm.methods.base import Kind, Run, check_count, check_positive
+from stangmm.methods.stan import (
+    SIGNIFICANT_FIGURES,
+    StanMethod,
+    column,
+    jittered,
+    plausible_starts,
+    read_mixtures,
+    stan_inits,
+    stan_run,
+)
+from stangmm.problem import Problem
+
+# CmdStan's column, and the name that ArviZ knows it by.
+_SAMPLE_STATS = {
+    "divergent__": "diverging",
+    "treedepth__": "tree_depth",
+    "energy__": "energy",
+    "n_leapfrog__": "n_steps",
+    "accept_stat__": "acceptance_rate",
+    "stepsize__": "step_size",
+    "lp__": "lp",
+}
+
+
+@dataclass(frozen=True)
+class NUTS(StanMethod):
+    """Settings of the No-U-Turn sampler.
+
+    Chains start around EM's optima, jittered by about two posterior standard deviations; optima
+    that are nearly as probable as the best get chains of their own.
+
+    Parameters
+    ----------
+    chains : int
+    warmup, draws : int
+        Iterations of each chain, the first ones for adaptation and not kept.
+    adapt_delta : float
+        Target acceptance rate, in (0, 1); nearer to 1 means smaller steps.
+    max_tree_depth : int
+        A draw takes at most 2^depth - 1 leapfrog steps.
+    parallel_chains : int, optional
+        Chains at a time; default: as many as there are processors.
+    """
+
+    chains: int = 4
+    warmup: int = 1000
+    draws: int = 1000
+    adapt_delta: float = 0.8
+    max_tree_depth: int = 10
+    parallel_chains: int | None = None
+
+    name: ClassVar[str] = "nuts"
+    kind: ClassVar[Kind] = "mcmc"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("NUTS chains", self.chains)
+        check_count("NUTS warmup", self.warmup, minimum=20)
+        check_count("NUTS draws", self.draws)
+        check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
+        check_count("NUTS max_tree_depth", self.max_tree_depth)
+        if self.parallel_chains is not None:
+            check_count("NUTS parallel_chains", self.parallel_chains)
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Sample the posterior."""
+        model = self.compiled(run)
+        optima = plausible_starts(problem, run)
+        starts = tuple(optima[i % len(optima)] for i in range(self.chains))
+        rng = run.rng("nuts jitter")
+        points = [jittered(start.mixture, problem, rng) for start in starts]
+        with stan_run(model, problem, self.name) as (cmdstan, data):
+            mcmc = cmdstan.call(
+                lambda stan: stan.sample(
+                    data=data,
+                    chains=self.chains,
+                    parallel_chains=self.parallel_chains or min(self.chains, os.cpu_count() or 1),
+                    seed=run.stan_seed("nuts"),
+                    inits=stan_inits(cmdstan, points, problem),
+                    iter_warmup=self.warmup,
+                    iter_sampling=self.draws,
+                    adapt_delta=self.adapt_delta,
+                    max_treedepth=self.max_tree_depth,
+                    sig_figs=SIGNIFICANT_FIGURES,
+                    output_dir=cmdstan.directory,
+                    show_progress=False,
+                )
+            )
+            table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
+            columns = tuple(mcmc.column_names)
+        mixture, log_likelihood = read_mixtures(columns, table, problem)
+        stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
+        return Draws(mixture, log_likelihood, McmcInfo(stats, self.max_tree_depth, starts))

@@ -1,0 +1,170 @@
+"""What the methods that run in CmdStan share: the compiled model, starts, and reading draws."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
+from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
+from stangmm.density import Mixture, log_joint
+from stangmm.draws import Optimum
+from stangmm.errors import InferenceError
+from stangmm.methods.base import Method, Run, check_choice
+from stangmm.methods.em import EM
+from stangmm.problem import Problem
+from stangmm.stan_data import StanData, mixture_of, parameters_of
+
+SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
+# Optima of the likelihood whose log joint is this far (in nats) below the best get no chain.
+_PLAUSIBLE = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StanMethod(Method):
+    """Settings that every method in CmdStan has.
+
+    Parameters
+    ----------
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    """
+
+    kernel: Kernel = "auto"
+    cmdstan: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("kernel", self.kernel, ("auto", "native", "portable"))
+
+    def prepare(self, run: Run) -> None:
+        """Compile the model unless the cache has it."""
+        self.compiled(run)
+
+    def compiled(self, run: Run, *, threads: bool = False) -> CompiledModel:
+        """Compile the model, or find it compiled."""
+        return compiled_model(
+            kernel=self.kernel,
+            cmdstan_path=self.cmdstan,
+            threads=threads,
+            progress=run.show_progress,
+        )
+
+
+@contextmanager
+def stan_run(
+    model: CompiledModel, problem: Problem, name: str, **switches: bool
+) -> Iterator[tuple[CmdStanRun, str]]:
+    """Open a guarded run with the problem's data written; gives the run and the data file."""
+    with cmdstan_run(model.exe, name) as cmdstan:
+        data = StanData.of(problem, **switches)
+        yield cmdstan, cmdstan.write_json("data", data.values())
+
+
+def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Optima of the likelihood to start from, the one of highest log joint density first.
+
+    Where every EM restart collapses, the optima of EM with regularized covariances take over.
+    """
+    try:
+        optima = EM().search(problem, run).optima
+    except InferenceError:
+        optima = EM().regularized(problem, run).optima
+
+    def joint(optimum: Optimum) -> float:
+        return float(
+            log_joint(
+                optimum.mixture,
+                problem.x,
+                problem.sample_weight,
+                problem.priors,
+                problem.structure,
+            )
+        )
+
+    ranked = sorted(((joint(o), i) for i, o in enumerate(optima)), reverse=True)
+    best = ranked[0][0]
+    return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+
+
+def jittered(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mixture:
+    """Move a mixture at random by about two posterior standard deviations.
+
+    The deviations are those of complete data: a mean's is scale / sqrt(N_k), a log scale's
+    1 / sqrt(2 N_k), a log weight's 1 / sqrt(N_k).
+    """
+    total = problem.n_observations if problem.sample_weight is None else problem.sample_weight.sum()
+    counts = np.maximum(mixture.weights * total, 1.0)
+    step = np.minimum(2.0 / np.sqrt(counts), 0.5)
+    weights = mixture.weights * np.exp(step * rng.standard_normal(step.shape))
+    c, s = problem.structure.scale_shape(problem.n_components, problem.n_features)
+    noise = rng.standard_normal((c, s)) * np.sqrt(0.5)
+    return replace(
+        mixture,
+        weights=weights / weights.sum(),
+        means=mixture.means
+        + step[:, np.newaxis] * mixture.scales * rng.standard_normal(mixture.means.shape),
+        scales=mixture.scales * np.exp(step[:, np.newaxis] * noise),
+    )
+
+
+def stan_inits(
+    run: CmdStanRun, mixtures: list[Mixture], problem: Problem, name: str = "start"
+) -> list[str]:
+    """Write initial values, one file for each mixture."""
+    return [
+        run.write_json(f"{name}-{i}", parameters_of(mixture, problem))
+        for i, mixture in enumerate(mixtures)
+    ]
+
+
+def read_mixtures(
+    columns: tuple[str, ...], draws: FloatArray, problem: Problem
+) -> tuple[Mixture, FloatArray]:
+    """Mixtures and log likelihoods from CmdStan's columns.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Names as in the header of CmdStan's CSV file.
+    draws : ndarray, shape (..., columns)
+
+    Returns
+    -------
+    Mixture, ndarray
+        With the leading axes of ``draws``.
+    """
+    position = {name: i for i, name in enumerate(columns)}
+
+    def variable(name: str, *shape: int) -> FloatArray:
+        names = [f"{name}[{','.join(str(i + 1) for i in index)}]" for index in np.ndindex(*shape)]
+        chosen = draws[..., [position[n] for n in names]]
+        return chosen.reshape(*draws.shape[:-1], *shape)
+
+    k, d = problem.n_components, problem.n_features
+    c, s = problem.structure.scale_shape(k, d)
+    r = problem.structure.n_correlations(k, d)
+    mixture = mixture_of(
+        variable("weights", k),
+        variable("means", k, d),
+        variable("scales", c, s),
+        variable("corr_chol", r, d, d) if r else None,
+    )
+    return mixture, draws[..., position["log_likelihood"]]
+
+
+def column(columns: tuple[str, ...], draws: FloatArray, name: str) -> FloatArray:
+    """One column of CmdStan's draws by name."""
+    return np.ascontiguousarray(draws[..., columns.index(name)])
+
+
+def without_none(**options: Any) -> dict[str, Any]:
+    """Keep the options that the user set, so that the others stay CmdStan's own."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,147 @@
+"""GaussianMixture: the user's entry. Says what is to be fitted; `fit` says how."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import secrets
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from stangmm.covariance import structure_named
+from stangmm.data import Dataset
+from stangmm.errors import ConvergenceWarning, ModelError
+from stangmm.fit import Fit
+from stangmm.methods import Method, as_method
+from stangmm.methods.base import Run, check_count
+from stangmm.priors import Priors
+from stangmm.problem import Problem
+
+_LOG = logging.getLogger("stangmm")
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A Gaussian mixture model, for any method.
+
+    Parameters
+    ----------
+    n_components : int
+        K, at least 1.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+        What the components' covariance matrices share.
+    priors : Priors, optional
+        Priors left out get defaults that are scaled by the data; EM and
+        ``Optimize(objective="mle")`` do not use them.
+
+    Raises
+    ------
+    ModelError
+        K below 1, an unknown covariance type, or priors that are none.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> galaxies = sg.datasets.galaxies()
+    >>> fit = sg.GaussianMixture(3, "diag").fit(galaxies, method="em", seed=1)
+    >>> print(f"{fit.total_log_likelihood.item():.4f}")
+    -203.1792
+    """
+
+    n_components: int
+    covariance_type: str = "full"
+    priors: Priors = field(default_factory=Priors)
+
+    def __post_init__(self) -> None:
+        check_count("n_components", self.n_components)
+        structure_named(self.covariance_type)
+        if not isinstance(self.priors, Priors):
+            raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
+
+    def n_parameters(self, n_features: int) -> int:
+        """Count the free numbers: weights, means and covariances."""
+        k, d = self.n_components, n_features
+        return k - 1 + k * d + structure_named(self.covariance_type).n_parameters(k, d)
+
+    def fit(
+        self,
+        X: Any,
+        method: str | Method = "nuts",
+        *,
+        seed: int | None = None,
+        sample_weight: Any = None,
+        progress: bool = True,
+    ) -> Fit:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array, list, DataFrame or Series, shape (N, D) or (N,)
+            Observations in rows, in any units.
+        method : str or Method
+            "em", "optimize", "advi", "nuts", or settings such as ``NUTS(draws=2000)``.
+        seed : int, optional
+            Not negative. The same seed, settings and machine give the same draws; without one a
+            seed is drawn and kept in the fit.
+        sample_weight : array, shape (N,), optional
+            How often each row counts.
+        progress : bool
+            Whether work of more than a second shows how far it is, on standard error.
+
+        Returns
+        -------
+        Fit
+
+        Raises
+        ------
+        DataError, ModelError
+            Before anything starts: the data, the model or the settings cannot be used.
+        CmdStanNotFoundError, CompileError
+            A method needs CmdStan.
+        InferenceError
+            The method failed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A check of the finished fit failed; see `Fit.diagnose`.
+        """
+        settings = as_method(method)
+        dataset = Dataset.from_input(X, sample_weight)
+        structure = structure_named(self.covariance_type)
+        problem = Problem.build(dataset, self.n_components, structure, self.priors)
+        run = Run(_checked_seed(seed), progress)
+        settings.prepare(run)
+        began = time.perf_counter()
+        draws = settings.run(problem, run).in_user_units(problem)
+        fit = Fit(
+            self,
+            dataset,
+            settings,
+            draws,
+            structure=structure,
+            priors=problem.user_priors,
+            seed=run.seed,
+            seconds=time.perf_counter() - began,
+            versions=_versions(),
+        )
+        for check in fit.diagnose().failed:
+            warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
+        _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
+        return fit
+
+
+def _checked_seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(2**31)
+    check_count("seed", seed, minimum=0)
+    return int(seed)
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("stangmm", "numpy", "scipy", "cmdstanpy")}
+    return {"python": platform.python_version(), "platform": sys.platform, **packages}

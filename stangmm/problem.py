@@ -1,0 +1,125 @@
+"""Problem: one model and one data set in standardized units, ready for any method.
+
+Methods see data of the order of 1 whatever the user's units; what they return is brought back
+here. Priors are transformed with the data, so that nothing but the units changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.covariance import CovarianceStructure
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.errors import DataError
+from stangmm.priors import Priors, ResolvedPriors
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a method works on.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, D)
+        (data - center) / unit.
+    sample_weight : ndarray, shape (N,), or None
+    n_components : int
+    structure : CovarianceStructure
+    priors : ResolvedPriors
+        Complete, for x.
+    user_priors : ResolvedPriors
+        The same for the data in the user's units.
+    center, unit : ndarray, shape (D,)
+    """
+
+    x: FloatArray
+    sample_weight: FloatArray | None
+    n_components: int
+    structure: CovarianceStructure
+    priors: ResolvedPriors
+    user_priors: ResolvedPriors
+    center: FloatArray
+    unit: FloatArray
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, n_components: int, structure: CovarianceStructure, priors: Priors
+    ) -> Problem:
+        """Check data and model against each other and standardize.
+
+        Raises
+        ------
+        DataError
+            Fewer distinct rows than components, or linearly dependent features where the
+            covariance structure has correlations.
+        ModelError
+            A prior's shape does not fit.
+        """
+        dataset.check_components(n_components)
+        center, sd = dataset.mean_and_sd()
+        unit = structure.unit(sd)
+        resolved = priors.resolve(dataset, structure, n_components)
+        problem = cls(
+            x=(dataset.x - center) / unit,
+            sample_weight=dataset.sample_weight,
+            n_components=n_components,
+            structure=structure,
+            priors=resolved.in_units_of(center, unit),
+            user_priors=resolved,
+            center=center,
+            unit=unit,
+        )
+        if structure.correlated:
+            _check_independent(problem.total_covariance(), dataset.feature_names, structure.name)
+        return problem
+
+    @property
+    def n_observations(self) -> int:
+        """N."""
+        return int(self.x.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.x.shape[1])
+
+    @property
+    def log_likelihood_offset(self) -> float:
+        """What is added to a log likelihood of x to give that of the data in user's units."""
+        n = self.n_observations if self.sample_weight is None else self.sample_weight.sum()
+        return -float(n) * float(np.log(self.unit).sum())
+
+    @property
+    def log_prior_offset(self) -> float:
+        """What is added to a log prior density in standardized units to give that in user's units."""
+        c, s = self.structure.scale_shape(self.n_components, self.n_features)
+        log_unit = np.log(self.unit)
+        return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
+
+    def total_covariance(self) -> FloatArray:
+        """Population covariance of all x, shape (D, D)."""
+        d = self.n_features
+        return np.cov(self.x.T, bias=True, aweights=self.sample_weight).reshape(d, d)
+
+    def to_user_units(self, mixture: Mixture) -> Mixture:
+        """Mixtures of x as mixtures of the data in the user's units."""
+        return mixture.in_units(self.center, self.unit)
+
+    def from_user_units(self, mixture: Mixture) -> Mixture:
+        """The inverse of `to_user_units`."""
+        return mixture.in_units(-self.center / self.unit, 1.0 / self.unit)
+
+
+def _check_independent(covariance: FloatArray, names: tuple[str, ...], structure: str) -> None:
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] > 1e-12 * values[-1]:
+        return
+    involved = [n for n, v in zip(names, vectors[:, 0], strict=True) if abs(v) > 0.05]
+    raise DataError(
+        f'covariance_type="{structure}" needs linearly independent features, but {involved} '
+        'determine each other. Drop one of them, or use covariance_type="diag".'
+    )

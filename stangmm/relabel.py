@@ -1,0 +1,92 @@
+"""Relabelling: settle which component is which in every draw, after sampling.
+
+With exchangeable priors the posterior is the same under all K! relabellings. Stephens' algorithm
+(2000, doi:10.1111/1467-9868.00265) chooses a permutation for each draw so that the draws'
+responsibilities agree as well as possible (in Kullback-Leibler divergence); each step is an
+assignment problem. It only reorders components: no draw's mixture density changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.density import Mixture
+
+# Responsibilities held at once: draws x components x rows; more rows are thinned evenly.
+_MAX_HELD = 2**24
+_MAX_ROWS = 1000
+_MAX_SWEEPS = 100
+_FLOOR = 1e-12  # responsibilities below this count as this in a logarithm
+
+
+def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
+    """Permutations that align S draws.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Batch of shape (S,).
+    x : ndarray, shape (N, D)
+        The observations; at most 1000 rows, evenly spaced, are used.
+    pivot : int
+        The draw from which the search starts, one of high posterior density.
+
+    Returns
+    -------
+    ndarray of int, shape (S, K)
+        ``mixture.permute(result)`` has its labels settled.
+    """
+    n_draws, n_components = mixture.weights.shape
+    identity = np.tile(np.arange(n_components), (n_draws, 1))
+    if n_components == 1 or n_draws == 1:
+        return identity
+    responsibilities = _responsibilities(mixture, _thinned(x, n_draws * n_components))
+    average = responsibilities[pivot]
+    permutation = identity
+    for _ in range(_MAX_SWEEPS):
+        log_average = np.log(np.maximum(average, _FLOOR))
+        agreement = np.einsum("sln,kn->skl", responsibilities, log_average, optimize=True)
+        updated = assign(agreement)
+        if (updated == permutation).all() and average is not responsibilities[pivot]:
+            break
+        permutation = updated
+        average = np.zeros_like(log_average)
+        for k in range(n_components):
+            average[k] = responsibilities[np.arange(n_draws), permutation[:, k]].mean(axis=0)
+    return permutation
+
+
+def assign(agreement: FloatArray) -> IntArray:
+    """Best permutations for agreements (S, K, K) of new component k with old component l."""
+    return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
+
+
+def by_first_mean(means: FloatArray) -> IntArray:
+    """Order of components for display: by mean in the first feature, then in the next.
+
+    Parameters
+    ----------
+    means : ndarray, shape (K, D)
+    """
+    return np.lexsort(means.T[::-1])
+
+
+def match(mixture: Mixture, reference: Mixture, x: FloatArray) -> IntArray:
+    """Permutation (K,) of one mixture that agrees best with another on the rows x."""
+    own = mixture.responsibilities(_thinned(x, mixture.n_components))
+    other = reference.responsibilities(_thinned(x, mixture.n_components))
+    return assign((other @ own.T)[np.newaxis])[0]
+
+
+def _thinned(x: FloatArray, held_per_row: int) -> FloatArray:
+    n = max(1, min(len(x), _MAX_ROWS, _MAX_HELD // held_per_row))
+    return x[np.linspace(0, len(x) - 1, n).astype(int)]
+
+
+def _responsibilities(mixture: Mixture, x: FloatArray) -> FloatArray:
+    out = np.empty((*mixture.weights.shape, len(x)))
+    for draws, rows in mixture.blocks(len(x)):
+        out[draws, :, rows] = mixture[draws].responsibilities(x[rows])
+    return out

@@ -1,0 +1,109 @@
+"""The data block of stan/gaussian_mixture.stan as a frozen dataclass, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.density import Mixture
+from stangmm.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class StanData:
+    """What the Stan model reads; names, order and shapes are those of its data block."""
+
+    N: int
+    D: int
+    K: int
+    x: FloatArray  # (N, D)
+    n_sample_weights: int  # N, or 0 when every row counts once
+    sample_weight: FloatArray  # (n_sample_weights,)
+    scale_components: int  # C: K, or 1 when shared
+    scale_features: int  # S: D, or 1 when all features share one
+    n_correlations: int  # R: K, 1 or 0
+    weights_concentration: FloatArray  # (K,)
+    means_location: FloatArray  # (K, D)
+    means_scale: FloatArray  # (K, D)
+    scale_family: int  # 1 half-Cauchy, 2 half-normal, 3 inverse gamma on the variance
+    scale_shape: FloatArray  # (C, S)
+    scale_scale: FloatArray  # (C, S)
+    correlation_shape: float
+    use_prior: int  # 0 or 1
+    use_likelihood: int  # 0 or 1
+
+    @classmethod
+    def of(
+        cls, problem: Problem, *, use_prior: bool = True, use_likelihood: bool = True
+    ) -> StanData:
+        """Translate a problem."""
+        k, d = problem.n_components, problem.n_features
+        c, s = problem.structure.scale_shape(k, d)
+        weight = np.empty(0) if problem.sample_weight is None else problem.sample_weight
+        priors = problem.priors
+        return cls(
+            N=problem.n_observations,
+            D=d,
+            K=k,
+            x=problem.x,
+            n_sample_weights=len(weight),
+            sample_weight=weight,
+            scale_components=c,
+            scale_features=s,
+            n_correlations=problem.structure.n_correlations(k, d),
+            weights_concentration=np.asarray(priors.weights.concentration),
+            means_location=np.asarray(priors.means.location),
+            means_scale=np.asarray(priors.means.scale),
+            scale_family=priors.scales.family,
+            scale_shape=np.asarray(priors.scales.shape_or_one()),
+            scale_scale=np.asarray(priors.scales.scale),
+            correlation_shape=priors.correlation.shape,
+            use_prior=int(use_prior),
+            use_likelihood=int(use_likelihood),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Name to value, as cmdstanpy writes it to JSON."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def parameters_of(mixture: Mixture, problem: Problem) -> dict[str, FloatArray]:
+    """Values of the Stan model's parameters for one mixture: what initial values look like."""
+    k, d = problem.n_components, problem.n_features
+    c, s = problem.structure.scale_shape(k, d)
+    r = problem.structure.n_correlations(k, d)
+    weights = np.maximum(mixture.weights, 1e-10)  # the boundary has no place on Stan's scale
+    chol = np.empty((0, d, d))
+    if r and mixture.corr_chol is not None:
+        chol = mixture.corr_chol[:r]
+    return {
+        "weights": weights / weights.sum(),
+        "means": mixture.means,
+        "scales": mixture.scales[:c, :s],
+        "corr_chol": chol,
+    }
+
+
+def mixture_of(
+    weights: FloatArray,
+    means: FloatArray,
+    scales: FloatArray,
+    corr_chol: FloatArray | None,
+) -> Mixture:
+    """Spread Stan's free parameters, any leading axes (...), to one value for each component.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (..., K)
+    means : ndarray, shape (..., K, D)
+    scales : ndarray, shape (..., C, S)
+    corr_chol : ndarray, shape (..., R, D, D), or None
+    """
+    spread = np.array(np.broadcast_to(scales, means.shape))
+    if corr_chol is None:
+        return Mixture(weights, means, spread)
+    shape = (*means.shape, means.shape[-1])
+    return Mixture(weights, means, spread, np.array(np.broadcast_to(corr_chol, shape)))

@@ -1,0 +1,157 @@
+// Evaluates a likelihood kernel at points read from a file: value and gradient, as text.
+//
+//   kernel_driver native|portable|avx512|avx2|plain points
+//
+// "native" and "portable" go through Stan's types; the names of instruction sets run that form of
+// the native kernel's inner loops. A point in the file is
+//   N D K n_sample_weight n_scales scale_size n_correlations
+// and then x (by columns), sample_weight, weights, means, scales, and corr_chol (by rows). Every
+// point gives one line: the value without a gradient, the value with it, and the gradient in the
+// order of the parameters; or "error" and the message.
+#include "mixture_lpdf.hpp"
+
+#include "portable.hpp"  // stanc's translation of kernel_functions.stan with the portable kernel
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+namespace {
+
+struct point {
+  Eigen::MatrixXd x;
+  Eigen::VectorXd sample_weight, weights;
+  std::vector<Eigen::VectorXd> means, scales;
+  std::vector<Eigen::MatrixXd> corr_chol;
+};
+
+double read_number(std::istream& in) {
+  std::string word;
+  in >> word;
+  return std::strtod(word.c_str(), nullptr);  // takes inf and nan, which >> does not
+}
+
+template <typename M>
+void read_columns(std::istream& in, M& m) {
+  for (int j = 0; j < m.cols(); ++j) {
+    for (int i = 0; i < m.rows(); ++i) m(i, j) = read_number(in);
+  }
+}
+
+bool read_point(std::istream& in, point& p) {
+  int N, D, K, n_weights, n_scales, scale_size, n_correlations;
+  if (!(in >> N >> D >> K >> n_weights >> n_scales >> scale_size >> n_correlations)) return false;
+  p.x.resize(N, D);
+  p.sample_weight.resize(n_weights);
+  p.weights.resize(K);
+  p.means.assign(K, Eigen::VectorXd(D));
+  p.scales.assign(n_scales, Eigen::VectorXd(scale_size));
+  p.corr_chol.assign(n_correlations, Eigen::MatrixXd(D, D));
+  read_columns(in, p.x);
+  read_columns(in, p.sample_weight);
+  read_columns(in, p.weights);
+  for (auto& m : p.means) read_columns(in, m);
+  for (auto& s : p.scales) read_columns(in, s);
+  for (auto& c : p.corr_chol) {
+    read_columns(in, c);
+    c.transposeInPlace();
+  }
+  return true;
+}
+
+template <typename T>
+struct parameters {
+  Eigen::Matrix<T, -1, 1> weights;
+  std::vector<Eigen::Matrix<T, -1, 1>> means, scales;
+  std::vector<Eigen::Matrix<T, -1, -1>> corr_chol;
+
+  explicit parameters(const point& p) : weights(p.weights.template cast<T>()) {
+    for (const auto& m : p.means) means.push_back(m.template cast<T>());
+    for (const auto& s : p.scales) scales.push_back(s.template cast<T>());
+    for (const auto& c : p.corr_chol) corr_chol.push_back(c.template cast<T>());
+  }
+};
+
+template <typename T>
+T call(const std::string& kernel, const point& p, const parameters<T>& q) {
+  // Maps, as in a model's data block.
+  const Eigen::Map<Eigen::MatrixXd> x(const_cast<double*>(p.x.data()), p.x.rows(), p.x.cols());
+  const Eigen::Map<Eigen::VectorXd> w(const_cast<double*>(p.sample_weight.data()),
+                                      p.sample_weight.size());
+  if (kernel == "portable") {
+    return portable_model_namespace::mixture_lpdf<false>(x, w, q.weights, q.means, q.scales,
+                                                         q.corr_chol, &std::cerr);
+  }
+  return gaussian_mixture_model_namespace::mixture_lpdf<false>(x, w, q.weights, q.means, q.scales,
+                                                               q.corr_chol, &std::cerr);
+}
+
+void through_stan(const std::string& kernel, const point& p) {
+  using stan::math::var;
+  double value_only;
+  {
+    const parameters<double> q(p);
+    value_only = call(kernel, p, q);
+  }
+  try {
+    const parameters<var> q(p);
+    var value = call(kernel, p, q);
+    value.grad();
+    std::printf("%.17g %.17g", value_only, value.val());
+    const auto print = [](const var& v) { std::printf(" %.17g", v.adj()); };
+    for (int k = 0; k < q.weights.size(); ++k) print(q.weights(k));
+    for (const auto& m : q.means) for (int i = 0; i < m.size(); ++i) print(m(i));
+    for (const auto& s : q.scales) for (int i = 0; i < s.size(); ++i) print(s(i));
+    for (const auto& c : q.corr_chol) {
+      for (int i = 0; i < c.rows(); ++i) for (int j = 0; j < c.cols(); ++j) print(c(i, j));
+    }
+    std::printf("\n");
+  } catch (const std::domain_error& e) {
+    std::printf("error %.17g %s\n", value_only, e.what());
+  }
+  stan::math::recover_memory();
+}
+
+void through_instruction_set(stangmm::chunk_function run_chunk, const point& p) {
+  const parameters<double> q(p);
+  const auto values = stangmm::to_values(p.x.cols(), q.weights, q.means, q.scales, q.corr_chol);
+  auto gradient = values;
+  const stangmm::mixture_data data{p.x.data(), p.x.rows(),
+                                   p.sample_weight.size() ? p.sample_weight.data() : nullptr};
+  std::printf("%.17g", stangmm::log_likelihood(data, values, nullptr, run_chunk));
+  std::printf(" %.17g", stangmm::log_likelihood(data, values, &gradient, run_chunk));
+  for (const auto* part : {&gradient.weights, &gradient.means, &gradient.scales,
+                           &gradient.corr_chol}) {
+    for (double g : *part) std::printf(" %.17g", g);
+  }
+  std::printf("\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  const std::string kernel = argv[1];
+#ifdef STAN_THREADS
+  stan::math::init_threadpool_tbb();
+#endif
+  stan::math::ChainableStack stack;  // the tape of this thread
+  const auto functions = stangmm::usable_chunk_functions();
+  stangmm::chunk_function chosen = nullptr;
+#ifdef STANGMM_X86
+  if (kernel == "avx512") chosen = stangmm::avx512::run_chunk;
+  if (kernel == "avx2") chosen = stangmm::avx2::run_chunk;
+#endif
+  if (kernel == "plain") chosen = stangmm::plain::run_chunk;
+  if (chosen && std::find(functions.begin(), functions.end(), chosen) == functions.end()) {
+    std::printf("unusable\n");
+    return 0;
+  }
+  std::ifstream in(argv[2]);
+  point p;
+  while (read_point(in, p)) {
+    if (chosen) through_instruction_set(chosen, p);
+    else through_stan(kernel, p);
+  }
+  return 0;
+}

@@ -1,0 +1,273 @@
+"""Whatever ends a run of CmdStan, no process and no file is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
+from stangmm.cmdstan.watchdog import processes_using
+from stangmm.errors import InferenceError
+
+pytestmark = pytest.mark.stan
+
+PROGRAM = """\
+data { int<lower=0, upper=1> fail; }
+parameters { real x; }
+model {
+  if (fail) reject("told to fail");
+  x ~ std_normal();
+}
+"""
+
+# Four chains, two at a time, that would take hours.
+ENDLESS = """\
+import signal, sys
+from pathlib import Path
+from stangmm.cmdstan import cmdstan_run
+with cmdstan_run(Path(sys.argv[1]), "test") as run:
+    print(run.directory, flush=True)
+    run.call(lambda model: model.sample(
+        data=run.write_json("data", {"fail": 0}), chains=4, parallel_chains=2,
+        iter_sampling=10**9, refresh=10**9, output_dir=run.directory, show_progress=False))
+"""
+
+
+@pytest.fixture(scope="session")
+def exe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile a small program, in the user's cache: the second time it is there."""
+    file = tmp_path_factory.mktemp("stan") / "stangmm_test_run.stan"
+    file.write_text(PROGRAM)
+    return compile_stan(file, cmdstan=find_cmdstan(), progress=False)
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have all temporary files in a folder of the test's own."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def mentioning(text: str) -> list[psutil.Process]:
+    """List the processes, the watchdog too, whose command line mentions a text."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if text in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def start_endless(exe: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Start a fit that does not end, and wait until its chains run."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(exe)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    directory = Path(process.stdout.readline().strip())
+    wait_for(lambda: len(processes_using(directory)) == 2)
+    return process, directory
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_signal_to_python_alone_leaves_no_process_and_no_file(
+    end: signal.Signals, exe: Path, scratch: Path
+):
+    process, directory = start_endless(exe)
+    assert len(mentioning(str(directory))) == 3  # two chains and the watchdog
+    start = time.monotonic()
+    process.send_signal(end)
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - start < 5
+    assert process.returncode != 0
+    if end == signal.SIGINT:
+        assert "KeyboardInterrupt" in errors
+    wait_for(lambda: mentioning(str(directory)) == [])
+    wait_for(lambda: list(scratch.iterdir()) == [])
+
+
+def test_the_chains_of_another_run_are_left_alone(exe: Path):
+    first, first_directory = start_endless(exe)
+    second, second_directory = start_endless(exe)
+    try:
+        first.kill()
+        first.communicate()
+        wait_for(lambda: not first_directory.exists())
+        assert len(processes_using(second_directory)) == 2
+    finally:
+        second.kill()
+        second.communicate()
+    wait_for(lambda: not second_directory.exists())
+
+
+def test_a_run_that_ends_well_leaves_nothing_and_no_zombie(exe: Path, scratch: Path):
+    with cmdstan_run(exe, "test") as run:
+        data = run.write_json("data", {"fail": 0})
+        mcmc = run.call(
+            lambda model: model.sample(
+                data=data, seed=1, output_dir=run.directory, show_progress=False
+            )
+        )
+        assert mcmc.draws().shape[:2] == (1000, 4)
+        assert "Elapsed Time" in run.console()
+        assert mentioning(str(run.directory)) != []
+    assert not run.directory.exists()
+    assert mentioning(str(run.directory)) == []
+    assert [child for child in psutil.Process().children() if child.status() == "zombie"] == []
+    assert not [path for path in scratch.iterdir() if path.name.startswith("stangmm")]
+
+
+def test_an_exception_out_of_the_callers_block_cleans_up_too(exe: Path):
+    with pytest.raises(ZeroDivisionError), cmdstan_run(exe, "test") as run:
+        1 / 0  # noqa: B018
+    assert not run.directory.exists()
+    assert mentioning(str(run.directory)) == []
+
+
+def test_an_exception_while_the_chains_run_ends_them(exe: Path):
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    def fit() -> None:
+        with cmdstan_run(exe, "test") as run:
+            directories.append(run.directory)
+            data = run.write_json("data", {"fail": 0})
+            signal.setitimer(signal.ITIMER_REAL, 1.0)
+            run.call(
+                lambda model: model.sample(
+                    data=data,
+                    chains=4,
+                    parallel_chains=1,
+                    iter_sampling=10**9,
+                    refresh=10**9,
+                    output_dir=run.directory,
+                    show_progress=False,
+                )
+            )
+
+    directories: list[Path] = []
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with pytest.raises(InterruptedError):
+            fit()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert mentioning(str(directories[0])) == []
+    assert not directories[0].exists()
+    assert not [t for t in threading.enumerate() if t.name == "stangmm-cmdstan"]
+
+
+def test_a_failure_carries_what_cmdstan_printed(exe: Path):
+    with cmdstan_run(exe, "test") as run:
+        data = run.write_json("data", {"fail": 1})
+        with pytest.raises(InferenceError, match="CmdStan failed") as error:
+            run.call(
+                lambda model: model.sample(
+                    data=data, chains=1, output_dir=run.directory, show_progress=False
+                )
+            )
+        assert run.directory.exists()
+    assert "told to fail" in error.value.log
+
+
+def test_a_mistake_of_the_caller_is_not_called_a_failure_of_cmdstan(exe: Path):
+    with pytest.raises(TypeError), cmdstan_run(exe, "test") as run:
+        run.call(lambda model: model.sample(no_such_argument=1))
+
+
+def test_cmdstanpy_is_quiet_during_a_run_and_itself_again_afterwards(
+    exe: Path, capfd: pytest.CaptureFixture[str]
+):
+    logger = logging.getLogger("cmdstanpy")
+    before = (list(logger.handlers), logger.propagate, logger.disabled)
+    with cmdstan_run(exe, "test") as run:
+        data = run.write_json("data", {"fail": 1})
+        with pytest.raises(InferenceError):
+            run.call(
+                lambda model: model.sample(
+                    data=data, chains=1, output_dir=run.directory, show_progress=False
+                )
+            )
+        assert "error" in run.console()
+    assert (list(logger.handlers), logger.propagate, logger.disabled) == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_runs_in_several_threads_do_not_disturb_each_other(exe: Path):
+    logger = logging.getLogger("cmdstanpy")
+    before = (list(logger.handlers), logger.propagate, logger.disabled)
+    sums: dict[int, float] = {}
+
+    def fit(seed: int) -> None:
+        with cmdstan_run(exe, "test") as run:
+            data = run.write_json("data", {"fail": 0})
+            mcmc = run.call(
+                lambda model: model.sample(
+                    data=data,
+                    chains=1,
+                    iter_sampling=100,
+                    seed=1 + seed % 2,
+                    output_dir=run.directory,
+                    show_progress=False,
+                )
+            )
+            sums[seed] = float(mcmc.draws().sum())
+
+    threads = [threading.Thread(target=fit, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sums[0] == sums[2] != sums[1] == sums[3]
+    assert (list(logger.handlers), logger.propagate, logger.disabled) == before
+
+
+def test_the_guard_costs_a_fit_hardly_any_time(exe: Path):
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        with cmdstan_run(exe, "test") as run:
+            run.call(lambda model: None)
+        seconds.append(time.perf_counter() - start)
+    # About 5 ms on an idle machine; the bound is for a busy one.
+    assert min(seconds) < 0.05
+
+
+def test_a_process_that_only_shows_a_file_of_the_run_is_not_one_of_its_processes(exe: Path):
+    with cmdstan_run(exe, "test") as run:
+        file = run.directory / "shown.txt"
+        file.touch()
+        pager = subprocess.Popen(["tail", "-f", str(file)], stdout=subprocess.DEVNULL)
+        try:
+            assert pager.pid not in processes_using(run.directory)
+            assert os.getpid() not in processes_using(run.directory)
+        finally:
+            pager.kill()
+            pager.wait()

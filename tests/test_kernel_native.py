@@ -1,0 +1,408 @@
+"""The native likelihood kernel says what the portable one says, in value and gradient."""
+
+from __future__ import annotations
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cmdstanpy
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import Covariance, multivariate_normal
+
+pytestmark = pytest.mark.stan
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNELS = ROOT / "stan" / "kernel"
+SOURCES = Path(__file__).parent / "kernel"
+COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
+TOLERANCE = 1e-10
+
+
+# ---- points ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """The arguments of one call of the kernel."""
+
+    x: np.ndarray  # (N, D)
+    sample_weight: np.ndarray  # (N,) or (0,)
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, D)
+    scales: np.ndarray  # (K or 1, D or 1)
+    corr_chol: np.ndarray  # (K, 1 or 0, D, D)
+
+    def text(self) -> str:
+        n, d = self.x.shape
+        sizes = [n, d, len(self.weights), self.sample_weight.size]
+        sizes += [*self.scales.shape, len(self.corr_chol)]
+        arrays = [self.x.T, self.sample_weight, self.weights, self.means]
+        arrays += [self.scales, self.corr_chol]
+        numbers = np.concatenate([np.ravel(a) for a in arrays])
+        return " ".join([*map(str, sizes), *map(repr, numbers.tolist())])
+
+
+def random_point(
+    rng: np.random.Generator,
+    covariance_type: str,
+    n: int,
+    d: int,
+    k: int,
+    *,
+    sample_weight: str = "none",
+) -> Point:
+    """Draw a mixture, and data from around its means."""
+    components = 1 if covariance_type == "tied" else k
+    features = 1 if covariance_type == "spherical" else d
+    correlations = {"full": k, "tied": 1}.get(covariance_type, 0) if d > 1 else 0
+    means = rng.normal(0, 3, (k, d))
+    scales = rng.lognormal(0, 0.5, (components, features))
+    x = means[rng.integers(k, size=n)] + rng.normal(0, 1.5, (n, d))
+    chol = np.tril(rng.normal(0, 1, (correlations, d, d)), -1)
+    chol += np.eye(d) * rng.uniform(0.3, 2, (correlations, d, 1))
+    chol /= np.sqrt((chol**2).sum(axis=2, keepdims=True))
+    weight = {
+        "none": np.empty(0),
+        "counts": rng.integers(0, 4, n).astype(float),
+        "fractions": rng.uniform(0, 2, n),
+    }[sample_weight]
+    return Point(x, weight, rng.dirichlet(np.ones(k)), means, scales, chol)
+
+
+def reference(p: Point) -> tuple[float, np.ndarray, np.ndarray]:
+    """Value, gradient, and the size of the gradient's terms, by scipy and the covariance matrix.
+
+    With Sigma = L L', L = diag(scales) C and u = Sigma^-1 (x - mean), the derivatives of a
+    component's log density are u by the mean and (u u' - Sigma^-1) L by L.
+    """
+    n, d = p.x.shape
+    k = len(p.weights)
+    w = p.sample_weight if p.sample_weight.size else np.ones(n)
+    chols, scales = [], []
+    log_normal = np.empty((n, k))
+    for i in range(k):
+        scale = np.broadcast_to(p.scales[min(i, len(p.scales) - 1)], d)
+        corr = p.corr_chol[min(i, len(p.corr_chol) - 1)] if len(p.corr_chol) else np.eye(d)
+        chols.append(corr)
+        scales.append(scale)
+        factor = scale[:, None] * corr
+        covariance = Covariance.from_cholesky(factor)
+        log_normal[:, i] = multivariate_normal.logpdf(p.x, p.means[i], covariance)
+    with np.errstate(divide="ignore"):
+        log_joint = np.log(p.weights) + log_normal
+    log_density = logsumexp(log_joint, axis=1)
+    r = w[:, None] * np.exp(log_joint - log_density[:, None])
+
+    sums: list[list[np.ndarray]] = []
+    for absolute in (False, True):
+        size = np.abs if absolute else np.asarray
+        g_weights = w @ np.exp(log_normal - log_density[:, None])
+        g_means, g_scales = np.zeros((k, d)), np.zeros(p.scales.shape)
+        g_chol = np.zeros(p.corr_chol.shape)
+        for i in range(k):
+            factor = scales[i][:, None] * chols[i]
+            inverse = np.linalg.inv(factor)
+            precision = inverse.T @ inverse
+            u = (p.x - p.means[i]) @ precision
+            g_means[i] = r[:, i] @ size(u)
+            sign = 1 if absolute else -1
+            g_factor = np.einsum("n,ni,nj->ij", r[:, i], size(u), size(u @ factor))
+            g_factor += sign * r[:, i].sum() * size(precision @ factor)
+            by_feature = (size(g_factor * np.tril(chols[i]))).sum(axis=1)
+            row = min(i, len(p.scales) - 1)
+            g_scales[row] += by_feature if p.scales.shape[1] == d else by_feature.sum()
+            if len(p.corr_chol):
+                g_chol[min(i, len(p.corr_chol) - 1)] += np.tril(scales[i][:, None] * g_factor)
+        sums.append([g_weights, g_means, g_scales, g_chol])
+    gradient, terms = (np.concatenate([np.ravel(a) for a in part]) for part in sums)
+    return float(w @ log_density), gradient, terms
+
+
+# ---- the programs that evaluate them -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What the tests compile, all of it once."""
+
+    driver: Path
+    threaded: Path
+    unthreaded: Path
+    models: dict[str, cmdstanpy.CmdStanModel]
+
+    def evaluate(self, kernel: str, points: list[Point], folder: Path) -> list[list[str]]:
+        file = folder / f"{kernel}.txt"
+        file.write_text("\n".join(p.text() for p in points))
+        done = subprocess.run([self.driver, kernel, file], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [line.split(" ") for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    try:
+        cmdstan = Path(cmdstanpy.cmdstan_path())
+    except ValueError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("kernel")
+
+    def build(name: str, source: str, flags: str = "") -> Path:
+        includes = f"-I{folder} -I{KERNELS / 'native'} {flags}"
+        command = ["make", "-f", str(SOURCES / "driver.mk"), f"PROGRAM={folder / name}"]
+        command += [f"SOURCE={SOURCES / source}", f"INCLUDES={includes}", str(folder / name)]
+        done = subprocess.run(command, cwd=cmdstan, capture_output=True, text=True)
+        errors = [line for line in done.stderr.splitlines() if "rror" in line]
+        assert done.returncode == 0, "\n".join(errors[:20])
+        return folder / name
+
+    def build_model(kernel: str) -> cmdstanpy.CmdStanModel:
+        stan_file = folder / f"{kernel}.stan"
+        stan_file.write_text((ROOT / "stan" / "gaussian_mixture.stan").read_text())
+        options: dict[str, object] = {
+            "include-paths": [str(KERNELS / kernel)],
+            "name": "gaussian_mixture_model",
+        }
+        header = None
+        if kernel == "native":
+            options["allow-undefined"] = True
+            header = KERNELS / "native" / "mixture_lpdf.hpp"
+        return cmdstanpy.CmdStanModel(
+            stan_file=stan_file, stanc_options=options, user_header=header
+        )
+
+    stanc = [cmdstan / "bin" / "stanc", f"--include-paths={KERNELS / 'portable'}"]
+    stanc += ["--name=portable_model", f"--o={folder / 'portable.hpp'}"]
+    subprocess.run([*stanc, SOURCES / "kernel_functions.stan"], check=True)
+    with ThreadPoolExecutor(2) as pool:
+        driver = pool.submit(build, "driver", "kernel_driver.cpp")
+        models = {k: pool.submit(build_model, k) for k in ("native", "portable")}
+        threaded = pool.submit(build, "threaded", "thread_driver.cpp", "-DSTAN_THREADS")
+        unthreaded = pool.submit(build, "unthreaded", "thread_driver.cpp")
+        return Programs(
+            driver.result(),
+            threaded.result(),
+            unthreaded.result(),
+            {name: model.result() for name, model in models.items()},
+        )
+
+
+def numbers(line: list[str]) -> tuple[float, float, np.ndarray]:
+    """Value without a gradient, value with it, gradient."""
+    assert line[0] != "error", " ".join(line)
+    values = np.array([float(word) for word in line])
+    return values[0], values[1], values[2:]
+
+
+def assert_same(actual: list[str], expected: list[str], terms: np.ndarray, what: str) -> None:
+    """Value and every gradient component agree, relative to their size or that of their terms."""
+    alone, value, gradient = numbers(actual)
+    _, expected_value, expected_gradient = numbers(expected)
+    assert value == pytest.approx(expected_value, rel=TOLERANCE), what
+    assert alone == value, what
+    assert np.isfinite(gradient).all(), what
+    bound = TOLERANCE * np.maximum(np.abs(expected_gradient), terms)
+    wrong = np.flatnonzero(~(np.abs(gradient - expected_gradient) <= bound))
+    assert not wrong.size, f"{what}: {wrong} {gradient[wrong]} {expected_gradient[wrong]}"
+
+
+# ---- agreement ---------------------------------------------------------------------------------
+
+SHAPES = [  # N, D, K, how rows are weighted
+    (1, 1, 1, "none"),
+    (1, 3, 2, "fractions"),
+    (7, 1, 3, "counts"),
+    (50, 2, 1, "none"),
+    (255, 2, 3, "none"),
+    (256, 3, 2, "fractions"),
+    (257, 4, 4, "none"),
+    (100, 5, 3, "counts"),
+    (90, 6, 2, "none"),
+    (130, 7, 3, "fractions"),
+    (300, 8, 5, "none"),
+    (70, 13, 2, "counts"),
+    (40, 17, 12, "none"),
+    (9000, 2, 3, "none"),
+    (3000, 9, 4, "fractions"),
+]
+
+
+def random_points() -> dict[str, Point]:
+    rng = np.random.default_rng(20240501)
+    return {
+        f"{kind}, N={n}, D={d}, K={k}, {w}": random_point(rng, kind, n, d, k, sample_weight=w)
+        for kind in COVARIANCE_TYPES
+        for n, d, k, w in SHAPES
+    }
+
+
+def extreme_points() -> dict[str, Point]:
+    """Points at the edge of what the plain formula holds, but where it still gives an answer."""
+    rng = np.random.default_rng(7)
+    points = {}
+    for kind in COVARIANCE_TYPES:
+        p = random_point(rng, kind, 300, 3, 3)
+        x = p.x.copy()
+        x[17] = 1e5
+        x[18, 1] = -1e8
+        points[f"{kind}, far outliers"] = replace(p, x=x)
+        points[f"{kind}, tiny scales"] = replace(p, scales=p.scales * 1e-6)
+        points[f"{kind}, huge scales"] = replace(p, scales=p.scales * 1e8)
+        far = p.means + np.array([[0.0], [60.0], [1e4]])
+        points[f"{kind}, components far from all rows"] = replace(p, means=far)
+        scales = p.scales.copy()
+        scales[0] *= 1e-12
+        points[f"{kind}, a collapsed component"] = replace(p, scales=scales)
+        small = np.array([1 - 1e-30, 1e-30, 1e-180])
+        points[f"{kind}, tiny weights"] = replace(p, weights=small)
+        points[f"{kind}, no weight on any row"] = replace(p, sample_weight=np.zeros(300))
+        points[f"{kind}, data off centre"] = replace(p, x=p.x + 1e6, means=p.means + 1e6)
+    p = random_point(rng, "full", 400, 4, 2)
+    chol = p.corr_chol.copy()
+    chol[0, 3] = [0.6, 0.8 - 1e-9, 0.0, 0.0]
+    chol[0, 3, 3] = np.sqrt(1 - (chol[0, 3, :3] ** 2).sum())
+    points["full, nearly singular correlation"] = replace(p, corr_chol=chol)
+    return points
+
+
+@pytest.mark.parametrize("points", [random_points(), extreme_points()], ids=["random", "extreme"])
+@pytest.mark.parametrize("kernel", ["native", "avx512", "avx2", "plain"])
+def test_native_equals_portable(
+    programs: Programs, tmp_path: Path, kernel: str, points: dict[str, Point]
+) -> None:
+    actual = programs.evaluate(kernel, list(points.values()), tmp_path)
+    if actual == [["unusable"]]:
+        pytest.skip(f"this machine has no {kernel}")
+    expected = programs.evaluate("portable", list(points.values()), tmp_path)
+    for (name, p), a, b in zip(points.items(), actual, expected, strict=True):
+        assert_same(a, b, reference(p)[2], name)
+
+
+def test_native_equals_scipy(programs: Programs, tmp_path: Path) -> None:
+    points = random_points()
+    lines = programs.evaluate("native", list(points.values()), tmp_path)
+    for (name, p), line in zip(points.items(), lines, strict=True):
+        _, value, gradient = numbers(line)
+        expected_value, expected, terms = reference(p)
+        assert value == pytest.approx(expected_value, rel=1e-9), name
+        assert (np.abs(gradient - expected) <= 1e-8 * np.maximum(np.abs(expected), terms)).all()
+
+
+def test_a_component_of_weight_zero_has_a_finite_gradient(
+    programs: Programs, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    points = [
+        replace(random_point(rng, kind, 500, 2, 3), weights=np.array(w))
+        for kind in COVARIANCE_TYPES
+        for w in ([0.0, 0.25, 0.75], [1e-310, 0.5, 0.5], [0.0, 0.0, 1.0])
+    ]
+    for p, line in zip(points, programs.evaluate("native", points, tmp_path), strict=True):
+        _, value, gradient = numbers(line)
+        expected_value, expected, terms = reference(p)
+        assert value == pytest.approx(expected_value, rel=1e-9)
+        assert (np.abs(gradient - expected) <= 1e-8 * np.maximum(np.abs(expected), terms)).all()
+
+
+def test_a_quadratic_form_that_overflows_only_rules_out_its_component(
+    programs: Programs, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    for kind in ["full", "diag", "spherical"]:
+        p = random_point(rng, kind, 300, 3, 2)
+        scales = p.scales.copy()
+        scales[0] = 1e-200  # (x - mean) / scale is 1e200, and its square no double
+        collapsed = replace(p, scales=scales)
+        alone = replace(p, weights=p.weights[1:], means=p.means[1:], scales=p.scales[1:])
+        alone = replace(alone, corr_chol=p.corr_chol[1:])
+        (a,), (b,) = (programs.evaluate("native", [q], tmp_path) for q in (collapsed, alone))
+        _, value, gradient = numbers(a)
+        _, expected, expected_gradient = numbers(b)
+        assert value == pytest.approx(expected, rel=TOLERANCE)
+        assert np.isfinite(gradient).all()
+        assert gradient[2:5] == pytest.approx(np.zeros(3))
+        assert gradient[5:8] == pytest.approx(expected_gradient[1:4], rel=TOLERANCE)
+
+
+def impossible_points() -> dict[str, Point]:
+    p = random_point(np.random.default_rng(5), "full", 200, 2, 2)
+
+    def changed(name: str, index: tuple[int, ...], value: float) -> Point:
+        array = getattr(p, name).copy()
+        array[index] = value
+        return replace(p, **{name: array})
+
+    return {
+        "weights": changed("weights", (0,), np.nan),
+        "means": changed("means", (1, 0), np.inf),
+        "scales": changed("scales", (0, 1), 0.0),
+        "scales, negative": changed("scales", (0, 1), -1.0),
+        "scales, infinite": changed("scales", (1, 1), np.inf),
+        "scales, NaN": changed("scales", (1, 1), np.nan),
+        "corr_chol": changed("corr_chol", (0, 1, 0), np.nan),
+        "corr_chol, singular": changed("corr_chol", (0, 1, 1), 0.0),
+        "-inf": changed("x", (100, 1), 1e200),
+        "-inf, data": changed("x", (199, 0), np.nan),
+    }
+
+
+@pytest.mark.parametrize(("name", "p"), impossible_points().items())
+def test_an_impossible_point_is_rejected_with_its_reason(
+    programs: Programs, tmp_path: Path, name: str, p: Point
+) -> None:
+    (line,) = programs.evaluate("native", [p], tmp_path)
+    assert line[:2] == ["error", "-inf"]
+    assert name.split(",")[0] in " ".join(line[2:])
+
+
+# ---- threads and sampling ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", ["100000 2 3 1", "20000 8 4 1", "50000 5 6 0"])
+def test_results_are_the_same_bits_on_any_number_of_threads(
+    programs: Programs, problem: str
+) -> None:
+    def run(program: Path, threads: int) -> str:
+        command = [program, str(threads), *problem.split()]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    single = run(programs.unthreaded, 1)
+    assert single.count(" ") > 10
+    assert {run(programs.threaded, threads) for threads in (1, 2, 3)} == {single}
+
+
+def stan_data(covariance_type: str) -> dict[str, object]:
+    rng = np.random.default_rng(11)
+    n, d, k = 150, 2, 2
+    x = np.array([[-2.0, 0.0], [2.0, 1.0]])[rng.integers(k, size=n)] + rng.normal(0, 1, (n, d))
+    components = 1 if covariance_type == "tied" else k
+    features = 1 if covariance_type == "spherical" else d
+    return {
+        "N": n, "D": d, "K": k, "x": x, "n_sample_weights": 0, "sample_weight": [],
+        "scale_components": components, "scale_features": features,
+        "n_correlations": {"full": k, "tied": 1}.get(covariance_type, 0),
+        "weights_concentration": np.full(k, 2.0),
+        "means_location": np.zeros((k, d)), "means_scale": np.full((k, d), 4.0),
+        "scale_family": 1, "scale_shape": np.zeros((components, features)),
+        "scale_scale": np.ones((components, features)), "correlation_shape": 2.0,
+        "use_prior": 1, "use_likelihood": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_nuts_takes_the_same_steps_on_both_kernels(
+    programs: Programs, tmp_path: Path, covariance_type: str
+) -> None:
+    draws = {}
+    for kernel, model in programs.models.items():
+        fit = model.sample(
+            stan_data(covariance_type), chains=1, seed=5, iter_warmup=150, iter_sampling=50,
+            output_dir=tmp_path / kernel, sig_figs=12, show_progress=False,
+        )  # fmt: skip
+        draws[kernel] = fit.draws_pd()
+    native, portable = draws["native"], draws["portable"]
+    assert (native["n_leapfrog__"] == portable["n_leapfrog__"]).all()
+    assert native["lp__"].to_numpy() == pytest.approx(portable["lp__"].to_numpy(), rel=1e-8)
