@@ -24,7 +24,12 @@
     return sum;                                                                           \
   }                                                                                       \
   target inline void exps(const double* in, double* out, int n) {                         \
-    for (int i = 0; i < n; i += width) store(out + i, exp_nonpositive(load(in + i)));     \
+    for (int i = 0; i < n; i += unroll * width) {                                         \
+      vec t[unroll];                                                                      \
+      for (int v = 0; v < unroll; ++v) t[v] = load(in + i + v * width);                   \
+      exp_nonpositive(t, -690);                                                               \
+      for (int v = 0; v < unroll; ++v) store(out + i + v * width, t[v]);                  \
+    }                                                                                     \
   }                                                                                       \
   }                                                                                       \
   }

@@ -12,7 +12,7 @@ from stangmm.arrays import FloatArray
 from stangmm.draws import McmcInfo, VariationalInfo
 
 if TYPE_CHECKING:
-    import arviz as az
+    from arviz import ELPDData, InferenceData
     import pandas as pd
     import xarray as xr
 
@@ -30,7 +30,7 @@ def arviz() -> ModuleType:
     return arviz
 
 
-def inference_data(fit: Fit) -> az.InferenceData:
+def inference_data(fit: Fit) -> InferenceData:
     """Groups posterior, log_likelihood, observed_data, and sample_stats for chains."""
     az = arviz()
     xr_module = _xarray()
@@ -53,7 +53,8 @@ def inference_data(fit: Fit) -> az.InferenceData:
             {name: (("chain", "draw"), values) for name, values in stats.items()},
             coords={"chain": np.arange(c), "draw": np.arange(s)},
         )
-    return az.InferenceData(**groups)
+    data: InferenceData = az.InferenceData(**groups)
+    return data
 
 
 def convergence(fit: Fit) -> dict[str, float]:
@@ -85,12 +86,9 @@ def pareto_k(info: VariationalInfo) -> float:
     return float(k)
 
 
-def loo(fit: Fit) -> az.ELPDData:
+def loo(fit: Fit) -> ELPDData:
     """PSIS-LOO with labels summed out; a row of weight w counts w times."""
-    az = arviz()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # k-hat is reported by `diagnose`
-        result = az.loo(inference_data(fit), pointwise=True)
+    result: ELPDData = arviz().loo(inference_data(fit), pointwise=True)
     weight = fit.dataset.sample_weight
     if weight is not None:
         pointwise = np.asarray(result.loo_i)
@@ -102,6 +100,13 @@ def loo(fit: Fit) -> az.ELPDData:
         result["se"] = float(np.sqrt(weight.sum() * spread))
         result["p_loo"] = float(weight @ _log_predictive(fit)) - total
     return result
+
+
+def loo_quietly(fit: Fit) -> ELPDData:
+    """As `loo`, without a warning where Pareto's k is high."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return loo(fit)
 
 
 def summary(fit: Fit) -> pd.DataFrame:

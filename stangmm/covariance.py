@@ -20,6 +20,7 @@ class CovarianceStructure(ABC):
 
     name: ClassVar[str]
     correlated: ClassVar[bool]  # whether features may be correlated within a component
+    pooled: ClassVar[bool] = False  # whether all components share one covariance
 
     @abstractmethod
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -54,7 +55,8 @@ class CovarianceStructure(ABC):
         means : ndarray, shape (R, K, D)
             Responsibility-weighted means.
         second : ndarray, shape (R, K, D) or (R, K, D, D)
-            Responsibility-weighted means of x squared, or of x x' for correlated structures.
+            Responsibility-weighted means of x squared, or of x x' for correlated structures; for
+            a pooled one the mean of x x' over all rows, shape (1, 1, D, D).
 
         Returns
         -------
@@ -91,6 +93,7 @@ class Tied(CovarianceStructure):
 
     name = "tied"
     correlated = True
+    pooled = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
         """(1, D)."""
@@ -106,9 +109,9 @@ class Tied(CovarianceStructure):
 
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
         """Average of the components' covariances, weighted by their counts."""
-        each = second - means[..., :, np.newaxis] * means[..., np.newaxis, :]
         share = counts / counts.sum(axis=1, keepdims=True)
-        return np.asarray(np.einsum("rk,rkij->rij", share, each)[:, np.newaxis])
+        between = np.swapaxes(means * share[..., np.newaxis], 1, 2) @ means
+        return np.asarray(second - between[:, np.newaxis])
 
 
 class Diag(CovarianceStructure):

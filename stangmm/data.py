@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,9 @@ class Dataset:
         if len(set(names)) < len(names):
             raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
         weight = None if sample_weight is None else _as_sample_weight(sample_weight, len(x))
-        counted = x if weight is None else x[weight > 0]
-        _check_features_vary(counted, names)
-        return cls(x, names, weight)
+        dataset = cls(x, names, weight)
+        _check_features_vary(dataset.counted()[0], names)
+        return dataset
 
     @property
     def n_observations(self) -> int:
@@ -74,23 +75,31 @@ class Dataset:
             return float(self.n_observations)
         return float(self.sample_weight.sum())
 
+    def counted(self) -> tuple[FloatArray, FloatArray | None]:
+        """Rows of positive weight with their weights: those that the fit sees."""
+        if self.sample_weight is None:
+            return self.x, None
+        counts = self.sample_weight > 0
+        return self.x[counts], self.sample_weight[counts]
+
     def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and population standard deviation of each feature, both (D,)."""
-        reference = self.x[0]
-        size = np.ptp(self.x, axis=0)
-        deviations = (self.x - reference) / size  # no overflow, no cancellation at large offsets
-        mean = np.average(deviations, axis=0, weights=self.sample_weight)
-        variance = np.average((deviations - mean) ** 2, axis=0, weights=self.sample_weight)
+        x, weight = self.counted()
+        reference = x[0]
+        size = np.ptp(x, axis=0)
+        deviations = (x - reference) / size  # no overflow, no cancellation at large offsets
+        mean = np.average(deviations, axis=0, weights=weight)
+        variance = np.average((deviations - mean) ** 2, axis=0, weights=weight)
         return reference + mean * size, np.sqrt(variance) * size
 
     def range(self) -> tuple[FloatArray, FloatArray]:
         """Smallest and largest value of each feature among the rows that count, both (D,)."""
-        x = self.x if self.sample_weight is None else self.x[self.sample_weight > 0]
+        x, _ = self.counted()
         return x.min(axis=0), x.max(axis=0)
 
     def check_components(self, n_components: int) -> None:
         """Raise DataError when there are fewer distinct rows than components."""
-        x = self.x if self.sample_weight is None else self.x[self.sample_weight > 0]
+        x, _ = self.counted()
         if len(x) < n_components:
             raise DataError(
                 f"{n_components} components need at least {n_components} rows"
@@ -124,13 +133,8 @@ def as_table(X: Any) -> tuple[FloatArray, tuple[str, ...]]:
             "Drop these columns or encode them as numbers."
         )
     try:
-        raw = np.asarray(X)
-        if np.iscomplexobj(raw):
-            raise TypeError("complex numbers")
-        if raw.dtype.kind in "mM":
-            raise TypeError("dates or durations")
-        x = np.array(raw, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
+        x = _as_numbers(X)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"X must be a table of real numbers (N rows, D features), got {type(X).__name__} "
             f"that cannot be read as one ({error})."
@@ -175,6 +179,24 @@ def as_new_rows(X: Any, feature_names: tuple[str, ...]) -> FloatArray:
     return x
 
 
+def _as_numbers(values: Any) -> FloatArray:
+    """A copy as doubles, C-ordered; masked entries become NaN.
+
+    numpy would read digits in text as numbers and ignore masks; here both mean what they say.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    raw = np.asarray(values)
+    kind = raw.dtype.kind
+    if kind == "c":
+        raise TypeError("complex numbers")
+    if kind in "mM":
+        raise TypeError("dates or durations")
+    if kind in "UST" or (kind == "O" and any(isinstance(v, str | bytes) for v in raw.flat)):
+        raise TypeError("text")
+    return np.array(raw, dtype=np.float64, order="C")
+
+
 def _column_names(X: Any) -> tuple[str, ...] | None:
     columns = getattr(X, "columns", None)
     if columns is not None:
@@ -187,10 +209,16 @@ def _column_names(X: Any) -> tuple[str, ...] | None:
 
 def _text_columns(X: Any) -> list[str]:
     dtypes = getattr(X, "dtypes", None)
-    if dtypes is None or not hasattr(X, "columns"):
+    if dtypes is None or not hasattr(X, "columns") or not hasattr(X, "iloc"):
         return []
-    kinds = (getattr(t, "kind", "O") for t in dtypes)
-    return [str(c) for c, kind in zip(X.columns, kinds, strict=True) if kind not in "fiub"]
+    columns = enumerate(zip(X.columns, dtypes, strict=True))
+    return [str(name) for j, (name, dtype) in columns if _is_text(X.iloc[:, j], dtype)]
+
+
+def _is_text(column: Any, dtype: Any) -> bool:
+    if dtype == np.dtype(object):  # may still hold numbers, and None where one is missing
+        return not all(value is None or isinstance(value, Real) for value in column)
+    return getattr(dtype, "kind", "O") not in "fiub"
 
 
 def _check_finite(x: FloatArray, names: tuple[str, ...]) -> None:
@@ -231,8 +259,8 @@ def _check_features_vary(x: FloatArray, names: tuple[str, ...]) -> None:
 
 def _as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
     try:
-        weight = np.array(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        weight = _as_numbers(sample_weight)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"sample_weight must be numbers, got {sample_weight!r}.") from error
     if weight.shape != (n,):
         raise DataError(
@@ -245,4 +273,8 @@ def _as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
         )
     if not (weight > 0).any():
         raise DataError("sample_weight must have a positive entry, got only zeros.")
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise DataError("sample_weight must have a finite sum, got infinity. Rescale the weights.")
     return weight

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -17,6 +18,9 @@ from stangmm.covariance import CovarianceStructure
 from stangmm.priors import ResolvedPriors
 
 LOG_2PI = float(np.log(2 * np.pi))
+# Deviations beyond this many standard deviations count as this many, so that squares of them and
+# their differences stay numbers.
+_FARTHEST = 1e140
 # Largest block of work, in numbers of 8 bytes: what a chunked pass holds at once (64 MB).
 _BLOCK = 2**23
 
@@ -79,15 +83,10 @@ class Mixture:
         factor = self.cholesky
         return factor @ np.swapaxes(factor, -1, -2)
 
-    def __getitem__(self, index: object) -> Mixture:
+    def __getitem__(self, index: Any) -> Mixture:
         """Mixtures at an index of the leading axes."""
-        chol = None if self.corr_chol is None else self.corr_chol[index]  # type: ignore[index]
-        return Mixture(
-            self.weights[index],  # type: ignore[index]
-            self.means[index],  # type: ignore[index]
-            self.scales[index],  # type: ignore[index]
-            chol,
-        )
+        chol = None if self.corr_chol is None else self.corr_chol[index]
+        return Mixture(self.weights[index], self.means[index], self.scales[index], chol)
 
     def reshape(self, *batch_shape: int) -> Mixture:
         """Same mixtures with other leading axes."""
@@ -121,11 +120,12 @@ class Mixture:
             squared = np.zeros((*self.weights.shape, len(x)))
             for d in range(self.n_features):
                 deviation = x[:, d] - self.means[..., d, np.newaxis]
-                squared += (deviation / self.scales[..., d, np.newaxis]) ** 2
+                squared += _standardized(deviation, self.scales[..., d, np.newaxis]) ** 2
         else:
             diagonal = np.diagonal(self.corr_chol, axis1=-2, axis2=-1)
             log_det = log_det + np.log(diagonal).sum(axis=-1)
-            deviation = (x - self.means[..., np.newaxis, :]) / self.scales[..., np.newaxis, :]
+            deviation = x - self.means[..., np.newaxis, :]
+            deviation = _standardized(deviation, self.scales[..., np.newaxis, :])
             inverse = _inverse_lower(self.corr_chol)
             standardized = deviation @ np.swapaxes(inverse, -1, -2)
             squared = np.einsum("...nd,...nd->...n", standardized, standardized)
@@ -201,6 +201,12 @@ def log_joint(
 ) -> FloatArray:
     """Log of prior times likelihood: the log posterior up to the evidence, shape (...)."""
     return log_likelihood(mixture, x, sample_weight) + log_prior(mixture, priors, structure)
+
+
+def _standardized(deviation: FloatArray, scales: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        ratio = np.divide(deviation, scales, out=deviation)
+    return np.clip(ratio, -_FARTHEST, _FARTHEST, out=ratio)
 
 
 def _inverse_lower(factor: FloatArray) -> FloatArray:

@@ -36,6 +36,14 @@ class Optimum:
     converged: bool
     path: FloatArray
 
+    def in_units_of(self, old: Problem, new: Problem) -> Optimum:
+        """Bring a maximum of the likelihood from one problem's units to another's."""
+        offset = old.log_likelihood_offset - new.log_likelihood_offset
+        mixture = new.from_user_units(old.to_user_units(self.mixture))
+        return replace(
+            self, mixture=mixture, objective=self.objective + offset, path=self.path + offset
+        )
+
     def in_user_units(self, problem: Problem, offset: float) -> Optimum:
         """Bring a maximum of the standardized problem back to the user's units."""
         return replace(

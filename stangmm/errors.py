@@ -33,7 +33,7 @@ class InferenceError(StangmmError):
     message : str
         What failed and what to do.
     partial : object, optional
-        What was finished before the failure (for NUTS, the draws of the chains that ended well).
+        What was finished before the failure (for NUTS, a Fit of the chains that ended well).
     log : str, optional
         What CmdStan printed.
     """

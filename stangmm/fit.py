@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from stangmm.priors import ResolvedPriors
 from stangmm.relabel import by_first_mean, stephens
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
 
     import arviz as az
     import pandas as pd
@@ -97,6 +100,15 @@ class Fit:
         order = by_first_mean(flat.permute(permutation).means.mean(axis=0))
         return permutation[:, order]
 
+    def reordered(self, order: IntArray) -> Fit:
+        """Give the same fit with component k being the present component ``order[k]``."""
+        other = copy(self)
+        for cached in ("covariances", "posterior"):
+            other.__dict__.pop(cached, None)
+        other.permutations = self.permutations[..., order]
+        other.mixture = self.mixture.permute(order)
+        return other
+
     @property
     def method(self) -> str:
         """Short name of the method."""
@@ -110,22 +122,22 @@ class Fit:
     @property
     def weights(self) -> FloatArray:
         """Posterior mean of the weights, shape (K,)."""
-        return self.mixture.weights.mean(axis=0)
+        return np.asarray(self.mixture.weights.mean(axis=0))
 
     @property
     def means(self) -> FloatArray:
         """Posterior mean of the component means, shape (K, D)."""
-        return self.mixture.means.mean(axis=0)
+        return np.asarray(self.mixture.means.mean(axis=0))
 
     @cached_property
     def covariances(self) -> FloatArray:
         """Posterior mean of the covariance matrices, shape (K, D, D)."""
-        return self.mixture.covariances.mean(axis=0)
+        return np.asarray(self.mixture.covariances.mean(axis=0))
 
     @property
     def scales(self) -> FloatArray:
         """Posterior mean of the standard deviations, shape (K, D)."""
-        return self.mixture.scales.mean(axis=0)
+        return np.asarray(self.mixture.scales.mean(axis=0))
 
     @property
     def lp(self) -> FloatArray:
@@ -188,8 +200,9 @@ class Fit:
         return _predict.responsibilities(self.mixture, self._rows(X))
 
     def predict(self, X: Any) -> IntArray:
-        """Most probable component (0 ... K-1) of each row, shape (N,); errors as `predict_proba`."""
-        return np.argmax(self.predict_proba(X), axis=1)
+        """Most probable component (0 to K-1) of each row, shape (N,)."""
+        labels: IntArray = np.argmax(self.predict_proba(X), axis=1)
+        return labels
 
     def log_density(self, X: Any) -> FloatArray:
         """Log predictive density of each row, shape (N,); errors as `predict_proba`."""
@@ -208,7 +221,7 @@ class Fit:
         return _predict.sample(self.mixture, n, np.random.default_rng(seed))
 
     def log_likelihood(self) -> FloatArray:
-        """Log density of each row of the data for each draw, shape (S, N), draws of chain 0 first."""
+        """Log density of each row of the data for each draw, shape (S, N), chain 0 first."""
         return _predict.log_density_draws(self.mixture, self.dataset.x)
 
     def bic(self) -> float:
@@ -222,7 +235,7 @@ class Fit:
         return free * float(np.log(self.dataset.total_weight)) - 2.0 * best
 
     def to_arviz(self) -> az.InferenceData:
-        """Give the fit as ArviZ InferenceData, with log likelihoods of the rows and sample stats."""
+        """Give ArviZ InferenceData: posterior, log likelihood of the rows, data, sample stats."""
         from stangmm.arviz_bridge import inference_data
 
         return inference_data(self)
@@ -259,6 +272,12 @@ class Fit:
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""
         return diagnose(self)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a self-contained HTML report and give its path."""
+        from stangmm.report import fit_report
+
+        return fit_report(self, path)
 
     def __repr__(self) -> str:
         """One line for each component."""

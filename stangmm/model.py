@@ -8,13 +8,14 @@ import secrets
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
 from stangmm.covariance import structure_named
 from stangmm.data import Dataset
-from stangmm.errors import ConvergenceWarning, ModelError
+from stangmm.draws import Draws
+from stangmm.errors import ConvergenceWarning, InferenceError, ModelError
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run, check_count
@@ -62,6 +63,17 @@ class GaussianMixture:
         if not isinstance(self.priors, Priors):
             raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
 
+    def __repr__(self) -> str:
+        """Only what differs from the defaults, beside the two that say most."""
+        given = [
+            f"{f.name}={p!r}" for f in fields(self.priors) if (p := getattr(self.priors, f.name))
+        ]
+        priors = f", priors=Priors({', '.join(given)})" if given else ""
+        return (
+            f"{type(self).__name__}(n_components={self.n_components}, "
+            f"covariance_type={self.covariance_type!r}{priors})"
+        )
+
     def n_parameters(self, n_features: int) -> int:
         """Count the free numbers: weights, means and covariances."""
         k, d = self.n_components, n_features
@@ -103,7 +115,7 @@ class GaussianMixture:
         CmdStanNotFoundError, CompileError
             A method needs CmdStan.
         InferenceError
-            The method failed.
+            The method failed; ``partial`` is a Fit of the chains that finished, if any did.
 
         Warns
         -----
@@ -114,28 +126,37 @@ class GaussianMixture:
         dataset = Dataset.from_input(X, sample_weight)
         structure = structure_named(self.covariance_type)
         problem = Problem.build(dataset, self.n_components, structure, self.priors)
-        run = Run(_checked_seed(seed), progress)
+        run = Run(checked_seed(seed), progress)
         settings.prepare(run)
         began = time.perf_counter()
-        draws = settings.run(problem, run).in_user_units(problem)
-        fit = Fit(
-            self,
-            dataset,
-            settings,
-            draws,
-            structure=structure,
-            priors=problem.user_priors,
-            seed=run.seed,
-            seconds=time.perf_counter() - began,
-            versions=_versions(),
-        )
+
+        def finished(draws: Draws) -> Fit:
+            return Fit(
+                self,
+                dataset,
+                settings,
+                draws,
+                structure=structure,
+                priors=problem.user_priors,
+                seed=run.seed,
+                seconds=time.perf_counter() - began,
+                versions=_versions(),
+            )
+
+        try:
+            fit = finished(settings.run(problem, run))
+        except InferenceError as error:
+            if isinstance(error.partial, Draws):
+                error.partial = finished(error.partial)
+            raise
         for check in fit.diagnose().failed:
             warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
         _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
         return fit
 
 
-def _checked_seed(seed: int | None) -> int:
+def checked_seed(seed: int | None) -> int:
+    """Check a seed, or draw one."""
     if seed is None:
         return secrets.randbelow(2**31)
     check_count("seed", seed, minimum=0)

@@ -13,7 +13,7 @@ def responsibilities(mixture: Mixture, x: FloatArray) -> FloatArray:
     total = np.zeros((mixture.n_components, len(x)))
     for draws, rows in mixture.blocks(len(x)):
         total[:, rows] += mixture[draws].responsibilities(x[rows]).sum(axis=0)
-    return (total / mixture.batch_shape[0]).T
+    return np.asarray(total.T / mixture.batch_shape[0])
 
 
 def log_density(mixture: Mixture, x: FloatArray) -> FloatArray:
@@ -22,7 +22,7 @@ def log_density(mixture: Mixture, x: FloatArray) -> FloatArray:
     for draws, rows in mixture.blocks(len(x)):
         block = log_sum_exp(mixture[draws].log_density(x[rows]), axis=0)
         total[rows] = np.logaddexp(total[rows], block)
-    return total - np.log(mixture.batch_shape[0])
+    return np.asarray(total - np.log(mixture.batch_shape[0]))
 
 
 def log_density_draws(mixture: Mixture, x: FloatArray) -> FloatArray:

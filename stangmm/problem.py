@@ -6,7 +6,7 @@ here. Priors are transformed with the data, so that nothing but the units change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,8 +25,9 @@ class Problem:
     Attributes
     ----------
     x : ndarray, shape (N, D)
-        (data - center) / unit.
+        (data - center) / unit; rows of weight zero are left out, wherever they lie.
     sample_weight : ndarray, shape (N,), or None
+        Positive.
     n_components : int
     structure : CovarianceStructure
     priors : ResolvedPriors
@@ -63,9 +64,10 @@ class Problem:
         center, sd = dataset.mean_and_sd()
         unit = structure.unit(sd)
         resolved = priors.resolve(dataset, structure, n_components)
+        x, sample_weight = dataset.counted()
         problem = cls(
-            x=(dataset.x - center) / unit,
-            sample_weight=dataset.sample_weight,
+            x=(x - center) / unit,
+            sample_weight=sample_weight,
             n_components=n_components,
             structure=structure,
             priors=resolved.in_units_of(center, unit),
@@ -95,10 +97,20 @@ class Problem:
 
     @property
     def log_prior_offset(self) -> float:
-        """What is added to a log prior density in standardized units to give that in user's units."""
+        """What is added to a log prior density of x to give that in the user's units."""
         c, s = self.structure.scale_shape(self.n_components, self.n_features)
         log_unit = np.log(self.unit)
         return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
+
+    def rescaled(self, factor: float) -> Problem:
+        """Give the same problem with all data and priors measured in units ``factor`` as large."""
+        factors = np.full(self.n_features, factor)
+        return replace(
+            self,
+            x=self.x / factor,
+            priors=self.priors.in_units_of(np.zeros(self.n_features), factors),
+            unit=self.unit * factor,
+        )
 
     def total_covariance(self) -> FloatArray:
         """Population covariance of all x, shape (D, D)."""

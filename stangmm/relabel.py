@@ -70,19 +70,21 @@ def by_first_mean(means: FloatArray) -> IntArray:
     ----------
     means : ndarray, shape (K, D)
     """
-    return np.lexsort(means.T[::-1])
+    return np.asarray(np.lexsort(means.T[::-1]))
 
 
 def match(mixture: Mixture, reference: Mixture, x: FloatArray) -> IntArray:
     """Permutation (K,) of one mixture that agrees best with another on the rows x."""
     own = mixture.responsibilities(_thinned(x, mixture.n_components))
     other = reference.responsibilities(_thinned(x, mixture.n_components))
-    return assign((other @ own.T)[np.newaxis])[0]
+    (permutation,) = assign((other @ own.T)[np.newaxis])
+    return np.asarray(permutation)
 
 
 def _thinned(x: FloatArray, held_per_row: int) -> FloatArray:
     n = max(1, min(len(x), _MAX_ROWS, _MAX_HELD // held_per_row))
-    return x[np.linspace(0, len(x) - 1, n).astype(int)]
+    thinned: FloatArray = x[np.linspace(0, len(x) - 1, n).astype(int)]
+    return thinned
 
 
 def _responsibilities(mixture: Mixture, x: FloatArray) -> FloatArray:

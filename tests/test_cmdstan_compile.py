@@ -12,7 +12,7 @@ import pytest
 
 from stangmm.cmdstan import CmdStan, compile_stan, find_cmdstan, is_compiled
 from stangmm.cmdstan import compile as compile_module
-from stangmm.cmdstan.build import Build
+from stangmm.cmdstan.build import Build, _toolchain
 from stangmm.errors import CmdStanNotFoundError, CompileError, ModelError
 
 PROGRAM = "parameters { real x; } model { x ~ std_normal(); }\n"
@@ -156,10 +156,12 @@ def test_the_place_in_the_cache_follows_from_everything_that_goes_in(
     keys.append(key())
     monkeypatch.delenv("CXXFLAGS")
     compiler = tmp_path / "g++"
-    compiler.write_text("#!/bin/sh\necho 'g++ 99.9'\n")
-    compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
-    keys.append(key())
+    for version in ("99.8", "99.9"):
+        compiler.write_text(f"#!/bin/sh\necho 'g++ {version}'\n")
+        compiler.chmod(0o755)
+        _toolchain.cache_clear()  # as in another process
+        keys.append(key())
     monkeypatch.delenv("CXX")
     keys.append(
         Build.plan(file, [include], header, CmdStan(cmdstan.path, (9, 9, 9)), False, {}).key

@@ -186,10 +186,14 @@ def test_an_interrupted_install_leaves_nothing_and_a_second_one_succeeds(
     end: signal.Signals, home: Path, trusted: str
 ):
     process = start_install(trusted, STANGMM_TEST_BUILD="hang")
-    wait_for((home / "building").exists)
-    assert processes_in(home / ".cmdstan") != []
-    process.send_signal(end)
-    process.communicate(timeout=20)
+    try:
+        wait_for((home / "building").exists)
+        assert processes_in(home / ".cmdstan") != []
+        assert list((home / ".cmdstan").glob("cmdstan-*")) == []  # cmdstanpy would take it
+        process.send_signal(end)
+        process.communicate(timeout=20)
+    finally:
+        process.kill()  # where the test has failed before
     assert process.returncode != 0
     wait_for(lambda: processes_in(home / ".cmdstan") == [])
     wait_for(lambda: [p.name for p in (home / ".cmdstan").iterdir()] == [".install.lock"])

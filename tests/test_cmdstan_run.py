@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -100,10 +101,13 @@ def test_a_signal_to_python_alone_leaves_no_process_and_no_file(
     end: signal.Signals, exe: Path, scratch: Path
 ):
     process, directory = start_endless(exe)
-    assert len(mentioning(str(directory))) == 3  # two chains and the watchdog
-    start = time.monotonic()
-    process.send_signal(end)
-    _, errors = process.communicate(timeout=20)
+    try:
+        assert len(mentioning(str(directory))) == 3  # two chains and the watchdog
+        start = time.monotonic()
+        process.send_signal(end)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()  # where the test has failed before
     assert time.monotonic() - start < 5
     assert process.returncode != 0
     if end == signal.SIGINT:
@@ -150,38 +154,34 @@ def test_an_exception_out_of_the_callers_block_cleans_up_too(exe: Path):
     assert mentioning(str(run.directory)) == []
 
 
-def test_an_exception_while_the_chains_run_ends_them(exe: Path):
-    def stop(*_: object) -> None:
+def test_an_exception_while_the_chains_run_ends_them_before_the_call_is_over(exe: Path):
+    def interrupt(*_: object) -> None:
         raise InterruptedError
 
-    def fit() -> None:
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
         with cmdstan_run(exe, "test") as run:
-            directories.append(run.directory)
             data = run.write_json("data", {"fail": 0})
             signal.setitimer(signal.ITIMER_REAL, 1.0)
-            run.call(
-                lambda model: model.sample(
-                    data=data,
-                    chains=4,
-                    parallel_chains=1,
-                    iter_sampling=10**9,
-                    refresh=10**9,
-                    output_dir=run.directory,
-                    show_progress=False,
+            with pytest.raises(InterruptedError):
+                run.call(
+                    lambda model: model.sample(
+                        data=data,
+                        chains=4,
+                        parallel_chains=1,
+                        iter_sampling=10**9,
+                        refresh=10**9,
+                        output_dir=run.directory,
+                        show_progress=False,
+                    )
                 )
-            )
-
-    directories: list[Path] = []
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        with pytest.raises(InterruptedError):
-            fit()
+            assert processes_using(run.directory) == []
+            wait_for(lambda: not [t for t in threading.enumerate() if t.name == "stangmm-cmdstan"])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert mentioning(str(directories[0])) == []
-    assert not directories[0].exists()
-    assert not [t for t in threading.enumerate() if t.name == "stangmm-cmdstan"]
+    assert mentioning(str(run.directory)) == []
+    assert not run.directory.exists()
 
 
 def test_a_failure_carries_what_cmdstan_printed(exe: Path):
@@ -202,22 +202,28 @@ def test_a_mistake_of_the_caller_is_not_called_a_failure_of_cmdstan(exe: Path):
         run.call(lambda model: model.sample(no_such_argument=1))
 
 
-def test_cmdstanpy_is_quiet_during_a_run_and_itself_again_afterwards(
-    exe: Path, capfd: pytest.CaptureFixture[str]
-):
+def test_cmdstanpy_is_quiet_during_a_run_and_itself_again_afterwards(exe: Path):
     logger = logging.getLogger("cmdstanpy")
-    before = (list(logger.handlers), logger.propagate, logger.disabled)
-    with cmdstan_run(exe, "test") as run:
-        data = run.write_json("data", {"fail": 1})
-        with pytest.raises(InferenceError):
-            run.call(
-                lambda model: model.sample(
-                    data=data, chains=1, output_dir=run.directory, show_progress=False
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    logger.addHandler(handler)
+    try:
+        before = (list(logger.handlers), logger.propagate, logger.disabled)
+        with cmdstan_run(exe, "test") as run:
+            data = run.write_json("data", {"fail": 1})
+            with pytest.raises(InferenceError):
+                run.call(
+                    lambda model: model.sample(
+                        data=data, chains=1, output_dir=run.directory, show_progress=False
+                    )
                 )
-            )
-        assert "error" in run.console()
-    assert (list(logger.handlers), logger.propagate, logger.disabled) == before
-    assert capfd.readouterr() == ("", "")
+            assert "error" in run.console()
+        assert shown.getvalue() == ""
+        assert (list(logger.handlers), logger.propagate, logger.disabled) == before
+        logger.warning("heard again")
+        assert shown.getvalue() == "heard again\n"
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_runs_in_several_threads_do_not_disturb_each_other(exe: Path):

@@ -148,8 +148,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
         cmdstan = Path(cmdstanpy.cmdstan_path())
     except ValueError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("kernel")
+    return build_programs(cmdstan, tmp_path_factory.mktemp("kernel"))
 
+
+def build_programs(cmdstan: Path, folder: Path) -> Programs:
     def build(name: str, source: str, flags: str = "") -> Path:
         includes = f"-I{folder} -I{KERNELS / 'native'} {flags}"
         command = ["make", "-f", str(SOURCES / "driver.mk"), f"PROGRAM={folder / name}"]

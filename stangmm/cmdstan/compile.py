@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -213,5 +212,4 @@ def compile_stan(
 @functools.cache
 def _warn_once(note: str) -> None:
     message = note[0].upper() + note[1:]
-    logging.getLogger("stangmm").warning(message)
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warnings.warn(message, UserWarning, stacklevel=3)

@@ -108,21 +108,25 @@ class CmdStanRun:
 
         results: list[T] = []
         errors: list[BaseException] = []
+        done = threading.Event()
 
         def work() -> None:
             try:
                 results.append(function(CmdStanModel(exe_file=self.exe)))
             except BaseException as error:  # handed to the calling thread, whatever it is
                 errors.append(error)
+            finally:
+                done.set()
 
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
         with _quiet_cmdstanpy(self._messages):
+            worker.start()
             try:
-                worker.start()
-                worker.join()
+                # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
+                done.wait()
             finally:
-                if worker.is_alive():  # Ctrl-C, or an exception out of a signal handler
-                    self._stop(worker)
+                if not done.is_set():  # Ctrl-C, or an exception out of a signal handler
+                    self._stop(done)
         if not errors:
             return results[0]
         if isinstance(errors[0], _FAILURES):
@@ -139,12 +143,12 @@ class CmdStanRun:
             parts.append("\n".join([f"{path.name}:", *text.splitlines()[-_LOG_LINES:]]))
         return "\n".join([*parts, *self._messages])
 
-    def _stop(self, worker: threading.Thread) -> None:
+    def _stop(self, done: threading.Event) -> None:
         deadline = time.monotonic() + 10.0
         # cmdstanpy may start the next chain when one is killed: go on until it gives up.
-        while worker.is_alive() and time.monotonic() < deadline:
+        while not done.is_set() and time.monotonic() < deadline:
             end_processes(self.directory, seconds=1.0)
-            worker.join(0.05)
+            done.wait(0.05)
 
 
 @contextlib.contextmanager

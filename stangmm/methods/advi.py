@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from stangmm.density import Mixture
 from stangmm.draws import Draws, VariationalInfo
 from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
 from stangmm.methods.stan import (
@@ -48,10 +49,10 @@ class ADVI(StanMethod):
     """
 
     algorithm: Literal["meanfield", "fullrank"] = "meanfield"
-    iterations: int = 20_000
+    iterations: int = 10_000
     gradient_samples: int = 10
-    elbo_samples: int = 200
-    evaluate_every: int = 50
+    elbo_samples: int = 500
+    evaluate_every: int = 100
     tolerance: float = 0.0005
     draws: int = 4000
 
@@ -71,14 +72,19 @@ class ADVI(StanMethod):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Fit the approximation and draw from it."""
         model = self.compiled(run)
-        optima = plausible_starts(problem, run)
+        optimum = plausible_starts(problem, run)[0]
+        # Stan's approximation starts with standard deviation 1 on the unconstrained scale. In the
+        # problem's units that is far wider than the posterior of the means, and the first steps
+        # would leave the optimum; in units of the means' standard errors it is about right.
+        outer, problem = problem, problem.rescaled(_standard_error(optimum.mixture, problem))
+        optimum = optimum.in_units_of(outer, problem)
         with stan_run(model, problem, self.name) as (cmdstan, data):
-            (start,) = stan_inits(cmdstan, [optima[0].mixture], problem)
+            (start,) = stan_inits(cmdstan, [optimum.mixture], problem)
             vb = cmdstan.call(
                 lambda stan: stan.variational(
                     data=data,
                     seed=run.stan_seed("advi"),
-                    inits=start,
+                    inits=start,  # type: ignore[arg-type]  # a file, as for sample()
                     algorithm=self.algorithm,
                     iter=self.iterations,
                     grad_samples=self.gradient_samples,
@@ -95,9 +101,7 @@ class ADVI(StanMethod):
             columns = tuple(vb.column_names)
             table = np.asarray(vb.variational_sample)[np.newaxis]  # (1, draws, columns)
             iterations, elbo = _read_elbo(cmdstan.directory)
-            converged = "COMPLETED" not in cmdstan.console() and "ELBO CONVERGED" in (
-                cmdstan.console()
-            )
+            converged = "ELBO CONVERGED" in cmdstan.console()
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         info = VariationalInfo(
             elbo_iterations=iterations,
@@ -105,9 +109,16 @@ class ADVI(StanMethod):
             converged=converged,
             log_p=column(columns, table, "log_p__")[0],
             log_q=column(columns, table, "log_g__")[0],
-            starts=optima[:1],
+            starts=(optimum,),
         )
-        return Draws(mixture, log_likelihood, info)
+        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+
+
+def _standard_error(mixture: Mixture, problem: Problem) -> float:
+    """Typical standard error of a component's mean: geometric average of scale / sqrt(N_k)."""
+    total = problem.n_observations if problem.sample_weight is None else problem.sample_weight.sum()
+    counts = np.maximum(mixture.weights * total, 1.0)
+    return float(np.exp(np.log(mixture.scales / np.sqrt(counts)[:, np.newaxis]).mean()))
 
 
 def _read_elbo(directory: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -46,10 +46,11 @@ class Method(ABC):
 
     def prepare(self, run: Run) -> None:
         """Do what is done once for all fits, such as compiling; not counted as fitting time."""
+        return
 
     @abstractmethod
     def run(self, problem: Problem, run: Run) -> Draws:
-        """Fit the problem; draws come in the problem's (standardized) units, labels unsettled."""
+        """Fit the problem; draws come in the user's units, labels unsettled."""
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> None:

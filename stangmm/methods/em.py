@@ -16,7 +16,7 @@ from stangmm.density import Mixture
 from stangmm.draws import Draws, RestartInfo
 from stangmm.methods.base import Kind, Method, Run, check_count, check_positive
 from stangmm.methods.em_steps import EMParameters, EMSpace
-from stangmm.methods.restarts import distinct, restart_report
+from stangmm.methods.restarts import distinct, restart_report, usable
 from stangmm.problem import Problem
 
 _SEARCH_ROWS = 20_000  # restarts search on a random subset of this size, the best then see all rows
@@ -42,7 +42,7 @@ class EM(Method):
 
     restarts: int = 50
     tolerance: float = 1e-6
-    max_iterations: int = 2000
+    max_iterations: int = 1000
 
     name: ClassVar[str] = "em"
     kind: ClassVar[Kind] = "point"
@@ -55,7 +55,8 @@ class EM(Method):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Maximize the likelihood; the best optimum that is not degenerate wins."""
         info = self.search(problem, run)
-        return Draws.from_point(info.best.mixture, info.best.objective, info)
+        draws = Draws.from_point(info.best.mixture, info.best.objective, info)
+        return draws.in_user_units(problem)
 
     def search(self, problem: Problem, run: Run) -> RestartInfo:
         """Run all restarts and sort what they found.
@@ -72,7 +73,7 @@ class EM(Method):
         report = self._report(searched, result)
         if searched is space:
             return report
-        best = distinct(result.log_likelihood, ~result.collapsed)[:_POLISHED]
+        best = distinct(result.log_likelihood, result.usable)[:_POLISHED]
         first_of_each = np.array([int(members[0]) for members in best])
         polished = self._climb(space, result.parameters[first_of_each], run)
         final = self._report(space, polished)
@@ -139,10 +140,10 @@ class EM(Method):
         previous = np.full((2, n_runs), -np.inf)
         advance = run.progress("EM restarts", n_runs) if run else None
         for iteration in range(self.max_iterations):
-            log_lik, moments = space.expectation(parameters)
+            log_lik, sums = space.expectation(parameters)
             for i, value in zip(active, log_lik, strict=True):
                 result.paths[i].append(float(value))
-            updated, spikes = space.maximization(moments, pseudo_rows)
+            updated, spikes = space.maximization(sums, pseudo_rows)
             with np.errstate(invalid="ignore", divide="ignore"):
                 gain = log_lik - previous[0]
                 slope = gain / (previous[0] - previous[1])
@@ -174,6 +175,10 @@ class _Result:
     converged: BoolArray
     collapsed: BoolArray
     paths: list[list[float]] = field(default_factory=list)
+
+    @property
+    def usable(self) -> BoolArray:
+        return usable(self.converged, self.collapsed)
 
     @classmethod
     def empty(cls, like: EMParameters) -> _Result:

@@ -7,7 +7,6 @@ N x K is ever stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,11 @@ import numpy as np
 from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
 from stangmm.density import LOG_2PI, Mixture
+from stangmm.methods.em_algebra import Sums, algebra_for
 from stangmm.methods.restarts import degenerate
 from stangmm.problem import Problem
 
 _BLOCK = 2**17  # numbers in the largest temporary of one pass: 1 MB, so that it stays in cache
-_STORED_FEATURES = 2**25  # moments' features are kept between iterations up to 256 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,7 @@ class EMParameters:
         return EMParameters(self.weights[index], self.means[index], self.covariances[index])
 
     def assign(self, index: IntArray, other: EMParameters) -> None:
+        """Overwrite some of the mixtures."""
         self.weights[index] = other.weights
         self.means[index] = other.means
         self.covariances[index] = other.covariances
@@ -64,17 +64,12 @@ class EMSpace:
         if self.frame is not None:
             deviation = np.linalg.solve(self.frame, deviation.T).T
         self.x = np.ascontiguousarray(deviation)
-        self.columns = np.ascontiguousarray(deviation.T)  # (D, N)
         self.sample_weight = weight
         self.n_rows, self.n_features = self.x.shape
         self.total = float(self.n_rows if weight is None else weight.sum())
         log_unit = 0.0 if self.frame is None else np.log(np.diag(self.frame)).sum()
         self.log_jacobian = -self.total * float(log_unit)
-        self._pairs = np.tril_indices(self.n_features)
-        n_moments = 1 + self.n_features + len(self._pairs[0])
-        self._stored = (
-            self._features(self.x) if self.n_rows * n_moments <= _STORED_FEATURES else None
-        )
+        self._algebra = algebra_for(self.x, weight, self.structure)
 
     def subset(self, rows: IntArray) -> EMSpace:
         """The same coordinates with some of the rows."""
@@ -89,7 +84,9 @@ class EMSpace:
         centers[:n_plus] = self._k_means_plus_plus(n_plus, share, rng)
         for r in range(n_plus, n_starts):
             centers[r] = self.x[rng.choice(self.n_rows, k, replace=False, p=share)]
-        everything = np.cov(self.columns, bias=True, aweights=self.sample_weight).reshape(d, d)
+        everything: FloatArray = np.cov(self.x.T, bias=True, aweights=self.sample_weight).reshape(
+            d, d
+        )
         if not self.structure.correlated:
             everything = np.diag(everything).copy()
         c = self.structure.scale_shape(k, d)[0]
@@ -101,8 +98,8 @@ class EMSpace:
         # with too few rows keeps the covariance of all data.
         plus = start[np.arange(n_plus)]
         sharp = EMParameters(plus.weights, plus.means, plus.covariances * 1e-6)
-        _, moments = self.expectation(sharp)
-        fitted, spikes = self.maximization(moments)
+        _, sums = self.expectation(sharp)
+        fitted, spikes = self.maximization(sums)
         good = np.flatnonzero(~spikes)
         weights[good], centers[good] = fitted.weights[good], fitted.means[good]
         covariances[good] = fitted.covariances[good]
@@ -119,7 +116,7 @@ class EMSpace:
         nearest = np.full((n_starts, self.n_rows), np.inf)
         for j in range(1, k):
             for r in range(n_starts):
-                distance = ((self.columns - centers[r, j - 1, :, np.newaxis]) ** 2).sum(axis=0)
+                distance = ((self.x - centers[r, j - 1]) ** 2).sum(axis=1)
                 np.minimum(nearest[r], distance, out=nearest[r])
                 cumulative = np.cumsum(nearest[r] if share is None else nearest[r] * share)
                 target = rng.random() * cumulative[-1]
@@ -127,15 +124,19 @@ class EMSpace:
                 centers[r, j] = self.x[pick]
         return centers
 
-    def expectation(self, parameters: EMParameters) -> tuple[FloatArray, FloatArray]:
-        """E step: log likelihoods (R,), and moments (R, K, 1 + D + F) for the M step."""
+    def expectation(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
+        """E step: log likelihoods (R,), and the sums over rows that the M step needs."""
         r, k = parameters.weights.shape
-        whitening, shift, constant = self._whitening(parameters)
+        distances, log_det = self._algebra.distances(parameters.means, parameters.covariances)
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(parameters.weights)
+        constant = (log_weights - log_det - 0.5 * self.n_features * LOG_2PI)[..., np.newaxis]
         log_lik = np.zeros(r)
-        moments = np.zeros((r * k, self._n_moments()))
-        rows = max(64, _BLOCK // (r * k * max(1, self.n_features)))
-        for block in self._blocks(rows):
-            log_joint = self._squared_distances(whitening, shift, self.columns[:, block])
+        sums = self._algebra.no_sums(r, k)
+        size = max(64, _BLOCK // (r * k * self.n_features))
+        for first in range(0, self.n_rows, size):
+            block = slice(first, first + size)
+            log_joint = distances(block)
             log_joint *= -0.5
             log_joint += constant
             peak = log_joint.max(axis=1)
@@ -147,27 +148,13 @@ class EMSpace:
             log_density = np.log(total, out=total)
             log_density += peak
             log_lik += log_density.sum(axis=1) if weight is None else log_density @ weight
-            features = (
-                self._features(self.x[block]) if self._stored is None else self._stored[block]
-            )
-            moments += joint.reshape(r * k, -1) @ features
-        return log_lik + self.log_jacobian, moments.reshape(r, k, -1)
+            self._algebra.add(sums, joint, block)
+        return log_lik + self.log_jacobian, sums
 
-    def maximization(
-        self, moments: FloatArray, pseudo_rows: float = 0.0
-    ) -> tuple[EMParameters, BoolArray]:
+    def maximization(self, sums: Sums, pseudo_rows: float = 0.0) -> tuple[EMParameters, BoolArray]:
         """M step: new parameters, and which restarts have become degenerate."""
-        d = self.n_features
-        counts = moments[..., 0]
-        tiny = np.finfo(float).tiny
-        first = moments[..., 1 : 1 + d] / np.maximum(counts, tiny)[..., np.newaxis]
-        second = moments[..., 1 + d :] / np.maximum(counts, tiny)[..., np.newaxis]
-        if self.structure.correlated:
-            full = np.empty((*second.shape[:-1], d, d))
-            full[..., self._pairs[0], self._pairs[1]] = second
-            full[..., self._pairs[1], self._pairs[0]] = second
-            second = full
-        covariances = self.structure.covariance(counts, first, second)
+        counts, first = sums.counts, sums.means
+        covariances = self._algebra.covariances(sums)
         if pseudo_rows:
             share = self._shrinkage(counts, pseudo_rows, covariances.ndim)
             covariances = (1 - share) * covariances + share * self._target(covariances)
@@ -185,12 +172,13 @@ class EMSpace:
         c = self.structure.scale_shape(self.n_components, self.n_features)[0]
         held = counts if c == self.n_components else counts.sum(axis=1, keepdims=True)
         share = pseudo_rows / (held * (self.n_rows / self.total) + pseudo_rows)
-        return share.reshape(*share.shape, *(1,) * (ndim - 2))
+        return np.asarray(share.reshape(*share.shape, *(1,) * (ndim - 2)))
 
     def _target(self, covariances: FloatArray) -> FloatArray:
         """Covariance of all data (the unit of EM's coordinates), shrunk to a K-th of its volume."""
         unit = np.eye(self.n_features) if self.structure.correlated else np.ones(self.n_features)
-        return np.broadcast_to(unit, covariances.shape) / self.n_components ** (2 / self.n_features)
+        volume = self.n_components ** (2 / self.n_features)
+        return np.asarray(np.broadcast_to(unit, covariances.shape) / volume)
 
     def mixture_of(self, parameters: EMParameters) -> Mixture:
         """Bring mixtures from EM's coordinates back to the problem's."""
@@ -213,53 +201,3 @@ class EMSpace:
             means = means @ inverse.T
             covariances = inverse @ mixture.covariances[:c] @ inverse.T
         return EMParameters(mixture.weights[None], means[None], covariances[None])
-
-    def _n_moments(self) -> int:
-        d = self.n_features
-        return 1 + d + (len(self._pairs[0]) if self.structure.correlated else d)
-
-    def _features(self, x: FloatArray) -> FloatArray:
-        """Columns 1, x and x^2 (or all products of features): what the M step averages."""
-        second = x[:, self._pairs[0]] * x[:, self._pairs[1]] if self.structure.correlated else x**2
-        return np.concatenate([np.ones((len(x), 1)), x, second], axis=1)
-
-    def _blocks(self, size: int) -> Iterator[slice]:
-        for first in range(0, self.n_rows, size):
-            yield slice(first, first + size)
-
-    def _whitening(self, parameters: EMParameters) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Matrices or factors W, shifts W mu, and log constants, such that y = W x - W mu."""
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(parameters.weights)
-        if self.structure.correlated:
-            factor = np.linalg.cholesky(parameters.covariances)
-            whitening = np.linalg.inv(factor)
-            log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
-            shift = np.einsum(
-                "rkij,rkj->rki",
-                np.broadcast_to(whitening, (*parameters.means.shape, self.n_features)),
-                parameters.means,
-            )
-        else:
-            whitening = 1.0 / np.sqrt(parameters.covariances)
-            log_det = -np.log(whitening).sum(axis=-1)
-            shift = whitening * parameters.means
-        constant = log_weights - log_det - 0.5 * self.n_features * LOG_2PI
-        return whitening, shift, constant[..., np.newaxis]
-
-    def _squared_distances(
-        self, whitening: FloatArray, shift: FloatArray, columns: FloatArray
-    ) -> FloatArray:
-        """Squared Mahalanobis distances, shape (R, K, B), of B columns (D, B)."""
-        if self.structure.correlated:
-            r, c, d, _ = whitening.shape
-            y = (whitening.reshape(-1, d) @ columns).reshape(r, c, d, -1)
-            y = (
-                y - shift[..., np.newaxis]
-                if c < shift.shape[1]
-                else np.subtract(y, shift[..., np.newaxis], out=y)
-            )
-        else:
-            y = whitening[..., np.newaxis] * columns
-            y -= shift[..., np.newaxis]
-        return np.einsum("rkdb,rkdb->rkb", y, y)

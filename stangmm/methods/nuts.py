@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
-from stangmm.draws import Draws, McmcInfo
+from stangmm.draws import Draws, McmcInfo, Optimum
+from stangmm.errors import InferenceError
 from stangmm.methods.base import Kind, Run, check_count, check_positive
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
@@ -25,6 +27,9 @@ from stangmm.methods.stan import (
     stan_run,
 )
 from stangmm.problem import Problem
+
+if TYPE_CHECKING:
+    from cmdstanpy import CmdStanMCMC, CmdStanModel
 
 # CmdStan's column, and the name that ArviZ knows it by.
 _SAMPLE_STATS = {
@@ -86,13 +91,15 @@ class NUTS(StanMethod):
         rng = run.rng("nuts jitter")
         points = [jittered(start.mixture, problem, rng) for start in starts]
         with stan_run(model, problem, self.name) as (cmdstan, data):
-            mcmc = cmdstan.call(
-                lambda stan: stan.sample(
+            inits = stan_inits(cmdstan, points, problem)
+
+            def sample(stan: CmdStanModel) -> CmdStanMCMC:
+                return stan.sample(
                     data=data,
                     chains=self.chains,
                     parallel_chains=self.parallel_chains or min(self.chains, os.cpu_count() or 1),
                     seed=run.stan_seed("nuts"),
-                    inits=stan_inits(cmdstan, points, problem),
+                    inits=inits,
                     iter_warmup=self.warmup,
                     iter_sampling=self.draws,
                     adapt_delta=self.adapt_delta,
@@ -101,9 +108,32 @@ class NUTS(StanMethod):
                     output_dir=cmdstan.directory,
                     show_progress=False,
                 )
-            )
-            table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
-            columns = tuple(mcmc.column_names)
+
+            try:
+                mcmc = cmdstan.call(sample)
+            except InferenceError as error:
+                finished = _finished_chains(cmdstan.directory)
+                if finished is not None:
+                    error.partial = self._draws(finished, problem, starts)
+                    done = error.partial.mixture.batch_shape[0]
+                    error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
+                raise
+            return self._draws(mcmc, problem, starts)
+
+    def _draws(self, mcmc: CmdStanMCMC, problem: Problem, starts: tuple[Optimum, ...]) -> Draws:
+        table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
+        columns = tuple(mcmc.column_names)
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
-        return Draws(mixture, log_likelihood, McmcInfo(stats, self.max_tree_depth, starts))
+        info = McmcInfo(stats, self.max_tree_depth, starts)
+        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+
+
+def _finished_chains(directory: Path) -> CmdStanMCMC | None:
+    """Read the chains that came to their end, when another one failed."""
+    from cmdstanpy import from_csv
+
+    ended = [p for p in sorted(directory.glob("*.csv")) if "Elapsed Time" in p.read_text()]
+    if not ended:
+        return None
+    return cast("CmdStanMCMC", from_csv([str(p) for p in ended], method="sample"))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
+from stangmm.arrays import FloatArray
 from stangmm.density import log_prior
 from stangmm.draws import Draws
+from stangmm.errors import InferenceError
 from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
 from stangmm.methods.em import EM
 from stangmm.methods.restarts import collapsed, restart_report
@@ -22,6 +25,11 @@ from stangmm.methods.stan import (
     stan_run,
 )
 from stangmm.problem import Problem
+
+if TYPE_CHECKING:
+    from cmdstanpy import CmdStanMLE, CmdStanModel
+
+_Ended: TypeAlias = tuple[tuple[str, ...], FloatArray, bool]  # columns, values, converged
 
 
 @dataclass(frozen=True)
@@ -67,13 +75,22 @@ class Optimize(StanMethod):
         with stan_run(model, problem, self.name, use_prior=use_prior) as (cmdstan, data):
             inits = stan_inits(cmdstan, [starts[i] for i in range(self.restarts)], problem)
 
-            def climb(stan: Any, i: int) -> tuple[tuple[str, ...], np.ndarray, bool]:
+            def climb(stan: CmdStanModel, i: int) -> _Ended | None:
                 directory = cmdstan.directory / str(i)
                 directory.mkdir()
-                best = stan.optimize(
+                try:
+                    best = maximize(stan, inits[i], directory)
+                except RuntimeError:  # one start that leads nowhere; the others go on
+                    return None
+                finally:
+                    advance(1)
+                return tuple(best.column_names), best.optimized_params_np, bool(best.converged)
+
+            def maximize(stan: CmdStanModel, start: str, directory: Path) -> CmdStanMLE:
+                return stan.optimize(
                     data=data,
                     seed=run.stan_seed("optimize"),
-                    inits=inits[i],
+                    inits=start,
                     algorithm="lbfgs",
                     iter=self.max_iterations,
                     tol_obj=self.tolerance,
@@ -85,14 +102,18 @@ class Optimize(StanMethod):
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=directory,
                 )
-                advance(1)
-                return tuple(best.column_names), best.optimized_params_np, bool(best.converged)
 
-            def climb_all(stan: Any) -> list[Any]:
+            def climb_all(stan: CmdStanModel) -> list[_Ended]:
                 with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                    return list(pool.map(lambda i: climb(stan, i), range(self.restarts)))
+                    each = pool.map(lambda i: climb(stan, i), range(self.restarts))
+                    return [ended for ended in each if ended is not None]
 
             ended = cmdstan.call(climb_all)
+            if not ended:
+                raise InferenceError(
+                    f"None of {self.restarts} starts could be optimized; CmdStan's log says why.",
+                    log=cmdstan.console(),
+                )
         columns = ended[0][0]
         table = np.stack([row for _, row, _ in ended])
         mixture, log_likelihood = read_mixtures(columns, table, problem)
@@ -109,4 +130,5 @@ class Optimize(StanMethod):
             objective="log joint" if use_prior else "log likelihood",
         )
         index = int(np.argmin(np.abs(objective - info.best.objective)))
-        return Draws.from_point(info.best.mixture, float(log_likelihood[index]), info)
+        draws = Draws.from_point(info.best.mixture, float(log_likelihood[index]), info)
+        return draws.in_user_units(problem)

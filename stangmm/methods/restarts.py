@@ -60,9 +60,15 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     return degenerate(problem.structure, mixture.weights * problem.n_observations, safe)
 
 
-def distinct(values: FloatArray, usable: BoolArray) -> list[IntArray]:
-    """Indices of the restarts at each optimum, best first; unusable ones are left out."""
-    good = np.flatnonzero(usable & np.isfinite(values))
+def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:
+    """Restarts that say where an optimum is: converged ones, or if none has, all not collapsed."""
+    good = converged & ~is_collapsed
+    return good if good.any() else ~is_collapsed
+
+
+def distinct(values: FloatArray, counted: BoolArray) -> list[IntArray]:
+    """Indices of the restarts at each optimum, best first; those not counted are left out."""
+    good = np.flatnonzero(counted & np.isfinite(values))
     order = good[np.argsort(-values[good], kind="stable")]
     if not len(order):
         return []
@@ -89,7 +95,7 @@ def restart_report(
     InferenceError
         None is usable: every restart collapsed or failed.
     """
-    groups = distinct(values, ~is_collapsed)
+    groups = distinct(values, usable(converged, is_collapsed))
     if not groups:
         raise InferenceError(
             f"All {len(values)} {method} restarts collapsed: a component shrank onto a few rows, "

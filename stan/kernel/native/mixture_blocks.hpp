@@ -12,13 +12,15 @@
 // nothing is summed across a vector until the chunk is done.
 
 #define STANGMM_INLINE STANGMM_TARGET inline __attribute__((always_inline))
+#define STANGMM_EACH(v) _Pragma("GCC unroll 4") for (int v = 0; v < unroll; ++v)
 
 namespace stangmm {
 namespace STANGMM_ISA {
 
 constexpr int width = STANGMM_WIDTH;
 constexpr int unroll = STANGMM_UNROLL;
-constexpr int tile = 4;  // features handled at once
+constexpr int tile = 4;    // features handled at once
+constexpr int block = chunk_task::block;  // rows from one feature to the next
 
 typedef double vec __attribute__((vector_size(8 * STANGMM_WIDTH), may_alias));
 typedef long long ivec __attribute__((vector_size(8 * STANGMM_WIDTH), may_alias));
@@ -32,7 +34,7 @@ STANGMM_INLINE void store(double* p, vec v) {
 }
 
 STANGMM_INLINE vec fill(double value) {
-  return vec{} + value;
+  return value - vec{};  // not vec{} + value, which turns -0 into 0 and so is an addition
 }
 
 STANGMM_INLINE vec larger(vec a, vec b) {
@@ -42,29 +44,29 @@ STANGMM_INLINE vec larger(vec a, vec b) {
 // Bits that add an integer of up to 51 bits to the mantissa, and so round and convert.
 constexpr double shifter = 6755399441055744.0;  // 1.5 * 2^52
 
-// exp(t) for t <= 0; 0 below -708, where the result would not be a normal number, and for NaN.
+// exp(t) for t <= 0; 0 below smallest (at least -708, so that results are normal numbers: others
+// take the processor a hundred times longer) and for NaN.
 // t = n log 2 + f, exp(f) by a polynomial of degree 11 (error 2e-17), 2^n by its exponent bits.
-STANGMM_INLINE vec exp_nonpositive(vec t) {
-  const vec clamped = larger(t, fill(-708.0));
-  const vec shifted = clamped * fill(1.4426950408889634) + fill(shifter);
-  const vec n = shifted - fill(shifter);
-  vec f = clamped - n * fill(0.6931471805598903);
-  f = f - n * fill(5.497923018708371e-14);
-  vec p = fill(2.510038549551032e-08);
-  p = p * f + fill(2.7620088445409746e-07);
-  p = p * f + fill(2.7557268459997064e-06);
-  p = p * f + fill(2.4801521295954376e-05);
-  p = p * f + fill(0.00019841269863053618);
-  p = p * f + fill(0.0013888888917213717);
-  p = p * f + fill(0.008333333333330062);
-  p = p * f + fill(0.04166666666662413);
-  p = p * f + fill(0.16666666666666669);
-  p = p * f + fill(0.5);
-  p = p * f + fill(1.0);
-  p = p * f + fill(1.0);
-  const vec result = reinterpret_cast<vec>(reinterpret_cast<ivec>(p)
-                                           + (reinterpret_cast<ivec>(shifted) << 52));
-  return t > fill(-708.0) ? result : fill(0.0);
+// Several vectors side by side, or each would wait for its own previous step.
+STANGMM_INLINE void exp_nonpositive(vec (&t)[unroll], double smallest) {
+  constexpr double coefficients[] = {
+      2.7620088445409746e-07, 2.7557268459997064e-06, 2.4801521295954376e-05,
+      0.00019841269863053618, 0.0013888888917213717,  0.008333333333330062,
+      0.04166666666662413,    0.16666666666666669,    0.5, 1.0, 1.0};
+  vec shifted[unroll], f[unroll], p[unroll];
+  STANGMM_EACH(v) shifted[v] = t[v] * fill(1.4426950408889634) + fill(shifter);
+  STANGMM_EACH(v) f[v] = t[v] - (shifted[v] - fill(shifter)) * fill(0.6931471805598903);
+  STANGMM_EACH(v) f[v] = f[v] - (shifted[v] - fill(shifter)) * fill(5.497923018708371e-14);
+  STANGMM_EACH(v) p[v] = fill(2.510038549551032e-08);
+#pragma GCC unroll 11
+  for (int i = 0; i < 11; ++i) {
+    STANGMM_EACH(v) p[v] = p[v] * f[v] + fill(coefficients[i]);
+  }
+  STANGMM_EACH(v) {
+    const vec e = reinterpret_cast<vec>(reinterpret_cast<ivec>(p[v])
+                                        + (reinterpret_cast<ivec>(shifted[v]) << 52));
+    t[v] = t[v] > fill(smallest) ? e : fill(0.0);
+  }
 }
 
 // log(s) for finite s >= 1: s = 2^n m with m in [sqrt(1/2), sqrt(2)), and
@@ -89,6 +91,17 @@ STANGMM_INLINE vec log_at_least_one(vec s) {
   return n * fill(0.6931471805598903) + (n * fill(5.497923018708371e-14) + (p * z * h + h + h));
 }
 
+// 1 / sqrt(s) for finite s >= 1: a guess from the bits, and Newton's iteration from its error of
+// 3e-2 over 2e-3, 5e-6 and 3e-11 to the last bits. The hardware's root and division take longer.
+STANGMM_INLINE vec inverse_root(vec s) {
+  const ivec half_bits = reinterpret_cast<ivec>(s) >> 1;
+  vec y = reinterpret_cast<vec>(0x5fe6eb50c7b537a9 - half_bits);
+  const vec half = fill(0.5) * s;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) y = y * (fill(1.5) - half * y * y);
+  return y;
+}
+
 // Square root by the hardware, lane by lane in the source and all at once in the machine code.
 STANGMM_INLINE vec square_root(vec a) {
   vec root;
@@ -96,9 +109,27 @@ STANGMM_INLINE vec square_root(vec a) {
   return root;
 }
 
+// q = sum_i (z[i] / scale[i])^2 with z = x - mean, for uncorrelated features.
+STANGMM_TARGET inline void distances(const double* x, const double* mean, const double* inv_scale,
+                                     int D, int rows, double* q) {
+  for (int n = 0; n < rows; n += unroll * width) {
+    vec sum[unroll];
+    STANGMM_EACH(v) sum[v] = fill(0.0);
+    for (int i = 0; i < D; ++i) {
+      const vec mu = fill(mean[i]);
+      const vec precision = fill(inv_scale[i] * inv_scale[i]);
+      STANGMM_EACH(v) {
+        const vec z = load(x + i * block + n + v * width) - mu;
+        sum[v] += z * z * precision;
+      }
+    }
+    STANGMM_EACH(v) store(q + n + v * width, sum[v]);
+  }
+}
+
 // y[i] = (z[i] - sum_{j < i} L[i, j] y[j]) / L[i, i] with z = x - mean, for the R features from
 // i0 on, and their squares added to q. unit_chol[i, j] = L[i, j] / L[i, i].
-template <int R, bool Correlated>
+template <int R>
 STANGMM_TARGET inline void standardize(const double* x, const double* mean, const double* inv_scale,
                               const double* unit_chol, int D, int i0, int rows, double* y,
                               double* q) {
@@ -108,39 +139,30 @@ STANGMM_TARGET inline void standardize(const double* x, const double* mean, cons
     for (int a = 0; a < R; ++a) {
       const vec mu = fill(mean[i0 + a]);
       const vec s = fill(inv_scale[i0 + a]);
-#pragma GCC unroll 4
-      for (int v = 0; v < unroll; ++v) {
-        acc[a][v] = (load(x + (i0 + a) * rows + n + v * width) - mu) * s;
-      }
+      STANGMM_EACH(v) acc[a][v] = (load(x + (i0 + a) * block + n + v * width) - mu) * s;
     }
-    if (Correlated) {
-      for (int j = 0; j < i0; ++j) {
-        vec yj[unroll];
+    for (int j = 0; j < i0; ++j) {
+      vec yj[unroll];
+      STANGMM_EACH(v) yj[v] = load(y + j * block + n + v * width);
 #pragma GCC unroll 4
-        for (int v = 0; v < unroll; ++v) yj[v] = load(y + j * rows + n + v * width);
-#pragma GCC unroll 4
-        for (int a = 0; a < R; ++a) {
-          const vec l = fill(unit_chol[(i0 + a) * D + j]);
-#pragma GCC unroll 4
-          for (int v = 0; v < unroll; ++v) acc[a][v] -= l * yj[v];
-        }
-      }
-#pragma GCC unroll 4
-      for (int a = 1; a < R; ++a) {
-#pragma GCC unroll 4
-        for (int b = 0; b < a; ++b) {
-          const vec l = fill(unit_chol[(i0 + a) * D + i0 + b]);
-#pragma GCC unroll 4
-          for (int v = 0; v < unroll; ++v) acc[a][v] -= l * acc[b][v];
-        }
+      for (int a = 0; a < R; ++a) {
+        const vec l = fill(unit_chol[(i0 + a) * D + j]);
+        STANGMM_EACH(v) acc[a][v] -= l * yj[v];
       }
     }
 #pragma GCC unroll 4
-    for (int v = 0; v < unroll; ++v) {
+    for (int a = 1; a < R; ++a) {
+#pragma GCC unroll 4
+      for (int b = 0; b < a; ++b) {
+        const vec l = fill(unit_chol[(i0 + a) * D + i0 + b]);
+        STANGMM_EACH(v) acc[a][v] -= l * acc[b][v];
+      }
+    }
+    STANGMM_EACH(v) {
       vec sum = i0 == 0 ? fill(0.0) : load(q + n + v * width);
 #pragma GCC unroll 4
       for (int a = 0; a < R; ++a) {
-        store(y + (i0 + a) * rows + n + v * width, acc[a][v]);
+        store(y + (i0 + a) * block + n + v * width, acc[a][v]);
         sum += acc[a][v] * acc[a][v];
       }
       store(q + n + v * width, sum);
@@ -148,35 +170,59 @@ STANGMM_TARGET inline void standardize(const double* x, const double* mean, cons
   }
 }
 
-// From q (K x rows) to the unnormalized responsibilities exp(l - max l), in place, their
-// normalizer times the observation weight, and the weighted log density added to value.
-STANGMM_TARGET inline void responsibilities(const double* log_const, int K, int rows, const double* w,
-                                   double* q, double* factor, double* value) {
-  vec total = load(value);
-  for (int n = 0; n < rows; n += width) {
-    vec top = fill(-__builtin_inf());
+// From q (K x rows) to exp((l - max l) / power), in place, and the factor (w / sum)^(1 / power)
+// with which this becomes r^(1 / power), the responsibility times w or its root. Adds the weighted
+// log density to value. Without weights (Weighted false) every row counts once, and one logarithm
+// of a product does for all rows of a lane: sums lie between 1 and K, and the product is finite.
+template <bool Weighted, int Power>
+STANGMM_TARGET inline void responsibilities(const double* log_const, int K, int rows,
+                                            const double* w, double* q, double* factor,
+                                            double* value) {
+  vec total = load(value), product = fill(1.0);
+  for (int n = 0; n < rows; n += unroll * width) {
+    vec top[unroll], sum[unroll], l[unroll];
+    STANGMM_EACH(v) top[v] = fill(-__builtin_inf());
     for (int k = 0; k < K; ++k) {
-      const vec l = fill(log_const[k]) - fill(0.5) * load(q + k * rows + n);
-      top = larger(l, top);
+      STANGMM_EACH(v) {
+        l[v] = fill(log_const[k]) - fill(0.5) * load(q + k * block + n + v * width);
+        top[v] = larger(l[v], top[v]);
+      }
     }
-    vec sum = fill(0.0);
+    STANGMM_EACH(v) sum[v] = fill(0.0);
     for (int k = 0; k < K; ++k) {
-      const vec l = fill(log_const[k]) - fill(0.5) * load(q + k * rows + n);
-      const vec e = exp_nonpositive(l - top);
-      store(q + k * rows + n, e);
-      sum += e;
+      STANGMM_EACH(v) {
+        l[v] = fill(log_const[k]) - fill(0.5) * load(q + k * block + n + v * width) - top[v];
+        if (Power == 2) l[v] *= fill(0.5);
+      }
+      exp_nonpositive(l, -690.0 / Power);
+      STANGMM_EACH(v) {
+        store(q + k * block + n + v * width, l[v]);
+        sum[v] += Power == 2 ? l[v] * l[v] : l[v];
+      }
     }
-    const vec wn = load(w + n);
-    store(factor + n, wn / sum);
-    total += wn * (top + log_at_least_one(sum));
+    STANGMM_EACH(v) {
+      const vec wn = Weighted ? load(w + n + v * width) : fill(1.0);
+      const vec f = Power == 1 ? wn / sum[v]
+                               : (Weighted ? square_root(wn) : wn) * inverse_root(sum[v]);
+      store(factor + n + v * width, f);
+      if (Weighted) {
+        total += wn * (top[v] + log_at_least_one(sum[v]));
+      } else {
+        total += top[v];
+        product *= sum[v];
+      }
+    }
   }
+  if (!Weighted) total += log_at_least_one(product);
   store(value, total);
 }
 
-// Sums over the block of r (if i0 = 0), r y and r y^2 for the R features from i0 on.
+// Sums over the block of r (if i0 = 0), r z and r z^2 with z = x - mean, for the R features from
+// i0 on.
 template <int R>
-STANGMM_TARGET inline void diagonal_moments(const double* e, const double* factor, const double* y, int i0,
-                                   int rows, double* count, double* first, double* second) {
+STANGMM_TARGET inline void diagonal_moments(const double* e, const double* factor, const double* x,
+                                            const double* mean, int i0, int rows, double* count,
+                                            double* first, double* second) {
   vec c = fill(0.0), g[R], s[R];
 #pragma GCC unroll 4
   for (int a = 0; a < R; ++a) g[a] = s[a] = fill(0.0);
@@ -185,10 +231,10 @@ STANGMM_TARGET inline void diagonal_moments(const double* e, const double* facto
     if (i0 == 0) c += r;
 #pragma GCC unroll 4
     for (int a = 0; a < R; ++a) {
-      const vec ya = load(y + (i0 + a) * rows + n);
-      const vec ry = r * ya;
-      g[a] += ry;
-      s[a] += ry * ya;
+      const vec z = load(x + (i0 + a) * block + n) - fill(mean[i0 + a]);
+      const vec rz = r * z;
+      g[a] += rz;
+      s[a] += rz * z;
     }
   }
   store(count, load(count) + c);
@@ -214,7 +260,7 @@ STANGMM_TARGET inline void small_moments(const double* e, const double* factor, 
     vec ya[R];
 #pragma GCC unroll 4
     for (int a = 0; a < R; ++a) {
-      ya[a] = load(y + a * rows + n);
+      ya[a] = load(y + a * block + n);
       const vec ry = r * ya[a];
       g[a] += ry;
 #pragma GCC unroll 4
@@ -240,7 +286,7 @@ STANGMM_TARGET inline void scale_by_root(const double* root, int i0, int rows, d
     const vec t = load(root + n);
 #pragma GCC unroll 4
     for (int a = 0; a < R; ++a) {
-      double* p = y + (i0 + a) * rows + n;
+      double* p = y + (i0 + a) * block + n;
       const vec ty = t * load(p);
       store(p, ty);
       g[a] += t * ty;
@@ -266,10 +312,10 @@ STANGMM_TARGET inline void product_tile(const double* y, int i0, int j0, int row
   for (int n = 0; n < rows; n += width) {
     vec yj[columns];
 #pragma GCC unroll 4
-    for (int b = 0; b < columns; ++b) yj[b] = load(y + (j0 + b) * rows + n);
+    for (int b = 0; b < columns; ++b) yj[b] = load(y + (j0 + b) * block + n);
 #pragma GCC unroll 4
     for (int a = 0; a < R; ++a) {
-      const vec yi = load(y + (i0 + a) * rows + n);
+      const vec yi = load(y + (i0 + a) * block + n);
 #pragma GCC unroll 4
       for (int b = 0; b < (Diagonal ? a + 1 : columns); ++b) s[a][b] += yi * yj[b];
     }
@@ -298,9 +344,9 @@ STANGMM_TARGET inline void correlated_moments(const double* e, const double* fac
                                      double* second) {
   vec c = load(count);
   for (int n = 0; n < rows; n += width) {
-    const vec r = load(e + n) * load(factor + n);
-    c += r;
-    store(root + n, square_root(r));
+    const vec t = load(e + n) * load(factor + n);
+    c += t * t;
+    store(root + n, t);
   }
   store(count, c);
   for (int i0 = 0; i0 < D; i0 += tile) {
@@ -321,54 +367,69 @@ STANGMM_TARGET inline void correlated_moments(const double* e, const double* fac
 // Rows begin .. end - 1: sums (see chunk_task) of their log densities and moments.
 STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begin,
                                      std::ptrdiff_t end, double* memory, double* sums) {
-  const int D = task.D, K = task.K, rows = task.block_rows;
+  const int D = task.D, K = task.K;
   const int n_moments = 1 + D + task.n_second;
   double* value = memory;
   double* moments = value + width;
   double* x = moments + static_cast<std::ptrdiff_t>(K) * n_moments * width;
-  double* y = x + D * rows;
-  double* q = y + static_cast<std::ptrdiff_t>(K) * D * rows;
-  double* w = q + static_cast<std::ptrdiff_t>(K) * rows;
-  double* factor = w + rows;
-  double* root = factor + rows;
+  double* y = x + static_cast<std::ptrdiff_t>(D) * block;
+  double* q = y + static_cast<std::ptrdiff_t>(K) * D * block;
+  double* w = q + static_cast<std::ptrdiff_t>(K) * block;
+  double* factor = w + block;
+  double* root = factor + block;
   for (double* p = memory; p < x; ++p) *p = 0;
 
-  for (std::ptrdiff_t start = begin; start < end; start += rows) {
-    const int here = static_cast<int>(end - start < rows ? end - start : rows);
-    // The last block is filled up with copies of its last row that count zero times.
+  for (std::ptrdiff_t start = begin; start < end; start += block) {
+    const int here = static_cast<int>(end - start < block ? end - start : block);
+    // Filled up to whole vectors with copies of the last row that count zero times.
+    const int rows = (here + unroll * width - 1) / (unroll * width) * (unroll * width);
+    const bool weighted = task.sample_weight || here < rows;
     for (int d = 0; d < D; ++d) {
       const double* from = task.x + d * task.x_stride + start;
-      for (int n = 0; n < here; ++n) x[d * rows + n] = from[n];
-      for (int n = here; n < rows; ++n) x[d * rows + n] = from[here - 1];
+      for (int n = 0; n < here; ++n) x[d * block + n] = from[n];
+      for (int n = here; n < rows; ++n) x[d * block + n] = from[here - 1];
+      for (int n = 0; n < block; n += 8) __builtin_prefetch(from + block + n, 0, 2);
     }
-    for (int n = 0; n < here; ++n) w[n] = task.sample_weight ? task.sample_weight[start + n] : 1.0;
-    for (int n = here; n < rows; ++n) w[n] = 0;
+    if (weighted) {
+      for (int n = 0; n < here; ++n) w[n] = task.sample_weight ? task.sample_weight[start + n] : 1.0;
+      for (int n = here; n < rows; ++n) w[n] = 0;
+    }
 
     for (int k = 0; k < K; ++k) {
       const double* mean = task.means + k * D;
       const double* inv_scale = task.inv_scales + k * D;
       const double* unit_chol = task.unit_chol + k * task.unit_chol_stride;
-      double* yk = y + static_cast<std::ptrdiff_t>(k) * D * rows;
+      double* yk = y + static_cast<std::ptrdiff_t>(k) * D * block;
+      if (!task.correlated) {
+        distances(x, mean, inv_scale, D, rows, q + k * block);
+        continue;
+      }
       for (int i0 = 0; i0 < D; i0 += tile) {
-#define STANGMM_CALL(R, ...) \
-  if (task.correlated) standardize<R, true>(__VA_ARGS__); else standardize<R, false>(__VA_ARGS__)
+#define STANGMM_CALL(R, ...) standardize<R>(__VA_ARGS__)
         STANGMM_BY_ROWS(D - i0, STANGMM_CALL, x, mean, inv_scale, unit_chol, D, i0, rows, yk,
-                        q + k * rows)
+                        q + k * block)
 #undef STANGMM_CALL
       }
     }
-    responsibilities(task.log_const, K, rows, w, q, factor, value);
+    if (task.correlated && D > tile) {
+      if (weighted) responsibilities<true, 2>(task.log_const, K, rows, w, q, factor, value);
+      else responsibilities<false, 2>(task.log_const, K, rows, w, q, factor, value);
+    } else {
+      if (weighted) responsibilities<true, 1>(task.log_const, K, rows, w, q, factor, value);
+      else responsibilities<false, 1>(task.log_const, K, rows, w, q, factor, value);
+    }
     if (!task.gradient) continue;
     for (int k = 0; k < K; ++k) {
       double* count = moments + static_cast<std::ptrdiff_t>(k) * n_moments * width;
       double* first = count + width;
       double* second = first + D * width;
-      double* yk = y + static_cast<std::ptrdiff_t>(k) * D * rows;
-      const double* e = q + k * rows;
+      double* yk = y + static_cast<std::ptrdiff_t>(k) * D * block;
+      const double* e = q + k * block;
       if (!task.correlated) {
         for (int i0 = 0; i0 < D; i0 += tile) {
 #define STANGMM_CALL(R, ...) diagonal_moments<R>(__VA_ARGS__)
-          STANGMM_BY_ROWS(D - i0, STANGMM_CALL, e, factor, yk, i0, rows, count, first, second)
+          STANGMM_BY_ROWS(D - i0, STANGMM_CALL, e, factor, x, task.means + k * D, i0, rows, count,
+                          first, second)
 #undef STANGMM_CALL
         }
       } else if (D <= tile) {
@@ -383,9 +444,22 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
 
   const std::ptrdiff_t n_sums = 1 + (task.gradient ? static_cast<std::ptrdiff_t>(K) * n_moments : 0);
   for (std::ptrdiff_t i = 0; i < n_sums; ++i) {
-    double sum = 0;
-    for (int lane = 0; lane < width; ++lane) sum += memory[i * width + lane];
-    sums[i] = sum;
+    double lanes[width];
+    for (int lane = 0; lane < width; ++lane) lanes[lane] = memory[i * width + lane];
+    for (int half = width / 2; half > 0; half /= 2) {
+      for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    }
+    sums[i] = lanes[0];
+  }
+  if (task.correlated || !task.gradient) return;
+  for (int k = 0; k < K; ++k) {  // from z to y = z / scale
+    double* first = sums + 1 + static_cast<std::ptrdiff_t>(k) * n_moments + 1;
+    double* second = first + D;
+    for (int i = 0; i < D; ++i) {
+      const double inv_scale = task.inv_scales[k * D + i];
+      first[i] *= inv_scale;
+      second[i] *= inv_scale * inv_scale;
+    }
   }
 }
 
@@ -394,3 +468,4 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
 
 #undef STANGMM_BY_ROWS
 #undef STANGMM_INLINE
+#undef STANGMM_EACH

@@ -35,6 +35,8 @@ namespace stangmm {
 // The sums it returns are: the value; then for each component N, g (D numbers) and the second
 // moments: S's diagonal (D numbers), or its lower triangle by rows if the task is correlated.
 struct chunk_task {
+  static constexpr int block = 128;  // rows whose features and intermediate results fit the cache
+
   const double* x;               // N x D, column after column
   std::ptrdiff_t x_stride;       // N
   const double* sample_weight;   // N, or null: every row counts once
@@ -43,7 +45,6 @@ struct chunk_task {
   bool correlated;
   bool gradient;                 // false: only the value
   int n_second;                  // second moments of a component
-  int block_rows;
   const double* log_const;       // K: log weight - log |L| - D/2 log(2 pi)
   const double* means;           // K x D
   const double* inv_scales;      // K x D: 1 / L[i, i]
@@ -221,6 +222,15 @@ struct mixture_constants {
   }
 };
 
+// Whether squares of scales, or responsibilities divided by weights, may leave a double's range.
+inline bool is_extreme(const mixture_values& p) {
+  const auto tiny = [](double v) { return v < 1e-100; };
+  const auto huge = [](double v) { return v > 1e100; };
+  return std::any_of(p.weights.begin(), p.weights.end(), tiny)
+         || std::any_of(p.scales.begin(), p.scales.end(), tiny)
+         || std::any_of(p.scales.begin(), p.scales.end(), huge);
+}
+
 // The same sums as run_chunk, row by row and entirely on the log scale: for points where the fast
 // pass meets numbers that a double cannot hold. weight_gradient[k] = sum_n w_n N(x_n | k) / p(x_n),
 // which N_k / weights_k gives only where weights_k is not tiny.
@@ -293,20 +303,14 @@ void for_each_chunk(int n, const F& f) {
   for (int i = 0; i < n; ++i) f(i);
 }
 
-// Rows of a block: a power of two, so that what a block needs stays in the cache.
-inline int block_rows(int D, int K) {
-  const std::ptrdiff_t per_row = static_cast<std::ptrdiff_t>(K + 1) * (D + 1) * sizeof(double);
-  int rows = 256;
-  while (rows > 64 && rows * per_row > 32768) rows /= 2;
-  return rows;
-}
-
-// Rows of a chunk, a multiple of the block. Chunks depend on the problem alone, and not on the
-// threads, and so does the order of summation: the same result, to the bit, on any number of them.
-inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated, int block) {
+// Rows of a chunk, a multiple of the block: enough of them that starting a thread and adding up
+// the lanes at the end cost little. Chunks depend on the problem alone, not on the threads, and so
+// does the order of summation: the same result, to the bit, on any number of threads.
+inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated) {
   const double cost_of_row = K * (12.0 + 4.0 * D + (correlated ? 1.0 * D * D : 0.0));
-  const double rows = std::max(2e5 / cost_of_row, N / 64.0);
-  return (static_cast<std::ptrdiff_t>(rows) / block + 1) * block;
+  const double enough = std::max(2e5 / cost_of_row, D > 4 && correlated ? 1024.0 : 256.0);
+  const double n_chunks = std::ceil(std::min(std::max(N / enough, 1.0), 64.0));
+  return static_cast<std::ptrdiff_t>(std::ceil(N / n_chunks / chunk_task::block)) * chunk_task::block;
 }
 
 inline double* aligned_memory(std::size_t doubles) {
@@ -379,11 +383,7 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
   const int D = p.D, K = p.K;
   const mixture_constants constants(p);
   std::vector<double> log_const(constants.log_const);
-  double smallest_weight = 1;
-  for (int k = 0; k < K; ++k) {
-    log_const[k] += std::log(p.weights[k]);
-    smallest_weight = std::min(smallest_weight, p.weights[k]);
-  }
+  for (int k = 0; k < K; ++k) log_const[k] += std::log(p.weights[k]);
   chunk_task task;
   task.x = data.x;
   task.x_stride = data.N;
@@ -393,7 +393,6 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
   task.correlated = p.n_correlations > 0;
   task.gradient = gradient != nullptr;
   task.n_second = task.correlated ? D * (D + 1) / 2 : D;
-  task.block_rows = block_rows(D, K);
   task.log_const = log_const.data();
   task.means = p.means.data();
   task.inv_scales = constants.inv_scales.data();
@@ -402,10 +401,10 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
 
   const std::size_t n_sums
       = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) : 0);
-  const std::ptrdiff_t rows = chunk_rows(data.N, D, K, task.correlated, task.block_rows);
+  const std::ptrdiff_t rows = chunk_rows(data.N, D, K, task.correlated);
   const int n_chunks = static_cast<int>((data.N + rows - 1) / rows);
   const std::size_t n_memory = 8 * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
-                               + static_cast<std::size_t>(task.block_rows) * (K + 1) * (D + 3);
+                               + static_cast<std::size_t>(chunk_task::block) * (K + 1) * (D + 3);
   std::vector<double> parts(n_sums * n_chunks);
   for_each_chunk(n_chunks, [&](int i) {
     run_chunk(task, i * rows, std::min<std::ptrdiff_t>((i + 1) * rows, data.N),
@@ -417,7 +416,7 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
   }
 
   std::vector<double> weight_gradient;
-  if (!all_finite(sums) || smallest_weight < 1e-200) {
+  if (!all_finite(sums) || is_extreme(p)) {
     sums.resize(1 + static_cast<std::size_t>(K) * (1 + D + task.n_second));
     run_carefully(data, p, constants, sums, weight_gradient);
     if (!std::isfinite(sums[0])) return -std::numeric_limits<double>::infinity();

@@ -1,0 +1,263 @@
+"""Comparison: several methods on one model and one data set, in one table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.fit import Fit
+from stangmm.methods import METHODS, Method, as_method
+from stangmm.model import GaussianMixture, checked_seed
+from stangmm.relabel import match
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    import pandas as pd
+
+COLUMNS = (
+    "kind",
+    "seconds",
+    "log_likelihood",
+    "elpd_loo",
+    "elpd_loo_se",
+    "r_hat",
+    "ess_bulk",
+    "ess_per_second",
+    "distance",
+    "agreement",
+    "status",
+    "note",
+)
+_FORMATS = {
+    "seconds": "{:.2f}",
+    "log_likelihood": "{:.4f}",
+    "elpd_loo": "{:.2f}",
+    "r_hat": "{:.4f}",
+    "ess_bulk": "{:.0f}",
+    "ess_per_second": "{:.0f}",
+    "distance": "{:.2f}",
+    "agreement": "{:.3f}",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Fits of one model to one data set by several methods; made by `compare`.
+
+    Attributes
+    ----------
+    model : GaussianMixture
+    dataset : Dataset
+    fits : mapping of str to Fit
+        In the order they were asked for, by method name (``nuts``, ``nuts 2`` ...). Components
+        are in the order of the reference's.
+    failures : mapping of str to str
+        Methods that failed, with the reason.
+    seed : int
+    """
+
+    model: GaussianMixture
+    dataset: Dataset
+    fits: Mapping[str, Fit]
+    failures: Mapping[str, str]
+    seed: int
+
+    @property
+    def reference(self) -> str | None:
+        """The fit that the others are measured against: the first by MCMC, if there is one."""
+        return next((label for label, fit in self.fits.items() if fit.kind == "mcmc"), None)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each method, failed ones too.
+
+        ==============  ==========================================================================
+        kind            point, approximation or mcmc
+        seconds         wall time of the fit, the compilation of the model left out
+        log_likelihood  of the data at the estimate; averaged over the draws where there are draws
+        elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
+        elpd_loo_se     error; only where there are draws
+        r_hat           the worst over the parameters after relabelling, and lp
+        ess_bulk        the smallest over the same
+        ess_per_second  that, divided by seconds
+        distance        the largest difference of a posterior mean (weights, means, scales) to the
+                        reference's, in posterior standard deviations of the reference
+        agreement       share of the rows in the same cluster as by the reference
+        status          ok, warn, fail (see `Fit.diagnose`), or error
+        note            the checks that were not passed, or the error
+        ==============  ==========================================================================
+        """
+        import pandas as pd
+
+        rows = {label: self._row(fit) for label, fit in self.fits.items()}
+        for label, reason in self.failures.items():
+            rows[label] = {"status": "error", "note": reason}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis(
+            "method"
+        )
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write a self-contained HTML report and give its path."""
+        from stangmm.report import comparison_report
+
+        return comparison_report(self, path)
+
+    def plot(self) -> Any:
+        """Draw the methods' densities over the data; gives matplotlib Axes."""
+        from stangmm import plots
+
+        return plots.densities(self)
+
+    def __repr__(self) -> str:
+        """Show the table without its notes."""
+        columns = [c for c in COLUMNS if c not in ("note", "elpd_loo_se")]
+        shown = self.table[columns].to_string(
+            na_rep="-", formatters={c: _FORMATS[c].format for c in columns if c in _FORMATS}
+        )
+        return f"{type(self).__name__} of {self.model!r}\n{shown}"
+
+    def _row(self, fit: Fit) -> dict[str, Any]:
+        from stangmm.arviz_bridge import convergence, loo_quietly
+
+        row: dict[str, Any] = {
+            "kind": fit.kind,
+            "seconds": fit.seconds,
+            "log_likelihood": float(fit.total_log_likelihood.mean()),
+        }
+        if fit.kind != "point":
+            elpd = loo_quietly(fit)
+            row |= {"elpd_loo": float(elpd["elpd_loo"]), "elpd_loo_se": float(elpd["se"])}
+        if fit.kind == "mcmc":
+            values = convergence(fit)
+            row |= {"r_hat": values["r_hat"], "ess_bulk": values["ess_bulk"]}
+            row["ess_per_second"] = values["ess_bulk"] / fit.seconds
+        if self.reference is not None:
+            reference = self.fits[self.reference]
+            if fit is not reference:
+                row["distance"] = posterior_distance(fit, reference)
+                own, other = fit.predict(self.dataset.x), reference.predict(self.dataset.x)
+                row["agreement"] = float(
+                    np.average(own == other, weights=self.dataset.sample_weight)
+                )
+        diagnosis = fit.diagnose()
+        open_checks = [check for check in diagnosis if check.verdict != "ok"]
+        row["status"] = diagnosis.verdict
+        row["note"] = " ".join(str(check) for check in open_checks)
+        return row
+
+
+def compare(
+    model: GaussianMixture,
+    X: Any,
+    methods: Sequence[str | Method | Fit] = tuple(METHODS),
+    *,
+    seed: int | None = None,
+    sample_weight: Any = None,
+    progress: bool = True,
+) -> Comparison:
+    """Fit one model to one data set by several methods.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+    X : array or DataFrame, shape (N, D)
+    methods : sequence of str, Method or Fit
+        Fits that already exist, of the same model to the same data, are taken as they are.
+    seed : int, optional
+        The same for every method.
+    sample_weight : array, shape (N,), optional
+    progress : bool
+        As for `GaussianMixture.fit`.
+
+    Returns
+    -------
+    Comparison
+        A method that fails has a row with the reason; the others go on.
+
+    Raises
+    ------
+    DataError, ModelError
+        Before anything starts.
+    """
+    dataset = Dataset.from_input(X, sample_weight)
+    seed = checked_seed(seed)
+    if isinstance(methods, str | Method | Fit) or not len(methods):
+        raise ModelError(f"methods must be a list of methods or fits, got {methods!r}.")
+    jobs = [m if isinstance(m, Fit) else as_method(m) for m in methods]
+    for job in jobs:
+        if isinstance(job, Fit):
+            _check_same_problem(job, model, dataset)
+    fits: dict[str, Fit] = {}
+    failures: dict[str, str] = {}
+    for job in jobs:
+        label = _label(job.method if isinstance(job, Fit) else job.name, [*fits, *failures])
+        if isinstance(job, Fit):
+            fits[label] = job
+            continue
+        try:
+            with warnings.catch_warnings():  # said in the table's status
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                fits[label] = model.fit(
+                    X, job, seed=seed, sample_weight=sample_weight, progress=progress
+                )
+        except InferenceError as error:
+            failures[label] = str(error)
+    return Comparison(model, dataset, _matched(fits), failures, seed)
+
+
+def posterior_distance(fit: Fit, reference: Fit) -> float:
+    """Largest |difference of posterior means| / reference's posterior sd over all parameters."""
+    worst = 0.0
+    for name in ("weights", "means", "scales"):
+        own: FloatArray = getattr(fit.mixture, name)
+        other: FloatArray = getattr(reference.mixture, name)
+        sd = other.std(axis=0)
+        varies = sd > 0  # a single weight is 1 in every draw
+        gap = np.abs(own.mean(axis=0) - other.mean(axis=0))
+        worst = max(worst, float((gap[varies] / sd[varies]).max(initial=0.0)))
+    return worst
+
+
+def _matched(fits: dict[str, Fit]) -> dict[str, Fit]:
+    """Order the components of every fit as in the reference (else the first fit)."""
+    if not fits:
+        return fits
+    reference = next((f for f in fits.values() if f.kind == "mcmc"), next(iter(fits.values())))
+    if not reference.priors.exchangeable:
+        return fits
+    point = _point(reference)
+    x = reference.dataset.x
+    return {
+        label: fit if fit is reference else fit.reordered(match(_point(fit), point, x))
+        for label, fit in fits.items()
+    }
+
+
+def _point(fit: Fit) -> Mixture:
+    return Mixture.from_covariances(fit.weights, fit.means, fit.covariances)
+
+
+def _label(name: str, taken: list[str]) -> str:
+    labels = [name, *(f"{name} {i}" for i in range(2, len(taken) + 2))]
+    return next(label for label in labels if label not in taken)
+
+
+def _check_same_problem(fit: Fit, model: GaussianMixture, dataset: Dataset) -> None:
+    if (fit.model.n_components, fit.model.covariance_type) != (
+        model.n_components,
+        model.covariance_type,
+    ):
+        raise ModelError(f"All fits must be of one model, {model!r}, got one of {fit.model!r}.")
+    if fit.dataset.x.shape != dataset.x.shape or not np.array_equal(fit.dataset.x, dataset.x):
+        raise DataError("All fits must be of the data given as X; one was fitted to other data.")

@@ -1,0 +1,188 @@
+"""The arithmetic of EM's two steps, for covariances with and without correlations.
+
+Each class answers the same three questions about blocks of rows: how far each row is from each
+component, what the M step needs of a block, and which covariances follow from that. Both work on
+R running mixtures at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.covariance import CovarianceStructure
+
+# Squared distances are expanded, x^2/v - 2 x m/v + m^2/v, where this loses no more than
+# six of sixteen digits; beside a component narrower than this they are taken as they stand.
+_EXPANDED_ABOVE = 1e-4
+
+Distances: TypeAlias = Callable[[slice], FloatArray]
+
+
+@dataclass(eq=False)
+class Sums:
+    """Sums over rows of responsibilities times 1, x and squares or products of x."""
+
+    counts: FloatArray  # (R, K)
+    first: FloatArray  # (R, K, D)
+    second: FloatArray  # (R, K, D), (R, K, D, D), or (1, 1, D, D) when pooled
+
+    @property
+    def means(self) -> FloatArray:
+        """Weighted means, shape (R, K, D)."""
+        return self.first / np.maximum(self.counts, np.finfo(float).tiny)[..., np.newaxis]
+
+
+class Algebra(ABC):
+    """Rows x (N, D) and what one asks of them."""
+
+    def __init__(
+        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+    ) -> None:
+        self.x = x
+        self.sample_weight = sample_weight
+        self.structure = structure
+
+    @abstractmethod
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Function from a block of rows to squared Mahalanobis distances (R, K, B), and log dets.
+
+        Parameters
+        ----------
+        means : ndarray, shape (R, K, D)
+        covariances : ndarray, shape (R, C, D) or (R, C, D, D)
+
+        Returns
+        -------
+        callable
+        ndarray, shape (R, C)
+            Log determinants of the covariances' Cholesky factors.
+        """
+
+    @abstractmethod
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Sums to start from."""
+
+    @abstractmethod
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """Add a block of rows; responsibilities (R, K, B) are times the sample weights."""
+
+    @abstractmethod
+    def covariances(self, sums: Sums) -> FloatArray:
+        """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
+
+
+class IndependentAlgebra(Algebra):
+    """Diagonal covariances: everything is linear in 1, x and x^2, so each step is one product."""
+
+    def __init__(
+        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+    ) -> None:
+        super().__init__(x, sample_weight, structure)
+        self._columns = np.ascontiguousarray(x.T)
+        self._features = np.concatenate([np.ones((1, len(x))), self._columns, self._columns**2])
+
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Expand where that is exact enough, else take differences."""
+        r, k, _ = means.shape
+        log_det = 0.5 * np.log(covariances).sum(axis=-1)
+        precision = 1.0 / covariances
+        if covariances.min() > _EXPANDED_ABOVE:
+            constant = (means**2 * precision).sum(axis=-1, keepdims=True)
+            linear = np.concatenate([constant, -2.0 * means * precision, precision], axis=-1)
+            coefficients = linear.reshape(r * k, -1)
+            return lambda block: (coefficients @ self._features[:, block]).reshape(
+                r, k, -1
+            ), log_det
+        root = np.sqrt(precision)[..., np.newaxis]
+        shift = root * means[..., np.newaxis]
+
+        def differences(block: slice) -> FloatArray:
+            y = root * self._columns[:, block]
+            y -= shift
+            return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
+
+        return differences, log_det
+
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Zeros."""
+        d = self.x.shape[1]
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d)))
+
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """One product with the features 1, x, x^2."""
+        r, k, _ = responsibilities.shape
+        d = self.x.shape[1]
+        total = responsibilities.reshape(r * k, -1) @ self._features[:, block].T
+        total = total.reshape(r, k, -1)
+        sums.counts += total[..., 0]
+        sums.first += total[..., 1 : 1 + d]
+        sums.second += total[..., 1 + d :]
+
+    def covariances(self, sums: Sums) -> FloatArray:
+        """Variances."""
+        counts = np.maximum(sums.counts, np.finfo(float).tiny)[..., np.newaxis]
+        return self.structure.covariance(sums.counts, sums.means, sums.second / counts)
+
+
+class CorrelatedAlgebra(Algebra):
+    """Covariance matrices: rows are whitened by the inverse Cholesky factor."""
+
+    def __init__(
+        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+    ) -> None:
+        super().__init__(x, sample_weight, structure)
+        self._columns = np.ascontiguousarray(x.T)
+        self._total = x.T @ (x if sample_weight is None else x * sample_weight[:, np.newaxis])
+
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Whiten each block with one product for all R mixtures."""
+        r, c, d, _ = covariances.shape
+        factor = np.linalg.cholesky(covariances)
+        whitening = np.linalg.inv(factor)
+        log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+        shift = (whitening @ means[..., np.newaxis])[..., 0][..., np.newaxis]
+        stacked = whitening.reshape(-1, d)
+
+        def squared(block: slice) -> FloatArray:
+            y = (stacked @ self._columns[:, block]).reshape(r, c, d, -1)
+            y = y - shift if c < shift.shape[1] else np.subtract(y, shift, out=y)
+            return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
+
+        return squared, log_det
+
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""
+        d = self.x.shape[1]
+        pooled = self._total[np.newaxis, np.newaxis]
+        second = pooled if self.structure.pooled else np.zeros((r, k, d, d))
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), second)
+
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """Products of weighted columns with rows, all mixtures at once."""
+        r, k, b = responsibilities.shape
+        x = self.x[block]
+        sums.counts += responsibilities.sum(axis=-1)
+        sums.first += (responsibilities.reshape(r * k, b) @ x).reshape(r, k, -1)
+        if not self.structure.pooled:
+            weighted = responsibilities[:, :, np.newaxis] * self._columns[:, block]
+            sums.second += (weighted.reshape(-1, b) @ x).reshape(sums.second.shape)
+
+    def covariances(self, sums: Sums) -> FloatArray:
+        """Covariance matrices."""
+        counts = sums.counts.sum(axis=1, keepdims=True) if self.structure.pooled else sums.counts
+        counts = np.maximum(counts, np.finfo(float).tiny)[..., np.newaxis, np.newaxis]
+        return self.structure.covariance(sums.counts, sums.means, sums.second / counts)
+
+
+def algebra_for(
+    x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+) -> Algebra:
+    """Choose by whether features may be correlated within a component."""
+    kind = CorrelatedAlgebra if structure.correlated else IndependentAlgebra
+    return kind(x, sample_weight, structure)

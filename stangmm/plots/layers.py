@@ -1,0 +1,311 @@
+"""The layers that pictures of mixtures are made of: rows, curves, bands, ellipses, shades.
+
+Each takes numbers of one or two features and an Axes; what belongs on which picture is decided in
+`mixtures`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.plots.style import (
+    BARS,
+    INK,
+    MUTED,
+    SCATTER_ROWS,
+    VECTOR_POINTS,
+    color,
+    line,
+    marker,
+)
+
+BAND_DRAWS = 500
+BAND = (0.05, 0.95)
+SHADE_DRAWS = 200
+ELLIPSE_DRAWS = 40
+ELLIPSE_MASS = (0.5, 0.95)
+SHADE_MASS = (0.95, 0.8, 0.5)
+_SEED = 20_000  # which rows a thinned scatter shows is the same each time
+
+
+def thinned(mixture: Mixture, most: int) -> Mixture:
+    """At most so many of the draws, evenly spaced."""
+    draws = mixture.batch_shape[0]
+    if draws <= most:
+        return mixture
+    return mixture[np.linspace(0, draws - 1, most).round().astype(np.intp)]
+
+
+def marginal(mixture: Mixture, features: tuple[int, ...]) -> Mixture:
+    """Distribution of one or two of the features; again a mixture of Gaussians."""
+    chosen = list(features)
+    means, scales = mixture.means[..., chosen], mixture.scales[..., chosen]
+    if mixture.corr_chol is None or len(chosen) == 1:
+        return Mixture(mixture.weights, means, scales)
+    first, second = (mixture.corr_chol[..., j, :] for j in chosen)
+    correlation = np.clip((first * second).sum(axis=-1), -1.0, 1.0)
+    factor = np.zeros((*means.shape, 2))
+    factor[..., 0, 0] = 1.0
+    factor[..., 1, 0] = correlation
+    factor[..., 1, 1] = np.sqrt(1.0 - correlation**2)
+    return Mixture(mixture.weights, means, scales, factor)
+
+
+def component_curves(mixture: Mixture, points: FloatArray) -> FloatArray:
+    """Mean over the draws of weight_k N_k(x), shape (K, points); sums to the mixture density."""
+    total = np.zeros((mixture.n_components, len(points)))
+    x = points[:, np.newaxis]
+    for draws, rows in mixture.blocks(len(x)):
+        part = mixture[draws]
+        density = np.exp(part.component_log_density(x[rows]))
+        total[:, rows] += (part.weights[..., np.newaxis] * density).sum(axis=0)
+    return total / mixture.batch_shape[0]
+
+
+def curve_points(mixture: Mixture, low: float, high: float) -> FloatArray:
+    """Points at which a density of one feature is drawn: dense wherever a component is.
+
+    They go on beyond the view [low, high], so that the curve is whole.
+    """
+    means = mixture.means[..., 0].mean(axis=0)
+    scales = np.median(mixture.scales[..., 0], axis=0)
+    around = (means[:, np.newaxis] + scales[:, np.newaxis] * np.linspace(-5, 5, 61)).ravel()
+    outside = (high - low) * np.geomspace(1e-2, 20, 40)
+    return np.unique(
+        np.concatenate([np.linspace(low, high, 301), around, low - outside, high + outside])
+    )
+
+
+def view(values: FloatArray, weight: FloatArray | None) -> tuple[float, float]:
+    """Limits of an axis: the range of the rows that count, and a little more."""
+    counted = values if weight is None else values[weight > 0]
+    low, high = float(counted.min()), float(counted.max())
+    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+
+def view_of_pair(
+    xy: FloatArray, weight: FloatArray | None, point: Mixture
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of both axes: the rows that count, and the components unless they are far wider."""
+    outline = ellipse_paths(point, ELLIPSE_MASS[-1]).reshape(-1, 2)
+    limits = []
+    for j in (0, 1):
+        low, high = view(xy[:, j], weight)
+        margin = 0.02 * (high - low)
+        most = 0.12 * (high - low)
+        limits.append(
+            (
+                max(low - most, min(low, float(outline[:, j].min()) - margin)),
+                min(high + most, max(high, float(outline[:, j].max()) + margin)),
+            )
+        )
+    return limits[0], limits[1]
+
+
+def histogram(ax: Axes, values: FloatArray, weight: FloatArray | None) -> float:
+    """Bars of area 1 in all; gives the height of the highest."""
+    heights, edges = np.histogram(
+        values, bins=_bin_edges(values, weight), weights=weight, density=True
+    )
+    n = len(values)
+    label = f"data ({n:,} rows{'' if weight is None else ', weighted'})"
+    ax.stairs(heights, edges, fill=True, color=BARS, label=label, zorder=1)
+    return float(heights.max())
+
+
+def _bin_edges(values: FloatArray, weight: FloatArray | None) -> FloatArray:
+    counted = values if weight is None else values[weight > 0]
+    low, high = float(counted.min()), float(counted.max())
+    size = float(len(values) if weight is None else weight.sum())
+    order = np.argsort(values)
+    share = np.cumsum(np.ones(len(values)) if weight is None else weight[order]) / size
+    quartiles = values[order][np.searchsorted(share, [0.25, 0.75])]
+    # Freedman & Diaconis 1981 (doi:10.1007/BF01025868) have 2 in place of 1.3, for densities of
+    # one mode; a mixture's modes are narrower than its quartiles are apart.
+    width = 1.3 * float(quartiles[1] - quartiles[0]) / size ** (1 / 3)
+    bins = (high - low) / width if width > 0 else np.sqrt(size)
+    return np.linspace(low, high, int(np.clip(np.ceil(bins), 6, 100)) + 1)
+
+
+def mixture_curves(ax: Axes, mixture: Mixture, low: float, high: float) -> float:
+    """Density of one feature over [low, high], its parts, and with draws a 90% band.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Batch (S,) of mixtures of one feature.
+
+    Returns
+    -------
+    float
+        Height of the highest point.
+    """
+    points = curve_points(mixture, low, high)
+    curves = component_curves(mixture, points)
+    if mixture.batch_shape[0] > 1:
+        bottom, top = density_band(mixture, points)
+        ax.fill_between(
+            points,
+            bottom,
+            top,
+            color=INK,
+            alpha=0.22,
+            linewidth=0,
+            label="90% band of the density",
+            zorder=2,
+        )
+    heights = curves.sum(axis=0)
+    ax.plot(points, heights, color=INK, linewidth=1.3, label="mixture density", zorder=4)
+    if len(curves) > 1:  # broad and under the mixture's line, so that both show where they agree
+        for k, curve in enumerate(curves):
+            ax.plot(points, curve, color=color(k), linestyle=line(k), linewidth=3.2, zorder=3)
+    return float(heights.max())
+
+
+def density_band(mixture: Mixture, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Pointwise 5% and 95% quantiles of the density over (up to 500 of) the draws."""
+    drawn = thinned(mixture, BAND_DRAWS)
+    values = np.exp(drawn.log_density(points[:, np.newaxis]))
+    bottom, top = np.quantile(values, BAND, axis=0)
+    return bottom, top
+
+
+def shown_rows(dataset: Dataset) -> tuple[IntArray, str]:
+    """Rows that a scatter shows and the words for its label; many rows are drawn by lot.
+
+    The lot falls on a row in proportion to its sample weight.
+    """
+    n = dataset.n_observations
+    if n <= SCATTER_ROWS:
+        return np.arange(n), f"data ({n:,} rows)"
+    rng = np.random.default_rng(_SEED)
+    weight = dataset.sample_weight
+    if weight is None:
+        rows = rng.choice(n, SCATTER_ROWS, replace=False, shuffle=False)
+    else:
+        rows = np.unique(rng.choice(n, SCATTER_ROWS, p=weight / weight.sum()))
+    return np.sort(rows), f"data ({len(rows):,} of {n:,} rows, at random)"
+
+
+def scatter(
+    ax: Axes,
+    xy: FloatArray,
+    responsibilities: FloatArray,
+    label: str,
+    *,
+    weight: FloatArray | None = None,
+    size: float = 14.0,
+) -> None:
+    """Rows of two features in the colour of their component, paler the less certain it is.
+
+    Parameters
+    ----------
+    xy : ndarray, shape (N, 2)
+    responsibilities : ndarray, shape (N, K)
+    weight : ndarray, shape (N,), optional
+        Sample weights, shown as the markers' area.
+    """
+    n, k = responsibilities.shape
+    component = responsibilities.argmax(axis=1)
+    certainty = (responsibilities.max(axis=1) - 1 / k) / (1 - 1 / k) if k > 1 else np.ones(n)
+    densest = 1.0 if n <= 500 else 0.75
+    alpha = densest * (0.18 + 0.57 * np.clip(certainty, 0, 1))
+    area = np.full(n, size if n <= 500 else size * 0.5)
+    if weight is not None:
+        area = area * np.clip(weight / weight[weight > 0].mean(), 0.0, 8.0)
+    for each in np.unique(component):
+        member = component == each
+        colors = np.tile(to_rgba(color(int(each))), (int(member.sum()), 1))
+        colors[:, 3] = alpha[member]
+        ax.scatter(
+            xy[member, 0],
+            xy[member, 1],
+            s=area[member],
+            c=colors,
+            marker=marker(int(each)),
+            linewidths=0,
+            rasterized=n > VECTOR_POINTS,
+            zorder=2,
+        )
+    ax.scatter([], [], s=size, color=MUTED, linewidths=0, label=label)
+
+
+def ellipse_paths(mixture: Mixture, mass: float, points: int = 73) -> FloatArray:
+    """Ellipses that hold a share of each component of two features, shape (..., K, points, 2)."""
+    radius = np.sqrt(-2.0 * np.log1p(-mass))
+    angle = np.linspace(0, 2 * np.pi, points)
+    circle = radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    turned = circle @ np.swapaxes(mixture.cholesky, -1, -2)
+    return np.asarray(mixture.means[..., np.newaxis, :] + turned)
+
+
+def ellipses(
+    ax: Axes, point: Mixture, draws: Mixture | None = None, *, filled: bool = False
+) -> None:
+    """Ellipses of 50% and 95% mass of each component; thin ones for draws of the posterior."""
+    k = point.n_components
+    if draws is not None:
+        some = thinned(draws, ELLIPSE_DRAWS)
+        paths = ellipse_paths(some, ELLIPSE_MASS[-1], points=49)
+        for j in range(k):
+            ax.add_collection(
+                LineCollection(
+                    list(paths[:, j]),
+                    colors=color(j),
+                    alpha=0.16,
+                    linewidths=0.7,
+                    rasterized=paths.size > 2 * VECTOR_POINTS,
+                    zorder=3,
+                ),
+                autolim=False,
+            )
+    for mass in ELLIPSE_MASS:
+        for j, path in enumerate(ellipse_paths(point, mass)):
+            if filled:
+                ax.fill(path[:, 0], path[:, 1], color=color(j), alpha=0.13, linewidth=0, zorder=1.5)
+            ax.plot(
+                path[:, 0],
+                path[:, 1],
+                color=color(j),
+                linestyle=line(j),
+                linewidth=1.6 if mass == ELLIPSE_MASS[0] else 1.1,
+                zorder=4,
+            )
+
+
+def shades(
+    ax: Axes, mixture: Mixture, xlim: tuple[float, float], ylim: tuple[float, float]
+) -> None:
+    """Shade the smallest regions that hold 50%, 80% and 95% of the mixture within the view."""
+    x, y = np.linspace(*xlim, 121), np.linspace(*ylim, 121)
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    some = thinned(mixture, SHADE_DRAWS)
+    density = np.zeros(len(grid))
+    for draws, rows in some.blocks(len(grid)):
+        density[rows] += np.exp(some[draws].log_density(grid[rows])).sum(axis=0)
+    levels = mass_levels(density, SHADE_MASS)
+    if len(levels) == len(SHADE_MASS):
+        ax.contourf(
+            x,
+            y,
+            density.reshape(121, 121),
+            levels=[*levels, np.inf],
+            colors=[to_rgba(INK, alpha) for alpha in (0.06, 0.12, 0.2)],
+            zorder=1,
+        )
+
+
+def mass_levels(density: FloatArray, masses: tuple[float, ...]) -> FloatArray:
+    """Heights above which a density on a grid holds each mass, rising; fewer if they coincide."""
+    ranked = np.sort(density)[::-1]
+    total = ranked.sum()
+    if not total > 0:
+        return np.empty(0)
+    held = np.cumsum(ranked) / total
+    return np.unique(ranked[np.searchsorted(held, masses).clip(max=len(ranked) - 1)])

@@ -1,0 +1,302 @@
+"""Pictures of one fitted mixture: its density over the data, and its components apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from stangmm import predict
+from stangmm.arrays import FloatArray
+from stangmm.density import Mixture
+from stangmm.plots import layers
+from stangmm.plots.style import (
+    INK,
+    MUTED,
+    badge,
+    color,
+    legend_below,
+    line,
+    name,
+    new_axes,
+    panels,
+    spread_badges,
+    styled,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from stangmm.fit import Fit
+
+CORNER_FEATURES = 5
+_RUG_ROWS = 500
+_RESPONSIBILITY_DRAWS = 200
+
+
+@styled
+def density(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw the mixture density over the data.
+
+    One feature: a histogram, the posterior predictive density, for draws a pointwise 90% band, and
+    each component's part of the density. Two features: the rows in the colour of their component,
+    paler where it is uncertain, ellipses of 50% and 95% of each component (thin ones for draws),
+    and the smallest regions of 50%, 80% and 95% of the mixture shaded. More features: both, for
+    each pair and each of the first five, in panels that are the Axes' ``child_axes``.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    d = fit.dataset.n_features
+    if d == 1:
+        return _density_of_one(fit, ax or new_axes(3.5))
+    if d == 2:
+        ax = ax or new_axes(4.4)
+        draw_pair(fit, ax, (0, 1))
+        legend_below(ax, columns=2)
+        return ax
+    shown = min(d, CORNER_FEATURES)
+    return _corner(fit, ax or new_axes(1.3 + 1.25 * shown, width=1.0 + 1.25 * shown), shown)
+
+
+@styled
+def components(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw the components apart from each other, with their weights.
+
+    One feature: each component's part of the density over a histogram, and the rows as ticks in
+    the colour of their component. More: the rows and each component's ellipses of 50% and 95%, in
+    the two features in which the components differ most.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    if fit.dataset.n_features == 1:
+        return _components_of_one(fit, ax or new_axes(3.3))
+    ax = ax or new_axes(4.2)
+    draw_pair(fit, ax, telling_features(fit), parts=True)
+    return ax
+
+
+def telling_features(fit: Fit) -> tuple[int, int]:
+    """Two features whose component means differ most, measured in the components' scales."""
+    variance = fit.weights @ fit.scales**2
+    center = fit.weights @ fit.means
+    between = fit.weights @ (fit.means - center) ** 2
+    first, second = sorted(np.argsort(-between / variance, kind="stable")[:2].tolist())
+    return first, second
+
+
+def draw_pair(
+    fit: Fit,
+    ax: Axes,
+    features: tuple[int, int],
+    *,
+    parts: bool = False,
+    labels: bool = True,
+    small: bool = False,
+) -> None:
+    """Scatter of two features with the components' ellipses; ``parts`` fills these and names them.
+
+    Parameters
+    ----------
+    labels : bool
+        Whether axes are named.
+    small : bool
+        One panel of many: small markers, no numbers.
+    """
+    x, weight = fit.dataset.x[:, list(features)], fit.dataset.sample_weight
+    rows, label = layers.shown_rows(fit.dataset)
+    draws = layers.marginal(fit.mixture, features)
+    point = _point(fit, features)
+    limits = layers.view_of_pair(x, weight, point)
+    if not parts:
+        layers.shades(ax, draws, limits[0], limits[1])
+    some = layers.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    layers.scatter(
+        ax,
+        x[rows],
+        predict.responsibilities(some, fit.dataset.x[rows]),
+        label,
+        weight=weight[rows] if weight is not None and len(rows) == len(x) else None,
+        size=5.0 if small else 14.0,
+    )
+    uncertain = None if parts or fit.kind == "point" else draws
+    layers.ellipses(ax, point, uncertain, filled=parts)
+    if not small:
+        for k, (mean, share) in enumerate(zip(point.means, fit.weights, strict=True)):
+            badge(ax, mean[0], mean[1], k, f"{k}:  {share:.2f}" if parts else None)
+        _pair_legend(ax, fit, parts)
+    ax.set_xlim(limits[0])
+    ax.set_ylim(limits[1])
+    if labels:
+        names = fit.dataset.feature_names
+        ax.set_xlabel(name(names[features[0]]))
+        ax.set_ylabel(name(names[features[1]]))
+    tidy(ax)
+
+
+def _pair_legend(ax: Axes, fit: Fit, parts: bool) -> None:
+    ax.plot([], [], color=MUTED, linewidth=1.6, label="50% and 95% of a component")
+    if not parts:
+        ax.fill([], [], color=INK, alpha=0.15, linewidth=0, label="50, 80, 95% of the mixture")
+        if fit.kind != "point":
+            ax.plot([], [], color=MUTED, alpha=0.5, linewidth=0.7, label="95% in single draws")
+
+
+def _point(fit: Fit, features: tuple[int, ...]) -> Mixture:
+    """Mixture at the posterior means, in some of the features."""
+    chosen = list(features)
+    covariances = fit.covariances[:, chosen][:, :, chosen]
+    return Mixture.from_covariances(fit.weights, fit.means[:, chosen], covariances)
+
+
+def _density_of_one(fit: Fit, ax: Axes) -> Axes:
+    x, weight = fit.dataset.x[:, 0], fit.dataset.sample_weight
+    limits = layers.view(x, weight)
+    tallest = layers.histogram(ax, x, weight)
+    tallest = max(tallest, layers.mixture_curves(ax, fit.mixture, *limits))
+    _label_components(ax, fit, limits)
+    _frame_of_one(ax, fit, limits, tallest)
+    legend_below(ax)
+    return ax
+
+
+def _components_of_one(fit: Fit, ax: Axes) -> Axes:
+    x, weight = fit.dataset.x[:, 0], fit.dataset.sample_weight
+    limits = layers.view(x, weight)
+    tallest = layers.histogram(ax, x, weight)
+    points = layers.curve_points(fit.mixture, *limits)
+    curves = layers.component_curves(fit.mixture, points)
+    for k, curve in enumerate(curves):
+        ax.fill_between(points, curve, color=color(k), alpha=0.22, linewidth=0, zorder=2)
+        ax.plot(points, curve, color=color(k), linestyle=line(k), linewidth=1.8, zorder=4)
+    tallest = max(tallest, float(curves.max()))
+    _rug(ax, fit, 0.06 * tallest)
+    _label_components(ax, fit, limits, weights=True)
+    _frame_of_one(ax, fit, limits, tallest)
+    ax.set_ylim(bottom=-0.085 * tallest)
+    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= ax.get_ylim()[1]])
+    legend_below(ax)
+    return ax
+
+
+def _rug(ax: Axes, fit: Fit, height: float) -> None:
+    x, n = fit.dataset.x, fit.dataset.n_observations
+    rows = np.arange(n)
+    if n > _RUG_ROWS:
+        rows = np.random.default_rng(n).choice(n, _RUG_ROWS, replace=False, shuffle=False)
+    some = layers.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    label = predict.responsibilities(some, x[rows]).argmax(axis=1)
+    for k in np.unique(label):
+        ax.vlines(
+            x[rows][label == k, 0],
+            -1.2 * height,
+            -0.2 * height,
+            color=color(int(k)),
+            linewidth=0.8,
+            alpha=0.8,
+            zorder=3,
+        )
+    shown = "" if len(rows) == n else f" ({len(rows)} of {n:,}, at random)"
+    ax.plot([], [], "|", color=MUTED, markersize=7, label=f"rows by likeliest component{shown}")
+
+
+def _label_components(
+    ax: Axes, fit: Fit, limits: tuple[float, float], *, weights: bool = False
+) -> None:
+    """Number the components along the top edge, each above its mean, none over another."""
+    if fit.model.n_components == 1 and not weights:
+        return
+    texts = [f"{k}:  {w:.2f}" if weights else str(k) for k, w in enumerate(fit.weights)]
+    span = limits[1] - limits[0]
+    inside = np.clip(fit.means[:, 0], limits[0] + 0.02 * span, limits[1] - 0.02 * span)
+    least = span * (0.115 if weights else 0.045)
+    rows = 1 if least * len(texts) < 0.95 * span else 2
+    placed = spread_badges(inside, least / rows)
+    ranked = np.argsort(np.argsort(placed))
+    for k, text in enumerate(texts):
+        at = 1.04 + 0.075 * float(ranked[k] % rows)
+        label = badge(ax, float(placed[k]), at, k, text)
+        label.set_transform(ax.get_xaxis_transform())
+        label.set_clip_on(False)
+
+
+def _frame_of_one(ax: Axes, fit: Fit, limits: tuple[float, float], tallest: float) -> None:
+    ax.set_xlim(limits)
+    ax.set_ylim(0, 1.12 * tallest)
+    ax.set_xlabel(name(fit.dataset.feature_names[0]))
+    ax.set_ylabel("density")
+    tidy(ax)
+
+
+def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
+    names = [name(n, 18) for n in fit.dataset.feature_names[:shown]]
+    x, weight = fit.dataset.x, fit.dataset.sample_weight
+    grid = panels(ax, shown, shown, gap=(0.12, 0.12))
+    for i, row in enumerate(grid):
+        for j, panel in enumerate(row):
+            if j > i:
+                panel.set_axis_off()
+                continue
+            if i == j:
+                limits = layers.view(x[:, i], weight)
+                tallest = layers.histogram(panel, x[:, i], weight)
+                one = layers.marginal(fit.mixture, (i,))
+                tallest = max(tallest, layers.mixture_curves(panel, one, *limits))
+                panel.set_xlim(limits)
+                panel.set_ylim(0, 1.1 * tallest)
+                tidy(panel, left=False)
+            else:
+                draw_pair(fit, panel, (j, i), labels=False, small=True)
+            _corner_axes(panel, i, j, shown, names)
+    _corner_legend(ax, fit, shown)
+    return ax
+
+
+def _corner_axes(panel: Axes, i: int, j: int, shown: int, names: list[str]) -> None:
+    panel.locator_params(nbins=3)
+    panel.tick_params(labelsize=7)
+    if i == shown - 1:
+        panel.set_xlabel(names[j])
+    else:
+        panel.tick_params(labelbottom=False)
+    if j == 0 and i > 0:
+        panel.set_ylabel(names[i])
+    else:
+        panel.tick_params(labelleft=False)
+
+
+def _corner_legend(ax: Axes, fit: Fit, shown: int) -> None:
+    """Say at the upper right, where there are no panels, what the layers are."""
+    for k in range(fit.model.n_components):
+        ax.plot([], [], color=color(k), linestyle=line(k), label=f"component {k}")
+    ax.plot([], [], color=INK, linewidth=1.8, label="mixture density")
+    ax.scatter([], [], s=10, color=MUTED, label=layers.shown_rows(fit.dataset)[1])
+    total = fit.dataset.n_features
+    ax.legend(
+        loc="upper right",
+        bbox_to_anchor=(1.0, 1.0),
+        fontsize=8 if fit.model.n_components <= 6 else 7,
+        ncols=1 if fit.model.n_components <= 6 else 2,
+        title=None if shown == total else f"first {shown} of {total} features",
+        title_fontsize=8,
+    )
+
+
+def curve_of(fit: Fit, points: FloatArray) -> FloatArray:
+    """Predictive density of a fit of one feature at points, shape (points,)."""
+    return np.asarray(layers.component_curves(fit.mixture, points).sum(axis=0))

@@ -1,0 +1,382 @@
+"""Pictures of what a method did: EM's restarts, the ELBO of ADVI, the chains of NUTS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy.stats import gaussian_kde
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.errors import ModelError
+from stangmm.plots.style import (
+    COMPONENTS,
+    INK,
+    MUTED,
+    RULE,
+    VECTOR_POINTS,
+    color,
+    legend_below,
+    line,
+    name,
+    new_axes,
+    panels,
+    styled,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from stangmm.fit import Fit
+
+TRACE_FEATURES = 3
+_TRACE_POINTS = 1000  # of one chain; longer chains are thinned
+_BAD = COMPONENTS[5]
+_GOOD = COMPONENTS[0]
+
+
+@styled
+def em_path(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw the objective over the iterations of every restart.
+
+    Restarts that reached the best optimum are emphasised, collapsed ones (left out of the fit)
+    marked. A method that keeps no paths gets a point for where each restart ended.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a method with restarts, such as EM.
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ModelError
+        The method has no restarts.
+    """
+    info = fit.info
+    if not isinstance(info, RestartInfo):
+        raise ModelError(
+            f'em_path shows restarts, and "{fit.method}" has none. Use a fit by method="em".'
+        )
+    ax = ax or new_axes(3.3)
+    paths = info.paths or tuple(np.array([v]) for v in info.values)
+    over_iterations = bool(info.paths)
+    best_values = [o.objective for o in info.optima]
+    where = _optimum_of(info)
+    groups = {
+        f"best optimum, {best_values[0]:.2f}": where == 0,
+        f"other optima ({len(best_values) - 1})": where > 0,
+        "collapsed, left out": info.collapsed,
+    }
+    looks = {0: (_GOOD, "-", 1.5, 4), 1: (MUTED, "-", 0.9, 2), 2: (_BAD, (0, (4, 2)), 1.1, 3)}
+    for i, (label, member) in enumerate(groups.items()):
+        if not member.any():
+            continue
+        shade, style, width, order = looks[i]
+        for r in np.flatnonzero(member):
+            path = paths[r]
+            start = 1 if over_iterations else r + 1
+            steps = np.arange(start, start + len(path))
+            ax.plot(
+                steps,
+                path,
+                color=shade,
+                linestyle=style,
+                linewidth=width,
+                alpha=0.45 if i < 2 else 0.8,
+                zorder=order,
+                gid=f"restart-{r}",
+            )
+            end = "x" if i == 2 else "o"
+            ax.plot(steps[-1], path[-1], end, color=shade, markersize=4, zorder=order + 1)
+        ax.plot(
+            [],
+            [],
+            "x" if i == 2 else "o",
+            color=shade,
+            linestyle=style if over_iterations else "none",
+            markersize=4,
+            label=f"{label}: {int(member.sum())} of {len(paths)} restarts",
+        )
+    _objective_axes(ax, info, paths, over_iterations)
+    tidy(ax)
+    legend_below(ax, columns=1)
+    return ax
+
+
+def _optimum_of(info: RestartInfo) -> IntArray:
+    """Nearest optimum of each restart by its value, -1 for collapsed ones."""
+    values = np.array([o.objective for o in info.optima])
+    distance = np.abs(info.values[:, np.newaxis] - values)
+    return np.where(info.collapsed, -1, distance.argmin(axis=1))
+
+
+def _objective_axes(
+    ax: Axes, info: RestartInfo, paths: tuple[FloatArray, ...], over_iterations: bool
+) -> None:
+    best = info.best.objective
+    usable = [p for p, bad in zip(paths, info.collapsed, strict=True) if not bad]
+    ends = np.array([p[-1] for p in usable])
+    begins = np.array([p[0] for p in usable])
+    low = min(float(ends[np.isfinite(ends)].min()), float(np.quantile(begins, 0.1)))
+    height = max(best - low, 1e-6 * max(1.0, abs(best)))
+    above = float(np.clip(np.nanmax(info.values) - best, 0.0, 0.4 * height))
+    ax.set_ylim(low - 0.08 * height, best + above + 0.08 * height)
+    ax.set_ylabel(info.objective)
+    if not over_iterations:
+        ax.set_xlabel("restart")
+        ax.locator_params(axis="x", integer=True)
+        return
+    longest = max(map(len, paths))
+    ax.set_xlabel("iteration")
+    if longest > 10:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.tick_params(axis="x", which="minor", length=0)
+
+
+@styled
+def elbo(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw the evidence lower bound over the iterations of a variational fit.
+
+    Early values that are far below the rest are cut off, and an arrow says so.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a variational method, such as ADVI.
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ModelError
+        The method is not variational.
+    """
+    info = fit.info
+    if not isinstance(info, VariationalInfo):
+        raise ModelError(
+            f'elbo shows a variational fit, and "{fit.method}" is none. Use method="advi".'
+        )
+    ax = ax or new_axes(3.0)
+    steps, values = info.elbo_iterations, info.elbo
+    ax.plot(
+        steps,
+        values,
+        color=_GOOD,
+        linewidth=1.6,
+        marker="o" if len(steps) <= 60 else "",
+        markersize=4,
+        label="ELBO, estimated by Monte Carlo",
+        zorder=3,
+    )
+    if len(values):
+        low, high = _elbo_limits(values)
+        hidden = int((values < low).sum())
+        ax.set_ylim(low, high)
+        if hidden:
+            ax.annotate(
+                f"{hidden} early values are below the picture, the lowest {values.min():.3g}",
+                xy=(0.02, 0.02),
+                xytext=(0.02, 0.13),
+                xycoords="axes fraction",
+                color=MUTED,
+                fontsize=8.5,
+                arrowprops={"arrowstyle": "->", "color": MUTED, "linewidth": 0.8},
+            )
+        state = "converged" if info.converged else "stopped before it converged"
+        ax.plot(
+            steps[-1],
+            values[-1],
+            "o" if info.converged else "X",
+            markersize=9,
+            markerfacecolor="none" if info.converged else _BAD,
+            markeredgecolor=_GOOD if info.converged else _BAD,
+            linestyle="none",
+            label=f"{state} after {steps[-1]:,.0f} iterations at {values[-1]:.2f}",
+            zorder=4,
+        )
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("ELBO")
+    tidy(ax)
+    legend_below(ax, columns=1)
+    return ax
+
+
+def _elbo_limits(values: FloatArray) -> tuple[float, float]:
+    """Limits that show how the trace settles: all of its later half, and noise twice over."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    late = finite[len(finite) // 2 :]
+    spread = max(float(np.ptp(late)), 1e-3 * abs(float(late[-1])), 1e-12)
+    low = max(float(finite.min()), float(late.min()) - 8 * spread)
+    high = float(finite.max())
+    pad = 0.1 * max(high - low, spread)
+    return low - pad, high + pad
+
+
+@styled
+def trace(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw the chains, one beside the other, and the distribution that each gives.
+
+    A row of panels for the weights, for the means and scales of each of the first three features,
+    and for the log joint density; components in their colours. Beside each row is the density of
+    every chain: chains that agree give curves that coincide. The panels are the Axes'
+    ``child_axes``.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a method that runs chains, such as NUTS.
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ModelError
+        The method runs no chains.
+    """
+    if not isinstance(fit.info, McmcInfo):
+        raise ModelError(f'trace shows chains, and "{fit.method}" runs none. Use method="nuts".')
+    rows = _trace_rows(fit)
+    ax = ax or new_axes(0.7 + 1.05 * len(rows))
+    grid = panels(ax, len(rows), 2, widths=(0.78, 0.22), gap=(0.08, 0.22))
+    for i, ((label, values), (wide, narrow)) in enumerate(zip(rows.items(), grid, strict=True)):
+        _trace_panel(wide, values)
+        wide.set_ylabel(label, fontsize=8.5)
+        _marginal_panel(narrow, values, wide.get_ylim())
+        if i == 0:
+            narrow.set_title("by chain", fontsize=8.5, color=MUTED)
+            _name_chains(wide, values.shape[0])
+        if i == len(rows) - 1:
+            wide.set_xlabel(f"{fit.lp.shape[1]:,} draws of each chain, chains side by side")
+    return ax
+
+
+def _trace_rows(fit: Fit) -> dict[str, FloatArray]:
+    """Name of each row and its draws, shape (chains, draws, curves)."""
+    c, s = fit.lp.shape
+    k = fit.model.n_components
+    shape = (c, s, k)
+    shown = fit.dataset.feature_names[:TRACE_FEATURES]
+    one = len(fit.dataset.feature_names) == 1
+    rows: dict[str, FloatArray] = {}
+    if k > 1:
+        rows["weights"] = fit.mixture.weights.reshape(shape)
+    for d, feature in enumerate(shown):
+        of = "" if one else f"\n{name(feature, 16)}"
+        rows[f"means{of}"] = fit.mixture.means[..., d].reshape(shape)
+    for d, feature in enumerate(shown):
+        of = "" if one else f"\n{name(feature, 16)}"
+        scales = fit.mixture.scales[..., d].reshape(shape)
+        rows[f"scales{of}"] = scales[..., :1] if _shared(scales) else scales
+    rows["log joint"] = fit.lp[..., np.newaxis]
+    return rows
+
+
+def _shared(values: FloatArray) -> bool:
+    return values.shape[-1] > 1 and bool((values == values[..., :1]).all())
+
+
+def _limits(values: FloatArray) -> tuple[float, float]:
+    """Range of nearly all draws: a few extreme ones must not flatten the rest."""
+    low, high = np.quantile(values, [0.001, 0.999])
+    pad = 0.08 * (high - low) or 1.0
+    return max(float(values.min()), float(low - pad)) - 0.3 * pad, float(
+        min(values.max(), high + pad) + 0.3 * pad
+    )
+
+
+def _trace_panel(ax: Axes, values: FloatArray) -> None:
+    chains, draws, curves = values.shape
+    kept = np.unique(np.linspace(0, draws - 1, min(draws, _TRACE_POINTS)).astype(np.intp))
+    width = float(draws) * 1.04
+    for k in range(curves):
+        shade, style = (INK, "-") if curves == 1 else (color(k), "-")
+        for c in range(chains):
+            ax.plot(
+                c * width + kept,
+                values[c, kept, k],
+                color=shade,
+                linestyle=style,
+                linewidth=0.45,
+                alpha=0.85,
+                rasterized=values.size > VECTOR_POINTS,
+                gid=f"chain-{c}",
+            )
+    for c in range(1, chains):
+        ax.axvline(c * width - 0.02 * draws, color=RULE, linewidth=0.8, zorder=0)
+    ax.set_xlim(-0.02 * draws, chains * width)
+    ax.set_ylim(_limits(values))
+    tidy(ax)
+    ax.locator_params(axis="y", nbins=4)
+    ax.set_xticks([])
+    ax.spines["bottom"].set_color(RULE)
+
+
+def _name_chains(ax: Axes, chains: int) -> None:
+    low, high = ax.get_xlim()
+    for c in range(chains):
+        at = low + (high - low) * (c + 0.5) / chains
+        label = f"chain {c}" if chains <= 6 else str(c)
+        ax.text(
+            at,
+            1.03,
+            label,
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=8.5,
+            color=MUTED,
+        )
+
+
+def _marginal_panel(ax: Axes, values: FloatArray, limits: tuple[float, float]) -> None:
+    chains, draws, curves = values.shape
+    at = np.linspace(*limits, 120)
+    for k in range(curves):
+        shade = INK if curves == 1 else color(k)
+        heights = [_smooth(values[c, :, k], at) for c in range(chains)]
+        tallest = max(float(h.max()) for h in heights)
+        for height in heights:  # each component as tall as the others: shapes are compared
+            ax.plot(
+                np.where(height > 0.004 * tallest, height, np.nan) / (tallest or 1.0),
+                at,
+                color=shade,
+                linestyle=line(k),
+                linewidth=1.0,
+                alpha=0.8,
+            )
+    ax.set_ylim(limits)
+    ax.set_xlim(0, 1.08)
+    ax.set_xticks([])
+    tidy(ax, left=False)
+    ax.spines["bottom"].set_visible(False)
+
+
+def _smooth(values: FloatArray, at: FloatArray) -> FloatArray:
+    if np.ptp(values) <= 1e-12 * max(1e-300, float(np.abs(values).max())):
+        return np.zeros(len(at))
+    low, high = np.quantile(values, [0.001, 0.999])
+    bulk = values[(values >= low) & (values <= high)]
+    if len(bulk) < 5 or np.ptp(bulk) == 0:
+        return np.zeros(len(at))
+    kept = bulk[:: max(1, len(bulk) // 1000)]
+    center, unit = kept.mean(), kept.std()
+    density = gaussian_kde((kept - center) / unit)((at - center) / unit)
+    return np.asarray(density)

@@ -1,0 +1,50 @@
+"""Fits that many tests look at, each made once in a session and only when it is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+import stangmm as sg
+
+
+class LazyFits(Mapping[str, sg.Fit]):
+    """Fits of one model to one data set by method name; a fit is made at its first use."""
+
+    names = ("em", "optimize", "advi", "nuts")
+
+    def __init__(self, model: sg.GaussianMixture, X: Any) -> None:
+        self.model = model
+        self.X = X
+        self._made: dict[str, sg.Fit] = {}
+
+    def __getitem__(self, name: str) -> sg.Fit:
+        if name not in self.names:
+            raise KeyError(name)
+        if name not in self._made:
+            with warnings.catch_warnings():
+                if name == "advi":  # a mean-field approximation may say of itself that it is poor
+                    warnings.simplefilter("ignore", sg.ConvergenceWarning)
+                self._made[name] = self.model.fit(self.X, method=name, seed=1, progress=False)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@pytest.fixture(scope="session")
+def fits_galaxies() -> LazyFits:
+    """Galaxies (N = 82, D = 1) with K = 3, variances free."""
+    return LazyFits(sg.GaussianMixture(3, "diag"), sg.datasets.galaxies())
+
+
+@pytest.fixture(scope="session")
+def fits_faithful() -> LazyFits:
+    """Old Faithful (N = 272, D = 2) with K = 2, covariances free."""
+    return LazyFits(sg.GaussianMixture(2, "full"), sg.datasets.faithful())

@@ -1,0 +1,75 @@
+"""Problems for model_driver.cpp: data and parameters of the mixture model, and their file format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_variables(path: Path, variables: dict[str, Any]) -> Path:
+    """Write Stan variables in the format that model_driver.cpp reads."""
+    lines = []
+    for name, value in variables.items():
+        array = np.asarray(value)
+        kind = "int" if array.dtype.kind in "iu" else "real"
+        words = [name, kind, array.ndim, *array.shape, *map(repr, array.ravel("F").tolist())]
+        lines.append(" ".join(map(str, words)))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def mixture_problem(
+    n: int, d: int, k: int, covariance_type: str, *, seed: int = 1
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draw a mixture and data from it.
+
+    Returns
+    -------
+    data : dict
+        The data block of gaussian_mixture.stan, with weak priors.
+    parameters : dict
+        The parameters block at the truth, slightly off.
+    """
+    rng = np.random.default_rng(seed)
+    components = 1 if covariance_type == "tied" else k
+    features = 1 if covariance_type == "spherical" else d
+    correlations = {"full": k, "tied": 1}.get(covariance_type, 0) if d > 1 else 0
+    means = rng.normal(0, 2, (k, d))
+    scales = rng.uniform(0.5, 1.5, (components, features))
+    chol = np.tril(rng.normal(0, 0.3 / np.sqrt(d), (correlations, d, d)), -1) + np.eye(d)
+    chol /= np.sqrt((chol**2).sum(axis=2, keepdims=True))
+    weights = rng.dirichlet(np.full(k, 20.0))
+    z = rng.choice(k, size=n, p=weights)
+    noise = rng.normal(size=(n, d))
+    if correlations:
+        noise = np.einsum("nij,nj->ni", chol[np.minimum(z, correlations - 1)], noise)
+    x = means[z] + scales[np.minimum(z, components - 1)] * noise
+    data = {
+        "N": n,
+        "D": d,
+        "K": k,
+        "x": x,
+        "n_sample_weights": 0,
+        "sample_weight": np.empty(0),
+        "scale_components": components,
+        "scale_features": features,
+        "n_correlations": correlations,
+        "weights_concentration": np.ones(k),
+        "means_location": np.zeros((k, d)),
+        "means_scale": np.full((k, d), 5.0),
+        "scale_family": 1,
+        "scale_shape": np.zeros((components, features)),
+        "scale_scale": np.full((components, features), 2.5),
+        "correlation_shape": 2.0,
+        "use_prior": 1,
+        "use_likelihood": 1,
+    }
+    parameters = {
+        "weights": weights,
+        "means": means + 0.1 * rng.normal(size=(k, d)),
+        "scales": scales * rng.uniform(0.9, 1.1, scales.shape),
+        "corr_chol": chol,
+    }
+    return data, parameters
