@@ -170,9 +170,14 @@ def log_sum_exp(values: FloatArray, axis: int) -> FloatArray:
 def log_likelihood(
     mixture: Mixture, x: FloatArray, sample_weight: FloatArray | None = None
 ) -> FloatArray:
-    """Sum over rows of weight times log p(x_n), shape (...)."""
-    each = mixture.log_density(x)
-    return np.asarray(each.sum(axis=-1) if sample_weight is None else each @ sample_weight)
+    """Sum over rows of weight times log p(x_n), shape (...), in blocks of bounded memory."""
+    flat = mixture.reshape(-1)
+    total = np.zeros(flat.batch_shape)
+    for draws, rows in flat.blocks(len(x)):
+        each = flat[draws].log_density(x[rows])
+        weight = None if sample_weight is None else sample_weight[rows]
+        total[draws] += each.sum(axis=-1) if weight is None else each @ weight
+    return total.reshape(mixture.batch_shape)
 
 
 def log_prior(

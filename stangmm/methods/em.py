@@ -19,7 +19,10 @@ from stangmm.methods.em_steps import EMParameters, EMSpace
 from stangmm.methods.restarts import distinct, restart_report, usable
 from stangmm.problem import Problem
 
-_SEARCH_ROWS = 20_000  # restarts search on a random subset of this size, the best then see all rows
+# With more rows than this, restarts search on a random subset and the best then see all rows: at
+# least so many rows, and so many for each free number of the model.
+_SEARCH_ROWS = 5_000
+_SEARCH_ROWS_PER_PARAMETER = 100
 _DRAFT_TOLERANCE = 1e-2  # nats; good enough for a place to start from
 _POLISHED = 3  # how many distinct optima of the search are polished on all rows
 
@@ -99,10 +102,12 @@ class EM(Method):
         return space.mixture_of(self._starts(space, rng))
 
     def _search_space(self, space: EMSpace, rng: np.random.Generator) -> EMSpace:
-        n = space.n_rows
-        if n <= _SEARCH_ROWS:
+        k, d = space.n_components, space.n_features
+        free = k * (1 + d) + space.structure.n_parameters(k, d)
+        wanted = max(_SEARCH_ROWS, _SEARCH_ROWS_PER_PARAMETER * free)
+        if space.n_rows <= wanted:
             return space
-        return space.subset(np.sort(rng.choice(n, _SEARCH_ROWS, replace=False)))
+        return space.subset(np.sort(rng.choice(space.n_rows, wanted, replace=False)))
 
     def _report(self, space: EMSpace, result: _Result) -> RestartInfo:
         return restart_report(

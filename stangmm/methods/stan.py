@@ -13,7 +13,7 @@ import numpy as np
 from stangmm.arrays import FloatArray
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
-from stangmm.density import Mixture, log_joint
+from stangmm.density import Mixture, log_prior
 from stangmm.draws import Optimum
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Method, Run, check_choice
@@ -79,15 +79,8 @@ def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         optima = EM().regularized(problem, run).optima
 
     def joint(optimum: Optimum) -> float:
-        return float(
-            log_joint(
-                optimum.mixture,
-                problem.x,
-                problem.sample_weight,
-                problem.priors,
-                problem.structure,
-            )
-        )
+        prior = log_prior(optimum.mixture, problem.priors, problem.structure)
+        return optimum.objective + float(prior)
 
     ranked = sorted(((joint(o), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]

@@ -7,5 +7,15 @@ the Axes: ``density(fit).figure.savefig("density.svg")``.
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.runs import elbo, em_path, trace
+from stangmm.plots.svg import inline_svg
 
-__all__ = ["components", "densities", "density", "elbo", "em_path", "estimates", "trace"]
+__all__ = [
+    "components",
+    "densities",
+    "density",
+    "elbo",
+    "em_path",
+    "estimates",
+    "inline_svg",
+    "trace",
+]

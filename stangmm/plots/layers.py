@@ -19,6 +19,7 @@ from stangmm.plots.style import (
     INK,
     MUTED,
     SCATTER_ROWS,
+    VECTOR_MARKERS,
     VECTOR_POINTS,
     color,
     line,
@@ -230,7 +231,7 @@ def scatter(
             c=colors,
             marker=marker(int(each)),
             linewidths=0,
-            rasterized=n > VECTOR_POINTS,
+            rasterized=n > VECTOR_MARKERS,
             zorder=2,
         )
     ax.scatter([], [], s=size, color=MUTED, linewidths=0, label=label)

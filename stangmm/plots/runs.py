@@ -13,7 +13,7 @@ from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.errors import ModelError
 from stangmm.plots.style import (
     COMPONENTS,
-    INK,
+    MIDDLE,
     MUTED,
     RULE,
     VECTOR_POINTS,
@@ -307,13 +307,12 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     kept = np.unique(np.linspace(0, draws - 1, min(draws, _TRACE_POINTS)).astype(np.intp))
     width = float(draws) * 1.04
     for k in range(curves):
-        shade, style = (INK, "-") if curves == 1 else (color(k), "-")
+        shade = MIDDLE if curves == 1 else color(k)
         for c in range(chains):
             ax.plot(
                 c * width + kept,
                 values[c, kept, k],
                 color=shade,
-                linestyle=style,
                 linewidth=0.45,
                 alpha=0.85,
                 rasterized=values.size > VECTOR_POINTS,
@@ -350,7 +349,7 @@ def _marginal_panel(ax: Axes, values: FloatArray, limits: tuple[float, float]) -
     chains, draws, curves = values.shape
     at = np.linspace(*limits, 120)
     for k in range(curves):
-        shade = INK if curves == 1 else color(k)
+        shade = MIDDLE if curves == 1 else color(k)
         heights = [_smooth(values[c, :, k], at) for c in range(chains)]
         tallest = max(float(h.max()) for h in heights)
         for height in heights:  # each component as tall as the others: shapes are compared

@@ -41,7 +41,11 @@ METHOD_MARKERS = ("s", "^", "D", "v", "P", "X")
 
 WIDTH = 5.6  # inches: on a telephone's screen the text of such a picture can still be read
 SCATTER_ROWS = 5000  # more rows than this are thinned, and the label says so
-VECTOR_POINTS = 1500  # what has more points than this is drawn as pixels, so files stay small
+# What has more points or markers than this is drawn as pixels, so that files stay small. Pixels do
+# not follow the page's colours, so what is drawn in them is coloured or of a middle grey.
+VECTOR_POINTS = 1500
+VECTOR_MARKERS = 150
+MIDDLE = "#808892"
 DOTS_PER_INCH = 200
 
 _STYLE = {

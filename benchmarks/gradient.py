@@ -1,0 +1,258 @@
+"""Time of one log density and gradient: stangmm's kernels against the textbook, JAX and stanli.
+
+Run as ``python benchmarks/gradient.py [--json FILE] [--quick]``. Every program evaluates the same
+posterior (checked) at the same point, on one core, in turns; the table shows medians. The roofline
+is the least the machine could need: a vectorized exp for each observation and component, and the
+multiply-adds of value and gradient at the peak rate, both measured in the same run. Per
+observation and component these are D(D+1) + 4D for full covariances (subtract the mean, whiten,
+square, weigh, sum first and second moments) and 6D for diagonal ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+ALL_CORES = os.sched_getaffinity(0)
+os.sched_setaffinity(0, {max(ALL_CORES)})  # inherited by every program; before JAX starts threads
+
+import cmdstanpy  # noqa: E402
+import numpy as np  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+KERNELS = ROOT / "stan" / "kernel"
+DRIVERS = ROOT / "tests" / "kernel"
+MODEL = ROOT / "stan" / "gaussian_mixture.stan"
+sys.path[:0] = [str(HERE), str(DRIVERS)]
+
+from gradient_peers import JaxPeer, StanliPeer  # noqa: E402
+from model_driver import mixture_problem, write_variables  # noqa: E402
+
+SIZES = [(1000, 1, 2), (1000, 2, 3), (10000, 2, 3), (10000, 8, 5), (100000, 8, 5), (10000, 32, 3)]
+COVARIANCE_TYPES = ["diag", "full"]
+COLUMNS = ["native", "native, 2 threads", "portable", "textbook", "jax", "stanli"]
+
+
+class Peer(Protocol):
+    """Something that evaluates the posterior's log density and gradient."""
+
+    value: float
+
+    def seconds(self, repeats: int) -> float: ...
+
+
+class StanPeer:
+    """A compiled Stan model, driven by tests/kernel/model_driver.cpp."""
+
+    def __init__(self, program: Path, data: Path, point: Path, threads: int = 1) -> None:
+        self._process = subprocess.Popen(
+            [program, data, point],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "STAN_NUM_THREADS": str(threads)},
+        )
+        if threads > 1:
+            os.sched_setaffinity(self._process.pid, ALL_CORES)
+        self.value = float(self._answer().split()[0])
+
+    def _answer(self) -> str:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the model's program ended")
+        return line
+
+    def seconds(self, repeats: int) -> float:
+        assert self._process.stdin
+        self._process.stdin.write(f"{repeats}\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def make(folder: Path, name: str, source: Path, *, flags: str = "", threads: bool = False) -> Path:
+    """Compile a C++ program with CmdStan's flags."""
+    command = ["make", "-f", str(DRIVERS / "driver.mk"), f"PROGRAM={folder / name}"]
+    command += [f"SOURCE={source}", f"INCLUDES=-I{KERNELS / 'native'} {flags}", str(folder / name)]
+    if threads:
+        command.append("STAN_THREADS=TRUE")
+    done = subprocess.run(command, cwd=cmdstanpy.cmdstan_path(), capture_output=True, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "rror" in line]
+        raise RuntimeError(f"{name}: " + "\n".join(errors[:10]))
+    return folder / name
+
+
+def make_model(folder: Path, name: str) -> Path:
+    """Compile model_driver.cpp around one of the Stan programs."""
+    source = HERE / "textbook.stan" if name == "textbook" else MODEL
+    kernel = "native" if name.startswith("native") else "portable"
+    header = folder / f"{name}.hpp"
+    stanc = [Path(cmdstanpy.cmdstan_path()) / "bin" / "stanc", "--name=gaussian_mixture_model"]
+    stanc += [f"--o={header}", f"--include-paths={KERNELS / kernel}"]
+    flags = f'-DMODEL="\\"{header}\\""'
+    if kernel == "native":
+        stanc.append("--allow-undefined")
+        flags += f" -include {KERNELS / 'native' / 'mixture_lpdf.hpp'}"
+    subprocess.run([*stanc, source], check=True)
+    return make(
+        folder, name, DRIVERS / "model_driver.cpp", flags=flags, threads=name.endswith("threads")
+    )
+
+
+def build(folder: Path) -> dict[str, Path]:
+    """Compile everything, two at a time."""
+    os.sched_setaffinity(0, ALL_CORES)
+    with ThreadPoolExecutor(2) as pool:
+        names = ["native", "native_threads", "portable", "textbook"]
+        programs = {name: pool.submit(make_model, folder, name) for name in names}
+        programs["roofline"] = pool.submit(make, folder, "roofline", HERE / "roofline.cpp")
+        built = {name: program.result() for name, program in programs.items()}
+    os.sched_setaffinity(0, {max(ALL_CORES)})
+    return built
+
+
+def peers(
+    programs: dict[str, Path], folder: Path, data: dict[str, Any], point: dict[str, Any]
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """Every peer that can be had, and for the others why not."""
+    files = write_variables(folder / "data", data), write_variables(folder / "point", point)
+    makers = {
+        "native": lambda: StanPeer(programs["native"], *files),
+        "native, 2 threads": lambda: StanPeer(programs["native_threads"], *files, threads=2),
+        "portable": lambda: StanPeer(programs["portable"], *files),
+        "textbook": lambda: StanPeer(programs["textbook"], *files),
+        "jax": lambda: JaxPeer(data, point),
+        "stanli": lambda: StanliPeer(data, point, MODEL, KERNELS / "portable"),
+    }
+    found, missing = {}, {}
+    for name, maker in makers.items():
+        try:
+            found[name] = maker()
+        except Exception as error:
+            missing[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return found, missing
+
+
+def measure(found: dict[str, Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Microseconds of one evaluation by each peer: median and least of rounds taken in turns."""
+    repeats = {}
+    for name, peer in found.items():
+        once = max(peer.seconds(2) / 2, 1e-7)
+        repeats[name] = max(1, int(seconds / once))
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(rounds):
+        for name, peer in found.items():
+            times[name].append(1e6 * peer.seconds(repeats[name]) / repeats[name])
+    return {name: {"median": statistics.median(t), "min": min(t)} for name, t in times.items()}
+
+
+def roofline(program: Path, seconds: float) -> dict[str, Any]:
+    """Nanoseconds of a vectorized exp and of a multiply-add."""
+    output = subprocess.run([program, str(seconds)], capture_output=True, text=True, check=True)
+    exp_ns, fma_ns, instruction_set = output.stdout.split()
+    return {"exp_ns": float(exp_ns), "fma_ns": float(fma_ns), "instruction_set": instruction_set}
+
+
+def roofline_microseconds(rates: dict[str, Any], n: int, d: int, k: int, kind: str) -> float:
+    """Least time of one gradient."""
+    multiply_adds = d * (d + 1) + 4 * d if kind == "full" and d > 1 else 6 * d
+    return float(1e-3 * n * k * (rates["exp_ns"] + multiply_adds * rates["fma_ns"]))
+
+
+def processor() -> str:
+    """Name of the processor, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+
+
+def number(value: float) -> str:
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def row(result: dict[str, Any]) -> str:
+    """One line of the table: medians in microseconds, then native's advantage."""
+    times = {name: t["median"] for name, t in result["microseconds"].items()}
+    native = times["native"]
+    cells = [f"({result['N']}, {result['D']}, {result['K']})", result["covariance_type"]]
+    cells += [number(times[c]) if c in times else "-" for c in COLUMNS]
+    cells += [f"{result['roofline']:.1f}", f"{native / result['roofline']:.2f}"]
+    ratios = ["portable", "textbook", "jax", "stanli"]
+    cells += [f"{times[c] / native:.1f}" if c in times else "-" for c in ratios]
+    threads = times.get("native, 2 threads")
+    cells.append(f"{native / threads:.2f}" if threads else "-")
+    return "| " + " | ".join(cells) + " |"
+
+
+def header() -> str:
+    """The table's first two lines."""
+    cells = ["(N, D, K)", "type", *COLUMNS, "roofline", "native / roofline"]
+    cells += [f"{c} / native" for c in ("portable", "textbook", "jax", "stanli")]
+    cells.append("1 / 2 threads")
+    return "| " + " | ".join(cells) + " |\n|" + "---|" * len(cells)
+
+
+def main() -> None:
+    """Build, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument("--quick", action="store_true", help="three small sizes, few rounds")
+    arguments = parser.parse_args()
+    rounds, seconds = (3, 0.05) if arguments.quick else (11, 0.15)
+    results, absent = [], {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        programs = build(folder)
+        print(f"microseconds per log density and gradient, median of {rounds} rounds\n")
+        print(header())
+        for n, d, k in SIZES[:3] if arguments.quick else SIZES:
+            for kind in COVARIANCE_TYPES:
+                data, point = mixture_problem(n, d, k, kind)
+                found, missing = peers(programs, folder, data, point)
+                absent.update(missing)
+                for name, peer in found.items():
+                    if not np.isclose(peer.value, found["portable"].value, rtol=1e-9):
+                        raise RuntimeError(f"{name} evaluates another posterior: {peer.value}")
+                before = roofline(programs["roofline"], seconds)
+                times = measure(found, rounds, seconds)
+                after = roofline(programs["roofline"], seconds)
+                rates = {
+                    **before,
+                    **{key: min(before[key], after[key]) for key in ("exp_ns", "fma_ns")},
+                }
+                results.append({
+                    "N": n, "D": d, "K": k, "covariance_type": kind, "microseconds": times,
+                    "roofline": roofline_microseconds(rates, n, d, k, kind), "rates": rates,
+                })  # fmt: skip
+                print(row(results[-1]), flush=True)
+                for peer in found.values():
+                    if isinstance(peer, StanPeer):
+                        peer.close()
+    for name, reason in absent.items():
+        print(f"{name} is missing: {reason}")
+    machine = {"processor": processor(), "cores": len(ALL_CORES), "python": platform.python_version()}
+    machine["cmdstan"] = Path(cmdstanpy.cmdstan_path()).name
+    machine["instruction_set"] = results[0]["rates"]["instruction_set"]
+    print(", ".join(f"{key}: {value}" for key, value in machine.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Turn a picture into SVG that can stand inside an HTML page, several to a page."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from io import BytesIO
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure
+
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "http://www.w3.org/1999/xlink"
+# Neutral colours become the page's own, so that a picture follows its light or dark scheme.
+_PAGE_COLORS = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    BARS: "var(--bars)",
+    RULE: "var(--rule)",
+    PAPER: "var(--paper)",
+}
+
+
+def inline_svg(ax: Axes, label: str, prefix: str) -> str:
+    """Write the figure of an Axes as an ``<svg>`` element.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    label : str
+        What the picture shows, for those who do not see it.
+    prefix : str
+        Put before every id, so that pictures of one page do not refer to each other's parts.
+
+    Returns
+    -------
+    str
+        The element: text as text, in the page's font and colours; no reference to anything outside.
+    """
+    buffer = BytesIO()
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}),
+        warnings.catch_warnings(),
+    ):
+        # The reader's fonts write the text, so what matplotlib's own font lacks does not matter.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        root_figure(ax).savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            dpi=DOTS_PER_INCH,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _XLINK)
+    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (written a line above)
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    for element in root.iter():
+        _own(element, prefix)
+    width = root.attrib.pop("width", "400pt").removesuffix("pt")
+    root.attrib.pop("height", None)
+    root.attrib.pop("version", None)
+    root.set("role", "img")
+    root.set("aria-label", label)
+    root.set("style", f"--width: {float(width):.0f}pt")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _own(element: ElementTree.Element, prefix: str) -> None:
+    """Make an element's ids and references its picture's own, and its colours the page's."""
+    for key, value in element.attrib.items():
+        if key == "id":
+            element.set(key, f"{prefix}-{value}")
+        elif key.endswith("href") and value.startswith("#"):
+            element.set(key, f"#{prefix}-{value[1:]}")
+        elif key in ("style", "fill", "stroke", "clip-path"):
+            changed = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", value)
+            changed = re.sub(
+                r"#[0-9a-f]{6}\b", lambda m: _PAGE_COLORS.get(m.group(), m.group()), changed
+            )
+            element.set(key, changed)
