@@ -246,7 +246,11 @@ def main() -> None:
                         peer.close()
     for name, reason in absent.items():
         print(f"{name} is missing: {reason}")
-    machine = {"processor": processor(), "cores": len(ALL_CORES), "python": platform.python_version()}
+    machine = {
+        "processor": processor(),
+        "cores": len(ALL_CORES),
+        "python": platform.python_version(),
+    }
     machine["cmdstan"] = Path(cmdstanpy.cmdstan_path()).name
     machine["instruction_set"] = results[0]["rates"]["instruction_set"]
     print(", ".join(f"{key}: {value}" for key, value in machine.items()))

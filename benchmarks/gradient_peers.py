@@ -48,8 +48,7 @@ class JaxPeer:
             i = jnp.arange(1, d)
             shape = eta + (d - 1 - i) / 2
             constant = -jnp.sum(
-                (d - i) * (2 * eta - 2 + d - i) * jnp.log(2.0)
-                + (d - i) * betaln(shape, shape)
+                (d - i) * (2 * eta - 2 + d - i) * jnp.log(2.0) + (d - i) * betaln(shape, shape)
             )
             power = d - jnp.arange(2, d + 1) + 2 * eta - 2
             return constant + jnp.sum(power * jnp.log(jnp.diagonal(factor)[1:]))
@@ -61,7 +60,9 @@ class JaxPeer:
             total += gammaln(alpha.sum()) - gammaln(alpha).sum()
             total += jnp.sum((alpha - 1) * jnp.log(weights))
             total += norm.logpdf(means, location, spread).sum()
-            total += jnp.sum(jnp.log(2 / jnp.pi) - jnp.log(gamma) - jnp.log1p((scales / gamma) ** 2))
+            total += jnp.sum(
+                jnp.log(2 / jnp.pi) - jnp.log(gamma) - jnp.log1p((scales / gamma) ** 2)
+            )
             log_det = jnp.log(scales).sum(axis=1)
             if correlated:
                 corr, jacobians = jax.vmap(cholesky)(point["corr_chol"])

@@ -12,9 +12,9 @@ from stangmm.arrays import FloatArray
 from stangmm.draws import McmcInfo, VariationalInfo
 
 if TYPE_CHECKING:
-    from arviz import ELPDData, InferenceData
     import pandas as pd
     import xarray as xr
+    from arviz import ELPDData, InferenceData
 
     from stangmm.fit import Fit
 
@@ -60,12 +60,15 @@ def inference_data(fit: Fit) -> InferenceData:
 def convergence(fit: Fit) -> dict[str, float]:
     """Worst rank-normalized R-hat and smallest bulk and tail ESS over parameters and lp.
 
-    Vehtari et al. 2021 (doi:10.1214/20-BA1221).
+    Vehtari et al. 2021 (doi:10.1214/20-BA1221). NaN where there are too few chains or draws.
     """
     az = arviz()
     posterior = fit.posterior[[*PARAMETERS, "lp"]]
+    chains, draws = fit.lp.shape
+    if draws < 4:
+        return dict.fromkeys(("r_hat", "ess_bulk", "ess_tail"), float("nan"))
     return {
-        "r_hat": _extreme(az.rhat(posterior), np.nanmax),
+        "r_hat": _extreme(az.rhat(posterior), np.nanmax) if chains > 1 else float("nan"),
         "ess_bulk": _extreme(az.ess(posterior, method="bulk"), np.nanmin),
         "ess_tail": _extreme(az.ess(posterior, method="tail"), np.nanmin),
     }
@@ -129,14 +132,15 @@ def summary(fit: Fit) -> pd.DataFrame:
             columns["q5"].append(float(low))
             columns["q95"].append(float(high))
     table = pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
-    if fit.kind == "mcmc":
+    chains, draws = fit.lp.shape
+    if fit.kind == "mcmc" and draws >= 4:
         az = arviz()
         posterior = fit.posterior[PARAMETERS]
         for label, values in {
             "mcse": az.mcse(posterior),
             "ess_bulk": az.ess(posterior, method="bulk"),
             "ess_tail": az.ess(posterior, method="tail"),
-            "r_hat": az.rhat(posterior),
+            **({"r_hat": az.rhat(posterior)} if chains > 1 else {}),
         }.items():
             table[label] = np.concatenate([values[name].values.ravel() for name in PARAMETERS])
     return table

@@ -112,19 +112,7 @@ def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
 
     chains, draws = fit.lp.shape
     values = convergence(fit)
-    r_hat = values["r_hat"]
-    yield Check(
-        "R-hat",
-        r_hat,
-        f"< {R_HAT_OK}",
-        "ok" if r_hat < R_HAT_OK else "warn" if r_hat < R_HAT_FAIL else "fail",
-        "The worst over all parameters after relabelling, and the log joint density: do the "
-        "chains tell the same story?",
-        ""
-        if r_hat < R_HAT_OK
-        else "Run longer; if it stays, the chains are in different modes: look at the trace and "
-        "compare the log joint density of the chains.",
-    )
+    yield _r_hat(values["r_hat"], chains)
     needed = ESS_PER_CHAIN * chains
     for key, part in (("ess_bulk", "bulk ESS"), ("ess_tail", "tail ESS")):
         value = values[key]
@@ -167,6 +155,32 @@ def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
         "ok" if energy > E_BFMI_OK else "warn",
         "How well the sampler moves between energy levels, in the worst chain.",
         "" if energy > E_BFMI_OK else "Run longer; a heavy-tailed prior may be the reason.",
+    )
+
+
+def _r_hat(value: float, chains: int) -> Check:
+    threshold = f"< {R_HAT_OK}"
+    if chains == 1:
+        return Check(
+            "R-hat",
+            value,
+            threshold,
+            "warn",
+            "One chain has nothing to agree with: convergence cannot be judged.",
+            "Run four chains.",
+        )
+    good = value < R_HAT_OK
+    return Check(
+        "R-hat",
+        value,
+        threshold,
+        "ok" if good else "warn" if value < R_HAT_FAIL else "fail",
+        "The worst over all parameters after relabelling, and the log joint density: do the "
+        "chains tell the same story?",
+        ""
+        if good
+        else "Run longer; if it stays, the chains are in different modes: look at the trace and "
+        "compare the log joint density of the chains.",
     )
 
 

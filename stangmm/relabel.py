@@ -39,23 +39,22 @@ def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
         ``mixture.permute(result)`` has its labels settled.
     """
     n_draws, n_components = mixture.weights.shape
-    identity = np.tile(np.arange(n_components), (n_draws, 1))
     if n_components == 1 or n_draws == 1:
-        return identity
+        return np.tile(np.arange(n_components), (n_draws, 1))
     responsibilities = _responsibilities(mixture, _thinned(x, n_draws * n_components))
     average = responsibilities[pivot]
-    permutation = identity
+    permutation: IntArray | None = None
     for _ in range(_MAX_SWEEPS):
         log_average = np.log(np.maximum(average, _FLOOR))
         agreement = np.einsum("sln,kn->skl", responsibilities, log_average, optimize=True)
         updated = assign(agreement)
-        if (updated == permutation).all() and average is not responsibilities[pivot]:
+        if permutation is not None and (updated == permutation).all():
             break
         permutation = updated
         average = np.zeros_like(log_average)
         for k in range(n_components):
-            average[k] = responsibilities[np.arange(n_draws), permutation[:, k]].mean(axis=0)
-    return permutation
+            average[k] = responsibilities[np.arange(n_draws), updated[:, k]].mean(axis=0)
+    return updated
 
 
 def assign(agreement: FloatArray) -> IntArray:

@@ -67,7 +67,9 @@ def test_published_optima_are_found(
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_other_paths() -> None:
-    first, second, other = (em(sg.datasets.faithful(), 3, "full", seed=s) for s in (4, 4, 5))
+    first, second, other = (
+        em(sg.datasets.faithful(), 2, "full", seed=s, restarts=20) for s in (4, 4, 5)
+    )
     np.testing.assert_array_equal(first.means, second.means)
     np.testing.assert_array_equal(first.covariances, second.covariances)
     np.testing.assert_array_equal(facts(first).values, facts(second).values)
@@ -83,8 +85,8 @@ def test_the_likelihood_never_decreases_along_any_path(covariance_type: str, k: 
     rng = np.random.default_rng(k)
     x = random_mixture(rng, covariance_type, 4, 2, spread=1.5).sample(rng, 150)
     for weight in (None, rng.uniform(0, 3, 150)):
-        info = facts(em(x, k, covariance_type, sample_weight=weight))
-        assert len(info.paths) == len(info.values) == 50
+        info = facts(em(x, k, covariance_type, sample_weight=weight, restarts=16))
+        assert len(info.paths) == len(info.values) == 16
         assert max(len(path) for path in info.paths) > 20
         for path, value in zip(info.paths, info.values, strict=True):
             assert path[-1] == value
@@ -152,7 +154,7 @@ def sklearn_data(name: str) -> tuple[np.ndarray, int]:
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_the_optimum_is_scikit_learns(covariance_type: str, name: str) -> None:
     x, k = sklearn_data(name)
-    ours = em(x, k, covariance_type, tolerance=1e-9)
+    ours = em(x, k, covariance_type, restarts=20, tolerance=1e-9)
     precisions = np.linalg.inv(ours.covariances)
     start = {
         "full": precisions,
@@ -178,7 +180,7 @@ def test_the_optimum_is_scikit_learns(covariance_type: str, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a restart of theirs may run out of iterations
         own_start = SklearnMixture(
-            k, covariance_type=covariance_type, n_init=10, reg_covar=0, tol=1e-10, max_iter=2000,
+            k, covariance_type=covariance_type, n_init=5, reg_covar=0, tol=1e-9, max_iter=2000,
             random_state=0,
         ).fit(x)  # fmt: skip
     best = own_start.score(x) * len(x)
@@ -202,10 +204,11 @@ def test_a_component_on_repeated_rows_is_seen_as_collapsed_and_never_returned(
     assert not info.collapsed.all()
     for optimum in info.optima:
         variances = np.linalg.eigvalsh(optimum.mixture.covariances)
-        assert variances.min() > 1e-4
+        assert variances.min() > 1e-6  # of a spike: 1e-10 and less
     # The spike's likelihood has no bound: a fit that took the highest value would show it.
     assert info.values[info.collapsed].max() > info.best.objective
-    assert sum(o.restarts for o in info.optima) == (~info.collapsed).sum()
+    counted = info.converged & ~info.collapsed
+    assert sum(o.restarts for o in info.optima) == counted.sum()
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
@@ -225,9 +228,8 @@ def test_a_cluster_that_is_flat_in_one_feature_is_no_optimum(covariance_type: st
     rng = np.random.default_rng(16)
     flat = np.column_stack([rng.normal(6, 1, 40), np.ones(40)])
     x = np.vstack([rng.normal(size=(80, 2)), flat])
-    fit = em(x, 2, covariance_type)
-    assert facts(fit).collapsed.any()
-    assert np.linalg.eigvalsh(fit.covariances).min() > 1e-3
+    with pytest.raises(sg.InferenceError, match="All 50 EM restarts collapsed"):
+        em(x, 2, covariance_type)
 
 
 def test_a_shared_covariance_does_not_collapse_on_ties() -> None:
@@ -353,7 +355,7 @@ def test_many_rows_are_searched_by_a_subset_and_fitted_by_all(covariance_type: s
     x = truth.sample(rng, 30_000)
     fit = em(x, 3, covariance_type, restarts=10)
     info = facts(fit)
-    assert info.rows_searched == 20_000
+    assert 1000 <= info.rows_searched < 30_000
     assert info.best.converged
     precisions = np.linalg.inv(truth.covariances)
     if covariance_type == "diag":

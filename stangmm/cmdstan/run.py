@@ -31,6 +31,7 @@ T = TypeVar("T")
 # What cmdstanpy raises when a run fails. A TypeError would be a mistake of ours: it passes.
 _FAILURES = (RuntimeError, ValueError, OSError)
 _LOG_LINES = 60
+_WATCH_SECONDS = 0.2
 
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
@@ -83,7 +84,9 @@ class CmdStanRun:
         write_stan_json(path, values)
         return path
 
-    def call(self, function: Callable[[CmdStanModel], T]) -> T:
+    def call(
+        self, function: Callable[[CmdStanModel], T], watch: Callable[[], None] | None = None
+    ) -> T:
         """Call cmdstanpy, guarded.
 
         Parameters
@@ -92,6 +95,8 @@ class CmdStanRun:
             Gets the `cmdstanpy.CmdStanModel` and returns the result, such as
             ``lambda model: model.sample(data=data, output_dir=run.directory)``. It runs in a
             thread of its own.
+        watch : callable, optional
+            Called several times a second while CmdStan works, to show how far it is.
 
         Returns
         -------
@@ -119,11 +124,12 @@ class CmdStanRun:
                 done.set()
 
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
-        with _quiet_cmdstanpy(self._messages):
+        with _quiet_cmdstanpy(self._messages), _unchanged_environment("STAN_NUM_THREADS"):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
-                done.wait()
+                while not done.wait(_WATCH_SECONDS if watch else None):
+                    watch()  # type: ignore[misc]  # there is one, or wait() has no end
             finally:
                 if not done.is_set():  # Ctrl-C, or an exception out of a signal handler
                     self._stop(done)
@@ -238,6 +244,19 @@ def _quiet_cmdstanpy(messages: list[str]) -> Iterator[None]:
             _quiet_runs -= 1
             if _quiet_runs == 0:
                 logger.handlers[:], logger.propagate, logger.disabled = _logger_before
+
+
+@contextlib.contextmanager
+def _unchanged_environment(name: str) -> Iterator[None]:
+    """Put a variable back as it was: cmdstanpy sets it for its children in this process."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def _first_lines(text: str, lines: int = 12) -> str:

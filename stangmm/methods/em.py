@@ -24,6 +24,7 @@ from stangmm.problem import Problem
 _SEARCH_ROWS = 5_000
 _SEARCH_ROWS_PER_PARAMETER = 100
 _DRAFT_TOLERANCE = 1e-2  # nats; good enough for a place to start from
+_SCOUT_ITERATIONS = 300  # on a subset of the rows
 _POLISHED = 3  # how many distinct optima of the search are polished on all rows
 
 
@@ -72,10 +73,15 @@ class EM(Method):
         space = EMSpace(problem)
         rng = run.rng("em")
         searched = self._search_space(space, rng)
-        result = self._climb(searched, self._starts(searched, rng), run)
-        report = self._report(searched, result)
         if searched is space:
-            return report
+            return self._report(space, self._climb(space, self._starts(space, rng), run))
+        scout = replace(
+            self,
+            tolerance=max(self.tolerance, _DRAFT_TOLERANCE),
+            max_iterations=min(self.max_iterations, _SCOUT_ITERATIONS),
+        )
+        result = scout._climb(searched, scout._starts(searched, rng), run)
+        report = self._report(searched, result)
         best = distinct(result.log_likelihood, result.usable)[:_POLISHED]
         first_of_each = np.array([int(members[0]) for members in best])
         polished = self._climb(space, result.parameters[first_of_each], run)

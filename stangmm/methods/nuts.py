@@ -7,6 +7,7 @@ Hoffman & Gelman 2014 (https://jmlr.org/papers/v15/hoffman14a.html); Betancourt 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -60,7 +61,10 @@ class NUTS(StanMethod):
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
-        Chains at a time; default: as many as there are processors.
+        Chains at a time; default: as many as the processors allow.
+    threads_per_chain : int
+        Threads that share the likelihood of one chain; worth it for large data when there are
+        more processors than chains. The draws do not depend on it.
     """
 
     chains: int = 4
@@ -69,6 +73,7 @@ class NUTS(StanMethod):
     adapt_delta: float = 0.8
     max_tree_depth: int = 10
     parallel_chains: int | None = None
+    threads_per_chain: int = 1
 
     name: ClassVar[str] = "nuts"
     kind: ClassVar[Kind] = "mcmc"
@@ -82,10 +87,17 @@ class NUTS(StanMethod):
         check_count("NUTS max_tree_depth", self.max_tree_depth)
         if self.parallel_chains is not None:
             check_count("NUTS parallel_chains", self.parallel_chains)
+        check_count("NUTS threads_per_chain", self.threads_per_chain)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the model is compiled with threads."""
+        return self.threads_per_chain > 1
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
         model = self.compiled(run)
+        processors = max(1, (os.cpu_count() or 1) // self.threads_per_chain)
         optima = plausible_starts(problem, run)
         starts = tuple(optima[i % len(optima)] for i in range(self.chains))
         rng = run.rng("nuts jitter")
@@ -97,7 +109,9 @@ class NUTS(StanMethod):
                 return stan.sample(
                     data=data,
                     chains=self.chains,
-                    parallel_chains=self.parallel_chains or min(self.chains, os.cpu_count() or 1),
+                    parallel_chains=self.parallel_chains or min(self.chains, processors),
+                    threads_per_chain=self.threads_per_chain,
+                    force_one_process_per_chain=True,  # so that one crash does not take all
                     seed=run.stan_seed("nuts"),
                     inits=inits,
                     iter_warmup=self.warmup,
@@ -110,7 +124,7 @@ class NUTS(StanMethod):
                 )
 
             try:
-                mcmc = cmdstan.call(sample)
+                mcmc = cmdstan.call(sample, watch=self._watch(cmdstan.directory, run))
             except InferenceError as error:
                 finished = _finished_chains(cmdstan.directory)
                 if finished is not None:
@@ -120,6 +134,21 @@ class NUTS(StanMethod):
                 raise
             return self._draws(mcmc, problem, starts)
 
+    def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
+        """Show how many draws all chains have written; the warm-up writes nothing."""
+        if not run.show_progress:
+            return None
+        advance = run.progress("NUTS draws (after the warm-up)", self.chains * self.draws)
+        shown = 0
+
+        def watch() -> None:
+            nonlocal shown
+            done = sum(_draws_in(path) for path in directory.glob("*.csv"))
+            advance(done - shown)
+            shown = done
+
+        return watch
+
     def _draws(self, mcmc: CmdStanMCMC, problem: Problem, starts: tuple[Optimum, ...]) -> Draws:
         table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
         columns = tuple(mcmc.column_names)
@@ -127,6 +156,12 @@ class NUTS(StanMethod):
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
         info = McmcInfo(stats, self.max_tree_depth, starts)
         return Draws(mixture, log_likelihood, info).in_user_units(problem)
+
+
+def _draws_in(path: Path) -> int:
+    """Count the rows of one of CmdStan's files: no comments, no header."""
+    with path.open("rb") as file:
+        return max(0, sum(not line.startswith(b"#") for line in file) - 1)
 
 
 def _finished_chains(directory: Path) -> CmdStanMCMC | None:

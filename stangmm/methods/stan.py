@@ -48,12 +48,17 @@ class StanMethod(Method):
         """Compile the model unless the cache has it."""
         self.compiled(run)
 
-    def compiled(self, run: Run, *, threads: bool = False) -> CompiledModel:
+    @property
+    def threaded(self) -> bool:
+        """Whether the model is compiled with threads."""
+        return False
+
+    def compiled(self, run: Run) -> CompiledModel:
         """Compile the model, or find it compiled."""
         return compiled_model(
             kernel=self.kernel,
             cmdstan_path=self.cmdstan,
-            threads=threads,
+            threads=self.threaded,
             progress=run.show_progress,
         )
 

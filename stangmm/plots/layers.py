@@ -165,7 +165,9 @@ def mixture_curves(ax: Axes, mixture: Mixture, low: float, high: float) -> float
     ax.plot(points, heights, color=INK, linewidth=1.3, label="mixture density", zorder=4)
     if len(curves) > 1:  # broad and under the mixture's line, so that both show where they agree
         for k, curve in enumerate(curves):
-            ax.plot(points, curve, color=color(k), linestyle=line(k), linewidth=3.2, zorder=3)
+            seen = curve > 1e-3 * heights.max()
+            part = np.where(seen, curve, np.nan)
+            ax.plot(points, part, color=color(k), linestyle=line(k), linewidth=3.2, zorder=3)
     return float(heights.max())
 
 

@@ -138,7 +138,7 @@ def draw_pair(
     layers.ellipses(ax, point, uncertain, filled=parts)
     if not small:
         for k, (mean, share) in enumerate(zip(point.means, fit.weights, strict=True)):
-            badge(ax, mean[0], mean[1], k, f"{k}:  {share:.2f}" if parts else None)
+            badge(ax, mean[0], mean[1], k, f"{k}:  {_share(share)}" if parts else None)
         _pair_legend(ax, fit, parts)
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
@@ -147,6 +147,10 @@ def draw_pair(
         ax.set_xlabel(name(names[features[0]]))
         ax.set_ylabel(name(names[features[1]]))
     tidy(ax)
+
+
+def _share(weight: float) -> str:
+    return f"{weight:.2f}" if weight >= 0.005 else "<0.01"
 
 
 def _pair_legend(ax: Axes, fit: Fit, parts: bool) -> None:
@@ -221,7 +225,7 @@ def _label_components(
     """Number the components along the top edge, each above its mean, none over another."""
     if fit.model.n_components == 1 and not weights:
         return
-    texts = [f"{k}:  {w:.2f}" if weights else str(k) for k, w in enumerate(fit.weights)]
+    texts = [f"{k}:  {_share(w)}" if weights else str(k) for k, w in enumerate(fit.weights)]
     span = limits[1] - limits[0]
     inside = np.clip(fit.means[:, 0], limits[0] + 0.02 * span, limits[1] - 0.02 * span)
     least = span * (0.115 if weights else 0.045)

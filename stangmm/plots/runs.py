@@ -346,7 +346,7 @@ def _name_chains(ax: Axes, chains: int) -> None:
 
 
 def _marginal_panel(ax: Axes, values: FloatArray, limits: tuple[float, float]) -> None:
-    chains, draws, curves = values.shape
+    chains, _, curves = values.shape
     at = np.linspace(*limits, 120)
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)

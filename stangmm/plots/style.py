@@ -142,7 +142,7 @@ def color(component: int) -> str:
 
 def line(component: int) -> str | tuple[int, tuple[float, ...]]:
     """Line style of a component."""
-    return LINES[component // len(COMPONENTS) % len(LINES)]  # type: ignore[return-value]
+    return LINES[component // len(COMPONENTS) % len(LINES)]
 
 
 def marker(component: int) -> str:

@@ -77,6 +77,8 @@ def _own(element: ElementTree.Element, prefix: str) -> None:
             element.set(key, f"{prefix}-{value}")
         elif key.endswith("href") and value.startswith("#"):
             element.set(key, f"#{prefix}-{value[1:]}")
+        elif key == "d":  # a hundredth of a point is finer than any screen
+            element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split())))
         elif key in ("style", "fill", "stroke", "clip-path"):
             changed = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", value)
             changed = re.sub(

@@ -1,4 +1,4 @@
-"""Problems for model_driver.cpp: data and parameters of the mixture model, and their file format."""
+"""Problems for model_driver.cpp: data and parameters of the mixture model, as files."""
 
 from __future__ import annotations
 

@@ -78,13 +78,16 @@ def build(stan: Path, version: str, kernel: str, folder: Path) -> Path:
         user_header = ["-include", KERNELS / "native" / "mixture_lpdf.hpp"]
     run([stan / "stanc", *flags, ROOT / "stan" / "gaussian_mixture.stan"])
     program = folder / kernel
-    compile_flags = [f"-std={STANDARD.get(version, 'c++17')}", "-O1", "-w", "-pthread"]
+    compile_flags: list[str | Path] = [
+        f"-std={STANDARD.get(version, 'c++17')}",
+        "-O1",
+        "-w",
+        "-pthread",
+    ]
     compile_flags += ["-D_REENTRANT", "-DBOOST_DISABLE_ASSERTS", f"-I{stan / 'include'}"]
-    run(
-        ["g++", *compile_flags, *user_header, f'-DMODEL="{header}"', "-o", program]
-        + [HERE.parent / "kernel" / "model_driver.cpp", stan / "lib" / "libtbb.so.2"]
-        + [f"-Wl,-rpath,{stan / 'lib'}"]
-    )
+    sources = [HERE.parent / "kernel" / "model_driver.cpp", stan / "lib" / "libtbb.so.2"]
+    compile_flags += [*user_header, f'-DMODEL="{header}"', f"-Wl,-rpath,{stan / 'lib'}"]
+    run(["g++", *compile_flags, "-o", program, *sources])
     return program
 
 

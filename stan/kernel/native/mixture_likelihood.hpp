@@ -23,6 +23,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -156,36 +157,39 @@ struct mixture_data {
 
 // Why there is no density at this point, or an empty string.
 inline std::string invalid_parameter(const mixture_values& p) {
-  std::ostringstream message;
+  const auto describe = [](const char* name, std::initializer_list<std::size_t> index, double value,
+                           const char* requirement) {
+    std::ostringstream message;
+    message << name;
+    const char* separator = "[";
+    for (std::size_t i : index) {
+      message << separator << i + 1;
+      separator = ", ";
+    }
+    message << "] is " << value << ", but must be finite" << requirement;
+    return message.str();
+  };
+  const std::size_t D = p.D;
   for (int k = 0; k < p.K; ++k) {
-    if (!(p.weights[k] >= 0 && std::isfinite(p.weights[k]))) {
-      message << "weights[" << k + 1 << "] is " << p.weights[k] << ", but must be finite and >= 0";
-      return message.str();
+    const double w = p.weights[k];
+    if (!(w >= 0 && std::isfinite(w))) {
+      return describe("weights", {static_cast<std::size_t>(k)}, w, " and >= 0");
     }
   }
   for (std::size_t i = 0; i < p.means.size(); ++i) {
-    if (!std::isfinite(p.means[i])) {
-      message << "means[" << i / p.D + 1 << ", " << i % p.D + 1 << "] is " << p.means[i]
-              << ", but must be finite";
-      return message.str();
-    }
+    if (!std::isfinite(p.means[i])) return describe("means", {i / D, i % D}, p.means[i], "");
   }
   for (std::size_t i = 0; i < p.scales.size(); ++i) {
     if (!(p.scales[i] > 0 && std::isfinite(p.scales[i]))) {
-      message << "scales[" << i / p.scale_size + 1 << ", " << i % p.scale_size + 1 << "] is "
-              << p.scales[i] << ", but must be finite and > 0";
-      return message.str();
+      return describe("scales", {i / p.scale_size, i % p.scale_size}, p.scales[i], " and > 0");
     }
   }
-  for (int r = 0; r < p.n_correlations; ++r) {
-    const double* c = p.corr_chol.data() + static_cast<std::size_t>(r) * p.D * p.D;
-    for (int i = 0; i < p.D; ++i) {
-      for (int j = 0; j <= i; ++j) {
-        const double element = c[i * p.D + j];
-        if (!std::isfinite(element) || (i == j && !(element > 0))) {
-          message << "corr_chol[" << r + 1 << ", " << i + 1 << ", " << j + 1 << "] is " << element
-                  << ", but must be finite" << (i == j ? " and > 0" : "");
-          return message.str();
+  for (std::size_t r = 0; r < static_cast<std::size_t>(p.n_correlations); ++r) {
+    for (std::size_t i = 0; i < D; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) {
+        const double c = p.corr_chol[(r * D + i) * D + j];
+        if (!std::isfinite(c) || (i == j && !(c > 0))) {
+          return describe("corr_chol", {r, i, j}, c, i == j ? " and > 0" : "");
         }
       }
     }
@@ -215,9 +219,12 @@ struct mixture_constants {
         inv_scales[k * p.D + i] = 1 / diagonal;
       }
     }
-    for (std::size_t i = 0; i < unit_chol.size(); ++i) {
-      const std::size_t row = i / p.D;
-      unit_chol[i] = p.corr_chol[i] / p.corr_chol[row * p.D + row % p.D];
+    for (int r = 0; r < p.n_correlations; ++r) {
+      const double* chol = p.chol(r);
+      double* unit = unit_chol.data() + (chol - p.corr_chol.data());
+      for (int i = 0; i < p.D; ++i) {
+        for (int j = 0; j < i; ++j) unit[i * p.D + j] = chol[i * p.D + j] / chol[i * p.D + i];
+      }
     }
   }
 };

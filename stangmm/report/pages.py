@@ -1,0 +1,177 @@
+"""The pages: what the templates are given, and how a file is written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup
+
+from stangmm import plots
+from stangmm.errors import ModelError
+from stangmm.plots.style import color
+from stangmm.report.numbers import count, fixed, number
+from stangmm.report.pictures import (
+    Picture,
+    density_picture,
+    overview_pictures,
+    parts_pictures,
+    run_pictures,
+)
+from stangmm.report.tables import (
+    comparison_call,
+    component_rows,
+    fit_call,
+    priors_words,
+    settings_words,
+)
+from stangmm.report.words import (
+    best_status,
+    comparison_answer,
+    components_words,
+    data_words,
+    fit_answer,
+    method_words,
+)
+
+if TYPE_CHECKING:
+    from stangmm.comparison import Comparison
+    from stangmm.fit import Fit
+
+_BADGES: dict[str, tuple[str, str]] = {
+    "ok": ("✓", "passed every check"),
+    "warn": ("!", "use with care"),
+    "fail": ("✕", "do not rely on it"),
+    "error": ("✕", "did not run"),
+}
+
+
+def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
+    """Write the report of one fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    path : path
+        The HTML file; one that is there is replaced at once, when the new one is complete.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ModelError
+        The folder does not exist, or the path is a folder.
+    """
+    target = _checked_path(path)
+    diagnosis = fit.diagnose()
+    page = _environment().get_template("fit.html.j2")
+    html = page.render(
+        title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
+        fit=fit,
+        facts=data_words(fit),
+        verdict=diagnosis.verdict,
+        answer=" ".join(fit_answer(fit, diagnosis.verdict)),
+        mixture=[density_picture(fit)],
+        components=list(component_rows(fit)),
+        intervals=fit.kind != "point",
+        checks=list(diagnosis),
+        runs=list(run_pictures(fit)),
+        parameters=fit.summary(),
+        call=fit_call(fit),
+        settings=settings_words(fit.settings),
+        priors=priors_words(fit),
+    )
+    return _write(target, html)
+
+
+def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+    """Write the report of a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    path : path
+        The HTML file; one that is there is replaced at once, when the new one is complete.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ModelError
+        The folder does not exist, or the path is a folder.
+    """
+    target = _checked_path(path)
+    table = comparison.table
+    reference = comparison.reference
+    status = str(table.loc[reference, "status"]) if reference else best_status(table)
+    page = _environment().get_template("comparison.html.j2")
+    any_fit = next(iter(comparison.fits.values()), None)
+    html = page.render(
+        title=f"{components_words(comparison.model.n_components)} fitted in "
+        f"{count(len(table), 'way')}",
+        comparison=comparison,
+        facts=data_words(comparison),
+        verdict=status,
+        answer=" ".join(comparison_answer(comparison)),
+        table=table.reset_index().to_dict("records"),
+        overview=list(overview_pictures(comparison)),
+        parts=list(parts_pictures(comparison)),
+        versions=any_fit.versions if any_fit else {},
+        call=comparison_call(comparison),
+    )
+    return _write(target, html)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stangmm", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def svg(picture: Picture, prefix: str) -> Markup:
+        drawn = plots.inline_svg(picture.draw(), picture.alt, prefix)
+        return Markup(drawn)  # noqa: S704 (an XML writer has escaped all text in it)
+
+    environment.filters["number"] = number
+    environment.filters["fixed"] = fixed
+    environment.filters["method"] = method_words
+    environment.globals.update(svg=svg, badges=_BADGES, color=color)
+    return environment
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise ModelError(
+            f"The folder {str(target.parent)!r} for the report does not exist. Create it, or give "
+            "another path."
+        )
+    if target.is_dir():
+        raise ModelError(
+            f"{str(target)!r} is a folder. Give the path of a file, such as "
+            f"{str(target / 'report.html')!r}."
+        )
+    return target
+
+
+def _write(target: Path, html: str) -> Path:
+    """Write beside the target and rename, so that no one ever sees half a report."""
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.write_text(html, encoding="utf-8")
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target

@@ -1,0 +1,649 @@
+"""One battery over every method, and each method against what is known about its answer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import LazyFits
+from random_mixtures import COVARIANCE_TYPES, PlainMixture, random_mixture
+from scipy import stats
+from scipy.optimize import linear_sum_assignment
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+import stangmm as sg
+from stangmm.arviz_bridge import arviz
+from stangmm.covariance import structure_named
+from stangmm.density import Mixture, log_joint
+from stangmm.methods import METHODS, Method
+
+pytestmark = pytest.mark.stan
+
+az = arviz()
+
+ALL = list(METHODS)
+DRAWING = [name for name, method in METHODS.items() if method.kind != "point"]
+
+# Settings that are quick and enough where only the form of the answer is looked at.
+QUICK: dict[str, Method] = {
+    "em": sg.EM(restarts=10),
+    "optimize": sg.Optimize(restarts=6),
+    "advi": sg.ADVI(draws=200),
+    "nuts": sg.NUTS(chains=2, warmup=200, draws=100),
+}
+
+
+def fit_quick(model: sg.GaussianMixture, X: Any, method: str | Method, **options: Any) -> sg.Fit:
+    """Fit with quick settings, which may well say of themselves that they did not converge."""
+    settings = QUICK[method] if isinstance(method, str) else method
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        return model.fit(X, method=settings, **{"seed": 1, "progress": False, **options})
+
+
+@pytest.fixture(params=["galaxies", "faithful"])
+def fits(request: pytest.FixtureRequest) -> LazyFits:
+    value = request.getfixturevalue(f"fits_{request.param}")
+    assert isinstance(value, LazyFits)
+    return value
+
+
+def test_every_method_is_in_the_battery() -> None:
+    assert set(ALL) == set(QUICK) == set(LazyFits.names)
+
+
+# ---- seeds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_same_seed_gives_the_same_draws_bit_for_bit(method: str) -> None:
+    model, X = sg.GaussianMixture(2, "full"), sg.datasets.faithful()
+    first, second, other = (fit_quick(model, X, method, seed=s) for s in (3, 3, 4))
+    for name in first.posterior.data_vars:
+        np.testing.assert_array_equal(first.posterior[name].values, second.posterior[name].values)
+    np.testing.assert_array_equal(first.permutations, second.permutations)
+    if method in DRAWING:
+        different = first.posterior["means"].values != other.posterior["means"].values
+        assert different.mean() > 0.99
+    assert first.seed == 3
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_without_a_seed_one_is_drawn_and_kept(method: str) -> None:
+    X = sg.datasets.faithful()
+    model = sg.GaussianMixture(1, "diag")
+    free = fit_quick(model, X, method, seed=None)
+    again = fit_quick(model, X, method, seed=free.seed)
+    np.testing.assert_array_equal(free.lp, again.lp)
+
+
+# ---- the form of the answer ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_posterior_has_named_dimensions(fits: LazyFits, method: str) -> None:
+    fit = fits[method]
+    k, names = fit.model.n_components, list(fits.X.columns)
+    chains, draws = {"em": (1, 1), "optimize": (1, 1), "advi": (1, 4000), "nuts": (4, 1000)}[method]
+    dims = {
+        "weights": ("chain", "draw", "component"),
+        "means": ("chain", "draw", "component", "feature"),
+        "scales": ("chain", "draw", "component", "feature"),
+        "covariances": ("chain", "draw", "component", "feature", "feature_bis"),
+        "lp": ("chain", "draw"),
+    }
+    posterior = fit.posterior
+    sizes = {"chain": chains, "draw": draws, "component": k, "feature": len(names)}
+    assert dict(posterior.sizes) == {**sizes, "feature_bis": len(names)}
+    assert {name: tuple(posterior[name].dims) for name in posterior.data_vars} == dims
+    for name in dims:
+        assert posterior[name].dtype == np.float64
+        assert np.isfinite(posterior[name].values).all()
+    assert list(posterior["feature"].values) == names
+    assert list(posterior["feature_bis"].values) == names
+    assert list(posterior["component"].values) == list(range(k))
+    assert (fit.method, fit.kind) == (method, METHODS[method].kind)
+    assert posterior.attrs == {"method": method, "kind": fit.kind, "seed": 1}
+    assert fit.seconds > 0
+    assert fit.versions["stangmm"] == sg.__version__
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_every_draw_is_a_mixture(fits: LazyFits, method: str) -> None:
+    posterior = fits[method].posterior
+    weights, covariances = posterior["weights"].values, posterior["covariances"].values
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, rtol=1e-12)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(covariances, np.swapaxes(covariances, -1, -2), rtol=1e-12)
+    assert np.linalg.eigvalsh(covariances).min() > 0
+    scales = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
+    np.testing.assert_allclose(scales, posterior["scales"].values, rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_weights_means_and_covariances_are_posterior_means(fits: LazyFits, method: str) -> None:
+    fit = fits[method]
+    for name in ("weights", "means", "scales", "covariances"):
+        average = fit.posterior[name].values.mean(axis=(0, 1))
+        np.testing.assert_allclose(getattr(fit, name), average, rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_lp_and_log_likelihood_are_those_of_the_draws_in_the_users_units(
+    fits: LazyFits, method: str
+) -> None:
+    """Three ways lead to one number: Stan's, numpy's on the posterior, and scipy's."""
+    fit = fits[method]
+    posterior = fit.posterior
+    every = slice(None, None, max(1, posterior.sizes["draw"] // 50))
+    weights, means, covariances = (
+        posterior[name].values[:, every] for name in ("weights", "means", "covariances")
+    )
+    x = fits.X.to_numpy()
+    if fit.model.covariance_type == "diag":
+        mixture = Mixture(weights, means, np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)))
+    else:
+        mixture = Mixture.from_covariances(weights, means, covariances)
+    structure = structure_named(fit.model.covariance_type)
+    lp = log_joint(mixture, x, None, fit.priors, structure)
+    np.testing.assert_allclose(fit.lp[:, every], lp, rtol=1e-8)
+    np.testing.assert_array_equal(posterior["lp"].values, fit.lp)
+
+    by_row = fit.log_likelihood()
+    assert by_row.shape == (fit.lp.size, len(x))
+    np.testing.assert_allclose(by_row.sum(axis=1), fit.total_log_likelihood.ravel(), rtol=1e-8)
+    first = PlainMixture(weights[0, 0], means[0, 0], covariances[0, 0])
+    np.testing.assert_allclose(by_row[0], first.log_density(x), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_predictions_average_over_the_draws(fits: LazyFits, method: str) -> None:
+    fit, x = fits[method], fits.X.to_numpy()[::10]
+    draws = fit.posterior.stack(s=("chain", "draw")).isel(s=slice(None, None, 40))
+    few = draws.transpose("s", ...)
+    mixtures = [
+        PlainMixture(w, m, c)
+        for w, m, c in zip(
+            few["weights"].values, few["means"].values, few["covariances"].values, strict=True
+        )
+    ]
+    k = fit.model.n_components
+    proba, density = fit.predict_proba(x), fit.log_density(x)
+    labels = fit.predict(x)
+    assert proba.shape == (len(x), k)
+    assert density.shape == labels.shape == (len(x),)
+    assert labels.dtype.kind == "i"
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-12)
+    np.testing.assert_array_equal(labels, proba.argmax(axis=1))
+    joint = np.stack([m.component_log_density(x) + np.log(m.weights)[:, None] for m in mixtures])
+    each = np.exp(joint - joint.max(axis=1, keepdims=True))
+    each /= each.sum(axis=1, keepdims=True)
+    # Exactly for a point; for draws up to the Monte Carlo error of every fortieth.
+    tolerance = 1e-9 if fit.kind == "point" else 0.05
+    np.testing.assert_allclose(proba, each.mean(axis=0).T, atol=tolerance)
+    predictive = np.log(np.exp([m.log_density(x) for m in mixtures]).mean(axis=0))
+    np.testing.assert_allclose(density, predictive, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_predictions_of_any_block_of_rows_are_the_same(fits: LazyFits, method: str) -> None:
+    fit, X = fits[method], fits.X
+    whole = fit.predict_proba(X)
+    np.testing.assert_allclose(fit.predict_proba(X.iloc[5:9]), whole[5:9], rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(fit.predict_proba(X.to_numpy()[5:9]), whole[5:9], atol=1e-14)
+    np.testing.assert_allclose(fit.log_density(X.iloc[:3]), fit.log_density(X)[:3], rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_samples_have_the_moments_of_the_predictive_distribution(
+    fits: LazyFits, method: str
+) -> None:
+    fit = fits[method]
+    n = 40_000
+    x, labels = fit.sample(n, seed=3)
+    assert x.shape == (n, len(fits.X.columns))
+    share = np.bincount(labels, minlength=fit.model.n_components) / n
+    error = np.sqrt(fit.weights * (1 - fit.weights) / n)
+    assert (np.abs(share - fit.weights) < 5 * error).all()
+    expected = np.einsum("csk,cskd->d", fit.posterior["weights"], fit.posterior["means"])
+    expected = expected / fit.lp.size
+    assert (np.abs(x.mean(axis=0) - expected) < 5 * x.std(axis=0) / np.sqrt(n)).all()
+    second = np.asarray(fit.posterior["covariances"]) + np.einsum(
+        "cski,cskj->cskij", fit.posterior["means"], fit.posterior["means"]
+    )
+    total = np.einsum("csk,cskij->ij", fit.posterior["weights"], second) / fit.lp.size
+    products = x[:, :, None] * x[:, None, :]
+    deviation = np.abs(products.mean(axis=0) - total)
+    assert (deviation < 5 * products.std(axis=0) / np.sqrt(n)).all()
+    again, _ = fit.sample(n, seed=3)
+    np.testing.assert_array_equal(x, again)
+
+
+# ---- every shape of model --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("k", "d"), [(2, 2), (1, 2), (2, 1), (1, 1)])
+def test_every_covariance_type_and_size_runs(
+    method: str, covariance_type: str, k: int, d: int
+) -> None:
+    rng = np.random.default_rng(31)
+    truth = PlainMixture(
+        np.array([0.4, 0.6])[:k] / np.array([0.4, 0.6])[:k].sum(),
+        np.array([[-4.0, 3.0], [4.0, -3.0]])[:k, :d],
+        np.tile(np.eye(2), (2, 1, 1))[:k, :d, :d],
+    )
+    x = truth.sample(rng, 80)
+    fit = fit_quick(sg.GaussianMixture(k, covariance_type), x, method)
+    np.testing.assert_allclose(fit.means, truth.means, atol=1.0)
+    covariances = fit.posterior["covariances"].values
+    if covariance_type in ("diag", "spherical"):
+        off = covariances[..., ~np.eye(d, dtype=bool)]
+        assert (off == 0).all()
+    if covariance_type == "spherical":
+        assert np.ptp(fit.posterior["scales"].values, axis=-1).max() == 0
+    if covariance_type == "tied":
+        assert np.ptp(covariances, axis=2).max() == 0
+    assert len(fit.summary()) == k + 2 * k * d
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize(
+    ("scale", "offset", "tolerance"), [(1e-12, 0.0, 1e-6), (1e12, 0.0, 1e-6), (1.0, 1e8, 1e-3)]
+)
+def test_the_units_of_the_data_do_not_matter(
+    method: str, scale: float, offset: float, tolerance: float
+) -> None:
+    rng = np.random.default_rng(32)
+    x = random_mixture(rng, "full", 2, 2, spread=5.0).sample(rng, 100)
+    model = sg.GaussianMixture(2, "full")
+    reference = fit_quick(model, x, method)
+    moved = fit_quick(model, offset + scale * x, method)
+    # Trajectories of a sampler part after many steps for the last bit's sake: compare its sds.
+    wide = reference.posterior["means"].values.reshape(-1, 2, 2).std(axis=0).max()
+    loose = {"nuts": 0.6 * wide, "advi": 0.3 * wide}.get(method, tolerance)
+    np.testing.assert_allclose((moved.means - offset) / scale, reference.means, atol=loose)
+    np.testing.assert_allclose(moved.weights, reference.weights, atol=max(tolerance, loose))
+    np.testing.assert_allclose(
+        moved.covariances / scale**2, reference.covariances, rtol=0.2 if loose > 1e-3 else tolerance
+    )
+    jacobian = -len(x) * 2 * np.log(scale)
+    best = reference.total_log_likelihood.max()
+    assert moved.total_log_likelihood.max() - jacobian == pytest.approx(best, abs=0.5)
+    assert (moved.predict(offset + scale * x) == reference.predict(x)).mean() > 0.98
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_priors_that_name_components_keep_their_order(method: str) -> None:
+    """Components are told apart by their prior means, here in descending order."""
+    rng = np.random.default_rng(33)
+    x = np.r_[rng.normal(-5, 1, 40), rng.normal(5, 1, 60)]
+    priors = sg.Priors(means=sg.Normal([[5.0], [-5.0]], 0.5))
+    fit = fit_quick(sg.GaussianMixture(2, "diag", priors), x, method)
+    assert (fit.permutations == [0, 1]).all()
+    if method in ("optimize", "nuts", "advi"):
+        np.testing.assert_allclose(fit.means[:, 0], [5, -5], atol=1.0)
+
+
+# ---- settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (sg.EM, {"restarts": 0}),
+        (sg.EM, {"restarts": 2.5}),
+        (sg.EM, {"tolerance": 0.0}),
+        (sg.EM, {"tolerance": -1e-6}),
+        (sg.EM, {"tolerance": float("nan")}),
+        (sg.EM, {"tolerance": float("inf")}),
+        (sg.EM, {"max_iterations": 0}),
+        (sg.Optimize, {"objective": "ml"}),
+        (sg.Optimize, {"restarts": -1}),
+        (sg.Optimize, {"tolerance": "small"}),
+        (sg.Optimize, {"max_iterations": True}),
+        (sg.Optimize, {"kernel": "fast"}),
+        (sg.ADVI, {"algorithm": "full-rank"}),
+        (sg.ADVI, {"iterations": 0}),
+        (sg.ADVI, {"gradient_samples": 0}),
+        (sg.ADVI, {"elbo_samples": 0}),
+        (sg.ADVI, {"evaluate_every": 0}),
+        (sg.ADVI, {"tolerance": 0}),
+        (sg.ADVI, {"draws": 1}),
+        (sg.NUTS, {"chains": 0}),
+        (sg.NUTS, {"warmup": -5}),
+        (sg.NUTS, {"draws": 0}),
+        (sg.NUTS, {"adapt_delta": 0.0}),
+        (sg.NUTS, {"adapt_delta": 1.0}),
+        (sg.NUTS, {"max_tree_depth": 0}),
+        (sg.NUTS, {"parallel_chains": 0}),
+        (sg.NUTS, {"kernel": None}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_when_made(
+    make: type[Method], settings: dict[str, Any]
+) -> None:
+    (name,) = settings
+    with pytest.raises(sg.ModelError, match=name):
+        make(**settings)
+
+
+# ---- point estimates -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "k", "covariance_type", "published"),
+    [
+        ("galaxies", 3, "diag", -203.1792),
+        ("faithful", 2, "full", -1130.2640),
+        ("faithful", 3, "tied", -1126.3159),
+    ],
+)
+def test_maximum_likelihood_by_stan_is_that_of_em(
+    data: str, k: int, covariance_type: str, published: float
+) -> None:
+    X = getattr(sg.datasets, data)()
+    model = sg.GaussianMixture(k, covariance_type)
+    by_em = model.fit(X, method="em", seed=1, progress=False)
+    mle = model.fit(X, method=sg.Optimize("mle"), seed=1, progress=False)
+    assert float(mle.total_log_likelihood.item()) == pytest.approx(
+        float(by_em.total_log_likelihood.item()), abs=1e-4
+    )
+    assert float(mle.total_log_likelihood.item()) == pytest.approx(published, abs=1e-3)
+    np.testing.assert_allclose(mle.means, by_em.means, rtol=2e-2)
+
+
+@pytest.mark.parametrize("data", ["galaxies", "faithful"])
+def test_the_posterior_mode_is_higher_than_any_other_point(
+    data: str, request: pytest.FixtureRequest
+) -> None:
+    fits = request.getfixturevalue(f"fits_{data}")
+    mode = float(fits["optimize"].lp.item())
+    for other in ("em", "advi", "nuts"):
+        assert mode >= fits[other].lp.max() - 1e-3
+
+
+def test_the_posterior_mode_of_one_normal_is_where_the_gradient_vanishes() -> None:
+    """K = 1, D = 1, normal prior of the mean, inverse gamma prior of the variance: by Newton."""
+    x = np.array([1.0, 2.5, 3.0, 4.2, 7.0])
+    a, b, location, width = 3.0, 2.0, 1.0, 2.0
+    priors = sg.Priors(means=sg.Normal(location, width), scales=sg.InverseGamma(a, b))
+    fit = sg.GaussianMixture(1, "diag", priors).fit(x, method="optimize", seed=1, progress=False)
+    mean, sd = fit.means.item(), fit.scales.item()
+    n, s = len(x), ((x - fit.means.item()) ** 2).sum()
+    # d/d mean and d/d sd of the log joint density, the prior of sd being invgamma(sd^2) 2 sd.
+    by_mean = (x - mean).sum() / sd**2 - (mean - location) / width**2
+    by_sd = -n / sd + s / sd**3 - 2 * (a + 1) / sd + 2 * b / sd**3 + 1 / sd
+    assert by_mean == pytest.approx(0, abs=1e-3)
+    assert by_sd == pytest.approx(0, abs=1e-3)
+
+
+def test_bic_is_scikit_learns_at_the_same_optimum() -> None:
+    x = sg.datasets.faithful().to_numpy()
+    fit = sg.GaussianMixture(2, "full").fit(x, method="em", seed=1, progress=False)
+    theirs = SklearnMixture(2, n_init=5, reg_covar=0, tol=1e-9, random_state=0).fit(x)
+    assert fit.bic() == pytest.approx(theirs.bic(x), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["em", "optimize"])
+def test_leave_one_out_needs_draws(fits_galaxies: LazyFits, method: str) -> None:
+    with pytest.raises(sg.ModelError, match=r"LOO needs draws.*nuts.*bic"):
+        fits_galaxies[method].loo()
+
+
+# ---- diagnostics -----------------------------------------------------------------------------
+
+
+def test_default_chains_on_real_data_pass_every_check(fits: LazyFits) -> None:
+    diagnosis = fits["nuts"].diagnose()
+    assert diagnosis.verdict == "ok", str(diagnosis)
+    names = {check.name for check in diagnosis}
+    assert {"R-hat", "bulk ESS", "tail ESS", "divergences", "tree depth", "E-BFMI"} <= names
+
+
+def test_chains_that_are_too_short_are_not_believed() -> None:
+    model = sg.GaussianMixture(3, "diag")
+    short = sg.NUTS(chains=2, warmup=20, draws=10)
+    with pytest.warns(sg.ConvergenceWarning, match="ESS"):
+        fit = model.fit(sg.datasets.galaxies(), method=short, seed=1, progress=False)
+    assert fit.diagnose().verdict == "fail"
+    assert "bulk ESS" in {check.name for check in fit.diagnose().failed}
+
+
+def test_an_approximation_that_did_not_converge_is_not_believed() -> None:
+    hasty = sg.ADVI(iterations=20, evaluate_every=10, tolerance=1e-9)
+    with pytest.warns(sg.ConvergenceWarning, match="ELBO"):
+        fit = sg.GaussianMixture(2, "full").fit(
+            sg.datasets.faithful(), method=hasty, seed=1, progress=False
+        )
+    assert fit.diagnose()["ELBO"].verdict == "fail"
+
+
+def test_em_that_runs_out_of_iterations_says_so() -> None:
+    with pytest.warns(sg.ConvergenceWarning, match="max_iterations"):
+        fit = sg.GaussianMixture(2, "full").fit(
+            sg.datasets.faithful(), method=sg.EM(max_iterations=3), seed=1, progress=False
+        )
+    assert fit.diagnose()["converged"].verdict == "fail"
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_summary_has_a_row_for_each_number(fits: LazyFits, method: str) -> None:
+    fit = fits[method]
+    table = fit.summary()
+    expected = ["mean", "sd", "q5", "q95"]
+    if fit.kind == "mcmc":
+        expected += ["mcse", "ess_bulk", "ess_tail", "r_hat"]
+    assert list(table.columns) == expected
+    k, names = fit.model.n_components, list(fits.X.columns)
+    rows = [f"weights[{i}]" for i in range(k)]
+    rows += [f"{p}[{i}, {n}]" for p in ("means", "scales") for i in range(k) for n in names]
+    assert list(table.index) == rows
+    np.testing.assert_allclose(table["mean"].iloc[:k], fit.weights)
+    if fit.kind == "point":
+        assert table[["sd", "q5", "q95"]].isna().all().all()
+    else:
+        draws = fit.posterior["means"].values[:, :, 0, 0].ravel()
+        row = table.loc[f"means[0, {names[0]}]"]
+        values = [draws.std(ddof=1), *np.quantile(draws, [0.05, 0.95])]
+        np.testing.assert_allclose(row[["sd", "q5", "q95"]].to_numpy(float), values, rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_arviz_gets_the_groups_it_knows(fits: LazyFits, method: str) -> None:
+    fit = fits[method]
+    data = fit.to_arviz()
+    groups = {"posterior", "log_likelihood", "observed_data"}
+    assert set(data.groups()) == groups | ({"sample_stats"} if fit.kind == "mcmc" else set())
+    n = len(fits.X)
+    assert data["log_likelihood"]["x"].shape == (*fit.lp.shape, n)
+    np.testing.assert_array_equal(data["observed_data"]["x"].values, fits.X.to_numpy())
+    by_row = data["log_likelihood"]["x"].sum("row").values
+    np.testing.assert_allclose(by_row, fit.total_log_likelihood, rtol=1e-8)
+
+
+def test_leave_one_out_is_arvizs(fits_faithful: LazyFits) -> None:
+    fit = fits_faithful["nuts"]
+    ours, theirs = fit.loo(), az.loo(fit.to_arviz())
+    assert ours.elpd_loo == pytest.approx(theirs.elpd_loo)
+    # By hand: importance weights 1 / p(x_n | draw) leave row n out; heavy tails are ArviZ's care.
+    by_row = fit.log_likelihood()
+    harmonic = -np.log(np.exp(-by_row).mean(axis=0)).sum()
+    assert ours.elpd_loo == pytest.approx(harmonic, abs=0.5)
+    assert ours.elpd_loo < fit.log_density(fits_faithful.X).sum()
+
+
+def test_the_energy_and_steps_of_the_chains_are_kept(fits_galaxies: LazyFits) -> None:
+    stats = fits_galaxies["nuts"].to_arviz()["sample_stats"]
+    names = {"diverging", "tree_depth", "energy", "n_steps", "acceptance_rate", "step_size"}
+    assert names <= set(stats.data_vars)
+    assert stats["diverging"].dtype == bool
+    assert (stats["n_steps"] >= 1).all()
+    assert 0.6 < float(stats["acceptance_rate"].mean()) < 1.0
+
+
+# ---- statistics ------------------------------------------------------------------------------
+
+
+def assert_within_monte_carlo_error(
+    draws: np.ndarray, expected: np.ndarray | float, errors: float = 4.5, min_ess: float = 400
+) -> None:
+    """Draws (chains, draws, ...): first enough of them, then the mean within its error."""
+    flat = draws.reshape(*draws.shape[:2], -1)
+    ess = np.array([az.ess(flat[..., i], method="mean") for i in range(flat.shape[-1])])
+    assert ess.min() > min_ess
+    mcse = flat.std(axis=(0, 1)) / np.sqrt(ess)
+    off = np.abs(flat.mean(axis=(0, 1)) - np.ravel(expected)) / mcse
+    assert (off < errors).all(), f"{off.max():.1f} standard errors away"
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("family", ["half-Cauchy", "half-normal", "inverse gamma"])
+def test_nuts_agrees_with_quadrature_for_one_normal(family: str) -> None:
+    """K = 1, D = 1: the posterior of mean and sd by brute force on a grid."""
+    x = np.array([20.0, 22.5, 23.0, 28.0, 35.0])
+    location, width, size = 15.0, 10.0, 4.0
+    prior: Any = {
+        "half-Cauchy": sg.HalfCauchy(size),
+        "half-normal": sg.HalfNormal(size),
+        "inverse gamma": sg.InverseGamma(3.0, size**2),
+    }[family]
+    priors = sg.Priors(means=sg.Normal(location, width), scales=prior)
+    settings = sg.NUTS(chains=4, warmup=1000, draws=4000, adapt_delta=0.95)
+    fit = sg.GaussianMixture(1, "diag", priors).fit(x, method=settings, seed=1, progress=False)
+
+    mean = np.linspace(-60, 90, 1501)[:, np.newaxis]
+    log_sd = np.linspace(np.log(0.3), np.log(400), 1501)
+    sd = np.exp(log_sd)
+    by_family = {
+        "half-Cauchy": stats.halfcauchy(scale=size).logpdf(sd),
+        "half-normal": stats.halfnorm(scale=size).logpdf(sd),
+        "inverse gamma": stats.invgamma(3.0, scale=size**2).logpdf(sd**2) + np.log(2 * sd),
+    }[family]
+    log_posterior = stats.norm(location, width).logpdf(mean) + by_family + log_sd
+    for value in x:
+        log_posterior = log_posterior + stats.norm(mean, sd).logpdf(value)
+    mass = np.exp(log_posterior - log_posterior.max())
+    mass /= mass.sum()
+    for function in (lambda m, s: m, lambda m, s: np.log(s), lambda m, s: 1.0 * (s > 6)):
+        draws = function(fit.posterior["means"].values, fit.posterior["scales"].values)
+        exact = (mass * function(mean, sd)).sum()
+        assert_within_monte_carlo_error(draws, exact)
+    centre = (mass * mean).sum()
+    spread = (fit.posterior["means"].values - centre) ** 2
+    assert_within_monte_carlo_error(spread, (mass * (mean - centre) ** 2).sum())
+
+
+@pytest.mark.statistical
+def test_nuts_agrees_with_quadrature_for_two_components() -> None:
+    """K = 2, D = 1, one shared sd and fixed weights: quantities without labels, on a grid."""
+    x = np.array([-2.0, -1.5, -0.2, 1.0, 2.4])
+    priors = sg.Priors(
+        weights=sg.Dirichlet(1e6),  # weights of one half, as good as fixed
+        means=sg.Normal(0.0, 2.0),
+        scales=sg.HalfNormal(1.0),
+    )
+    settings = sg.NUTS(chains=4, warmup=1000, draws=6000, adapt_delta=0.95)
+    fit = fit_quick(sg.GaussianMixture(2, "tied", priors), x, settings)
+
+    grid = np.linspace(-8, 8, 161)
+    sd = np.exp(np.linspace(np.log(0.02), np.log(6), 160))
+    density = stats.norm(grid[:, None], sd).pdf(x[:, None, None])  # (row, mean, sd)
+    log_posterior = np.log(0.5 * density[:, :, None] + 0.5 * density[:, None, :] + 1e-300).sum(
+        axis=0
+    )
+    log_mean = stats.norm(0, 2).logpdf(grid)
+    log_posterior += log_mean[:, None, None] + log_mean[None, :, None]
+    log_posterior += stats.halfnorm(scale=1).logpdf(sd) + np.log(sd)
+    mass = np.exp(log_posterior - log_posterior.max())
+    mass /= mass.sum()
+    distance = np.abs(grid[:, None] - grid[None, :])[:, :, None]
+    means, scales = fit.posterior["means"].values[..., 0], fit.posterior["scales"].values[..., 0, 0]
+    assert_within_monte_carlo_error(scales, (mass * sd).sum())
+    total = grid[:, None, None] + grid[None, :, None]
+    assert_within_monte_carlo_error(means.sum(axis=-1), (mass * total).sum())
+    assert_within_monte_carlo_error(
+        np.abs(np.diff(means, axis=-1)[..., 0]), (mass * distance).sum()
+    )
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_nuts_recovers_the_parameters_of_generated_data(covariance_type: str) -> None:
+    rng = np.random.default_rng(41)
+    truth = random_mixture(rng, covariance_type, 3, 2, spread=6.0)
+    x = truth.sample(rng, 600)
+    fit = sg.GaussianMixture(3, covariance_type).fit(x, method="nuts", seed=1, progress=False)
+    assert fit.diagnose().verdict == "ok", str(fit.diagnose())
+    distance = np.linalg.norm(fit.means[:, None] - truth.means[None], axis=2)
+    order = linear_sum_assignment(distance)[1]
+    true_scales = np.sqrt(np.diagonal(truth.covariances, axis1=1, axis2=2))
+    z = []
+    for name, value in [
+        ("weights", truth.weights),
+        ("means", truth.means),
+        ("scales", true_scales),
+        ("covariances", truth.covariances),
+    ]:
+        draws = fit.posterior[name].values
+        sd = draws.std(axis=(0, 1))
+        moves = sd > 1e-12
+        z.append(np.abs(draws.mean(axis=(0, 1)) - value[order])[moves] / sd[moves])
+    scores = np.concatenate(z)
+    assert scores.max() < 4.5
+    assert np.sqrt((scores**2).mean()) < 1.8
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("algorithm", ["meanfield", "fullrank"])
+def test_advi_means_lie_within_a_posterior_sd_of_nuts(
+    fits_faithful: LazyFits, algorithm: Any
+) -> None:
+    nuts = fits_faithful["nuts"]
+    settings = sg.ADVI(algorithm=algorithm)
+    advi = fit_quick(fits_faithful.model, fits_faithful.X, settings)
+    for name in ("weights", "means", "scales"):
+        sd = nuts.posterior[name].values.std(axis=(0, 1))
+        assert (np.abs(getattr(advi, name) - getattr(nuts, name)) < sd).all()
+        ratio = advi.posterior[name].values.std(axis=(0, 1)) / sd
+        assert (ratio > 0.2).all()
+        assert (ratio < 2.0).all()
+
+
+@pytest.mark.statistical
+def test_a_sample_weight_of_three_is_three_rows() -> None:
+    rng = np.random.default_rng(42)
+    x = np.r_[rng.normal(-3, 1, 25), rng.normal(3, 1.5, 35)]
+    model = sg.GaussianMixture(2, "diag", sg.Priors(means=sg.Normal(0, 5), scales=sg.HalfNormal(3)))
+    weighted, repeated = (
+        model.fit(data, method="nuts", seed=seed, sample_weight=weight, progress=False)
+        for data, weight, seed in [(x, np.full(60, 3.0), 1), (np.repeat(x, 3), None, 2)]
+    )
+    for name in ("weights", "means", "scales"):
+        one, two = weighted.posterior[name], repeated.posterior[name]
+        error = np.hypot(az.mcse(one)[name].values, az.mcse(two)[name].values)
+        off = np.abs(one.mean(("chain", "draw")) - two.mean(("chain", "draw"))).values / error
+        assert off.max() < 4.5
+        ratio = (one.std(("chain", "draw")) / two.std(("chain", "draw"))).values
+        assert (np.abs(np.log(ratio)) < 0.15).all()
+    plain = model.fit(x, method="nuts", seed=1, progress=False)
+    sd = {f: f.posterior["means"].values.std(axis=(0, 1)) for f in (plain, weighted)}
+    assert (sd[plain] / sd[weighted] > 1.4).all()  # about sqrt(3)
+
+
+@pytest.mark.statistical
+def test_weighted_leave_one_out_is_that_of_repeated_rows() -> None:
+    X = pd.DataFrame({"x": np.random.default_rng(43).normal(size=50)})
+    count = np.tile([1.0, 2.0], 25)
+    model = sg.GaussianMixture(1, "diag")
+    weighted = model.fit(X, method="nuts", seed=1, sample_weight=count, progress=False)
+    # Leaving out one copy of a row weighs it as the others; the predictive density is one row's.
+    repeated = model.fit(
+        X.loc[np.repeat(X.index, count.astype(int))], method="nuts", seed=1, progress=False
+    )
+    assert weighted.loo().elpd_loo == pytest.approx(repeated.loo().elpd_loo, abs=0.3)
+    assert weighted.loo().se == pytest.approx(repeated.loo().se, rel=0.05)
