@@ -87,7 +87,8 @@ class JaxPeer:
         if correlated:
             chol = np.asarray(parameters["corr_chol"])
             before = 1 - np.cumsum(chol**2, axis=2) + chol**2
-            self._point["corr_chol"] = np.arctanh((chol / np.sqrt(before))[:, rows, columns])
+            partial = chol[:, rows, columns] / np.sqrt(before[:, rows, columns])
+            self._point["corr_chol"] = np.arctanh(partial)
         self._function = jax.jit(jax.value_and_grad(log_density))
         self._block = jax.block_until_ready
         self.value = float(self._function(self._point)[0])
@@ -112,7 +113,9 @@ class StanliPeer:
         self._model = stanli.Model(stan_file=model, data=arrays, include_paths=[kernel])
         values = {name: np.asarray(v) for name, v in parameters.items()}
         self._point = self._model.unconstrain(values)
-        self.value = float(self._model.log_prob_grad(self._point)[0])
+        # stanli's simplex is the isometric log-ratio one, whose Jacobian is sqrt(K) times larger.
+        log_density = float(self._model.log_prob_grad(self._point)[0])
+        self.value = log_density - 0.5 * np.log(data["K"])
 
     def seconds(self, repeats: int) -> float:
         """Time of a number of evaluations."""

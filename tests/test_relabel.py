@@ -78,7 +78,8 @@ def test_no_draws_mixture_density_changes(covariance_type: str) -> None:
 
 
 @pytest.mark.parametrize("labels", ["switched", "as they are"])
-@pytest.mark.parametrize("seed", range(10))
+# With 19 and 22 the labels as they are suit the pivot best, but not the average of all draws.
+@pytest.mark.parametrize("seed", [1, 7, 19, 22])
 def test_the_result_is_a_fixed_point_of_stephens_steps(labels: str, seed: int) -> None:
     """No other assignment of any draw is closer to the average of the relabelled draws."""
     rng = np.random.default_rng(seed)

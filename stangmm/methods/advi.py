@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from stangmm.density import Mixture
+from stangmm.density import Mixture, log_prior
 from stangmm.draws import Draws, VariationalInfo
 from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
 from stangmm.methods.stan import (
@@ -43,7 +43,9 @@ class ADVI(StanMethod):
     evaluate_every : int
         Steps between two estimates of the ELBO.
     tolerance : float
-        Converged when the median relative change of the ELBO is below this.
+        Converged when the ELBO typically changes by less than this many nats between two
+        estimates. Stan's own criterion is relative to the ELBO, which for large data stops far
+        from the optimum.
     draws : int
         Draws from the approximation.
     """
@@ -53,7 +55,7 @@ class ADVI(StanMethod):
     gradient_samples: int = 10
     elbo_samples: int = 500
     evaluate_every: int = 100
-    tolerance: float = 0.0005
+    tolerance: float = 0.3
     draws: int = 4000
 
     name: ClassVar[str] = "advi"
@@ -78,6 +80,8 @@ class ADVI(StanMethod):
         # would leave the optimum; in units of the means' standard errors it is about right.
         outer, problem = problem, problem.rescaled(_standard_error(optimum.mixture, problem))
         optimum = optimum.in_units_of(outer, problem)
+        prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
+        size = max(1.0, abs(optimum.objective + prior))  # of the ELBO, nearly
         with stan_run(model, problem, self.name) as (cmdstan, data):
             (start,) = stan_inits(cmdstan, [optimum.mixture], problem)
             vb = cmdstan.call(
@@ -90,7 +94,7 @@ class ADVI(StanMethod):
                     grad_samples=self.gradient_samples,
                     elbo_samples=self.elbo_samples,
                     eval_elbo=self.evaluate_every,
-                    tol_rel_obj=self.tolerance,
+                    tol_rel_obj=self.tolerance / size,
                     draws=self.draws,
                     require_converged=False,
                     save_latent_dynamics=True,

@@ -119,28 +119,31 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
         )
         return
     status = str(table.loc[reference, "status"])
-    seconds = f"{table.loc[reference, 'seconds']:.2g}"
+    seconds = comparison.fits[reference].seconds
     if status == "ok":
         yield (
             f"Use {reference}: it draws from the posterior itself, passed every check and took "
-            f"{seconds} s; its intervals are the ones to report."
+            f"{seconds:.2g} s; its intervals are the ones to report."
         )
     else:
         yield (
             f"{reference} is the reference, but it did not pass every check: settle this before "
             "anything is reported. What the checks said stands below the table."
         )
-    same = table[(table["agreement"] >= _SAME_CLUSTERS)].sort_values("seconds")
+    alike = (table["agreement"] >= _SAME_CLUSTERS) & (table["status"] == "ok")
+    same = table[alike].sort_values("seconds")
     if len(same):
-        label, row = same.index[0], same.iloc[0]
+        label, row = str(same.index[0]), same.iloc[0]
         yield (
             f"For the clusters alone {label} does as well: {percent(row['agreement'])} of the "
             f"rows are in the same cluster, after {row['seconds']:.2g} s."
         )
     far = table[(table["distance"] > 1.0) & (table.index != reference)]
     if len(far):
-        listed = ", ".join(f"{label} by {number(d)}" for label, d in far["distance"].items())
+        by_how_much = ", ".join(
+            f"{label} by {number(d)}" for label, d in far["distance"].to_dict().items()
+        )
         yield (
             f"Estimates differ from the reference's posterior means by more than one posterior "
-            f"standard deviation for {listed}."
+            f"standard deviation for {by_how_much}."
         )

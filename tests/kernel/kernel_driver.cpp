@@ -10,7 +10,7 @@
 // order of the parameters; or "error" and the message.
 #include "mixture_lpdf.hpp"
 
-#include "portable.hpp"  // stanc's translation of kernel_functions.stan with the portable kernel
+#include "portable_kernel.hpp"  // made by stanc of kernel_functions.stan
 
 #include <cstdio>
 #include <fstream>

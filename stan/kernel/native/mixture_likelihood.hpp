@@ -9,9 +9,11 @@
 // and from these, with C = corr_chol_k and H_k = lower triangle of C^{-T} (S_k - N_k I),
 //
 //   d/d weights_k = N_k / weights_k          d/d means_k = L_k^{-T} g_k
-//   d/d C         = H_k                      d/d scales_k[i] = sum_j H_k[i, j] C[i, j] / scales_k[i]
+//   d/d C         = H_k                      d/d scales_k = diag(H_k C') / scales_k
 #ifndef STANGMM_MIXTURE_LIKELIHOOD_HPP
 #define STANGMM_MIXTURE_LIKELIHOOD_HPP
+
+#include "mixture_values.hpp"
 
 #ifdef STAN_THREADS
 #include <tbb/global_control.h>
@@ -23,10 +25,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <limits>
-#include <sstream>
-#include <string>
 #include <vector>
 
 namespace stangmm {
@@ -53,6 +52,12 @@ struct chunk_task {
   std::ptrdiff_t unit_chol_stride;  // from one component to the next, 0 when shared
 };
 
+// The form of a function template for min(4, left) features at once.
+template <typename F>
+F by_rows(int left, F one, F two, F three, F four) {
+  return left == 1 ? one : left == 2 ? two : left == 3 ? three : four;
+}
+
 }  // namespace stangmm
 
 // Instruction sets are compiled side by side and chosen when the program runs. Elsewhere than on
@@ -67,20 +72,12 @@ struct chunk_task {
 #define STANGMM_WIDTH 8
 #define STANGMM_UNROLL 4
 #include "mixture_blocks.hpp"
-#undef STANGMM_ISA
-#undef STANGMM_TARGET
-#undef STANGMM_WIDTH
-#undef STANGMM_UNROLL
 
 #define STANGMM_ISA avx2
 #define STANGMM_TARGET __attribute__((target("avx2,fma")))
 #define STANGMM_WIDTH 4
 #define STANGMM_UNROLL 2
 #include "mixture_blocks.hpp"
-#undef STANGMM_ISA
-#undef STANGMM_TARGET
-#undef STANGMM_WIDTH
-#undef STANGMM_UNROLL
 #endif
 
 #define STANGMM_ISA plain
@@ -88,10 +85,6 @@ struct chunk_task {
 #define STANGMM_WIDTH 2
 #define STANGMM_UNROLL 2
 #include "mixture_blocks.hpp"
-#undef STANGMM_ISA
-#undef STANGMM_TARGET
-#undef STANGMM_WIDTH
-#undef STANGMM_UNROLL
 
 namespace stangmm {
 
@@ -118,125 +111,12 @@ inline chunk_function fastest_chunk_function() {
   return fastest;
 }
 
-// The parameters as plain numbers, and the gradient in the same layout. Sizes tell the covariance
-// type, as in the Stan program.
-struct mixture_values {
-  int D = 0;
-  int K = 0;
-  int n_scales = 0;        // K or 1 vectors of scales ...
-  int scale_size = 0;      // ... of D or 1 numbers
-  int n_correlations = 0;  // K, 1 or 0
-  std::vector<double> weights, means, scales, corr_chol;  // corr_chol by rows, upper triangle 0
-
-  void resize() {
-    weights.assign(K, 0.0);
-    means.assign(static_cast<std::size_t>(K) * D, 0.0);
-    scales.assign(static_cast<std::size_t>(n_scales) * scale_size, 0.0);
-    corr_chol.assign(static_cast<std::size_t>(n_correlations) * D * D, 0.0);
-  }
-  double scale(int k, int i) const {
-    return scales[std::min(k, n_scales - 1) * scale_size + (scale_size == 1 ? 0 : i)];
-  }
-  double& scale(int k, int i) {
-    return scales[std::min(k, n_scales - 1) * scale_size + (scale_size == 1 ? 0 : i)];
-  }
-  const double* chol(int k) const {
-    return corr_chol.data() + static_cast<std::size_t>(std::min(k, n_correlations - 1)) * D * D;
-  }
-  double* chol(int k) {
-    return corr_chol.data() + static_cast<std::size_t>(std::min(k, n_correlations - 1)) * D * D;
-  }
-};
-
 // The data as the model holds them.
 struct mixture_data {
   const double* x;
   std::ptrdiff_t N;
   const double* sample_weight;  // null: every row counts once
 };
-
-// Why there is no density at this point, or an empty string.
-inline std::string invalid_parameter(const mixture_values& p) {
-  const auto describe = [](const char* name, std::initializer_list<std::size_t> index, double value,
-                           const char* requirement) {
-    std::ostringstream message;
-    message << name;
-    const char* separator = "[";
-    for (std::size_t i : index) {
-      message << separator << i + 1;
-      separator = ", ";
-    }
-    message << "] is " << value << ", but must be finite" << requirement;
-    return message.str();
-  };
-  const std::size_t D = p.D;
-  for (int k = 0; k < p.K; ++k) {
-    const double w = p.weights[k];
-    if (!(w >= 0 && std::isfinite(w))) {
-      return describe("weights", {static_cast<std::size_t>(k)}, w, " and >= 0");
-    }
-  }
-  for (std::size_t i = 0; i < p.means.size(); ++i) {
-    if (!std::isfinite(p.means[i])) return describe("means", {i / D, i % D}, p.means[i], "");
-  }
-  for (std::size_t i = 0; i < p.scales.size(); ++i) {
-    if (!(p.scales[i] > 0 && std::isfinite(p.scales[i]))) {
-      return describe("scales", {i / p.scale_size, i % p.scale_size}, p.scales[i], " and > 0");
-    }
-  }
-  for (std::size_t r = 0; r < static_cast<std::size_t>(p.n_correlations); ++r) {
-    for (std::size_t i = 0; i < D; ++i) {
-      for (std::size_t j = 0; j <= i; ++j) {
-        const double c = p.corr_chol[(r * D + i) * D + j];
-        if (!std::isfinite(c) || (i == j && !(c > 0))) {
-          return describe("corr_chol", {r, i, j}, c, i == j ? " and > 0" : "");
-        }
-      }
-    }
-  }
-  return "";
-}
-
-// The parameters in the form the passes use.
-struct mixture_constants {
-  std::vector<double> log_const;   // K, without the log weight
-  std::vector<double> inv_scales;  // K x D: 1 / L[i, i]
-  std::vector<double> unit_chol;   // n_correlations x D x D: C[i, j] / C[i, i]
-
-  explicit mixture_constants(const mixture_values& p)
-      : log_const(p.K), inv_scales(static_cast<std::size_t>(p.K) * p.D),
-        unit_chol(p.corr_chol.size()) {
-    for (int k = 0; k < p.K; ++k) {
-      log_const[k] = -0.5 * p.D * 1.8378770664093453 /* log(2 pi) */;
-      for (int i = 0; i < p.D; ++i) {
-        double diagonal = p.scale(k, i);
-        log_const[k] -= std::log(diagonal);
-        if (p.n_correlations > 0) {
-          const double c = p.chol(k)[i * p.D + i];
-          log_const[k] -= std::log(c);
-          diagonal *= c;
-        }
-        inv_scales[k * p.D + i] = 1 / diagonal;
-      }
-    }
-    for (int r = 0; r < p.n_correlations; ++r) {
-      const double* chol = p.chol(r);
-      double* unit = unit_chol.data() + (chol - p.corr_chol.data());
-      for (int i = 0; i < p.D; ++i) {
-        for (int j = 0; j < i; ++j) unit[i * p.D + j] = chol[i * p.D + j] / chol[i * p.D + i];
-      }
-    }
-  }
-};
-
-// Whether squares of scales, or responsibilities divided by weights, may leave a double's range.
-inline bool is_extreme(const mixture_values& p) {
-  const auto tiny = [](double v) { return v < 1e-100; };
-  const auto huge = [](double v) { return v > 1e100; };
-  return std::any_of(p.weights.begin(), p.weights.end(), tiny)
-         || std::any_of(p.scales.begin(), p.scales.end(), tiny)
-         || std::any_of(p.scales.begin(), p.scales.end(), huge);
-}
 
 // The same sums as run_chunk, row by row and entirely on the log scale: for points where the fast
 // pass meets numbers that a double cannot hold. weight_gradient[k] = sum_n w_n N(x_n | k) / p(x_n),
@@ -317,7 +197,8 @@ inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated
   const double cost_of_row = K * (12.0 + 4.0 * D + (correlated ? 1.0 * D * D : 0.0));
   const double enough = std::max(2e5 / cost_of_row, D > 4 && correlated ? 1024.0 : 256.0);
   const double n_chunks = std::ceil(std::min(std::max(N / enough, 1.0), 64.0));
-  return static_cast<std::ptrdiff_t>(std::ceil(N / n_chunks / chunk_task::block)) * chunk_task::block;
+  const double blocks = std::ceil(N / n_chunks / chunk_task::block);
+  return static_cast<std::ptrdiff_t>(blocks) * chunk_task::block;
 }
 
 inline double* aligned_memory(std::size_t doubles) {

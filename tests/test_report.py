@@ -1,0 +1,310 @@
+"""Reports are whole, safe and self-contained, and say what the fits say."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import stangmm as sg
+from stangmm.comparison import Comparison
+from stangmm.report import comparison_report, fit_report
+from stangmm.report.numbers import count, number, percent
+from stangmm.report.tables import as_call
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+PLAIN_SVG = {"path", "use", "image", "rect", "clipPath", "defs", "g"}
+
+
+class Page(HTMLParser):
+    """Tags, texts and attributes of a page; fails on tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def page_of(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def fit_em(X: Any, k: int = 2, **options: Any) -> sg.Fit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        return sg.GaussianMixture(k).fit(X, method="em", seed=1, progress=False, **options)
+
+
+def blobs(n: int, d: int) -> np.ndarray:
+    rng = np.random.default_rng(n + d)
+    return np.where(rng.random((n, 1)) < 0.4, -4.0, 4.0) + rng.normal(size=(n, d))
+
+
+@pytest.fixture(scope="module")
+def em_page(fits_galaxies: Any, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(fit_report(fits_galaxies["em"], tmp_path_factory.mktemp("em") / "r.html"))
+
+
+@pytest.fixture(scope="module")
+def comparison(fits_galaxies: Any) -> Comparison:
+    fits = {name: fits_galaxies[name] for name in ("em", "optimize", "advi", "nuts")}
+    failures = {"laplace": "needs <CmdStan> 2.32"}
+    return Comparison(fits_galaxies.model, fits["em"].dataset, fits, failures, 1)
+
+
+@pytest.fixture(scope="module")
+def comparison_page(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(comparison_report(comparison, tmp_path_factory.mktemp("cmp") / "r.html"))
+
+
+def assert_self_contained(page: Page) -> None:
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "base"}, tag
+        for key, value in attributes.items():
+            if key in {"src", "href", "xlink:href", "action", "srcset"}:
+                assert value is not None
+                assert value.startswith(("#", "data:image/png;base64,")), (tag, value[:80])
+            assert not key.startswith("on")
+            assert "url(" not in (value or "") or "url(#" in (value or "")
+    assert "@import" not in page.words
+
+
+def assert_accessible(page: Page, pictures: int) -> None:
+    drawn = page.all("svg")
+    assert len(drawn) == pictures
+    labels = [svg["aria-label"] for svg in drawn]
+    assert all(svg["role"] == "img" for svg in drawn)
+    assert all(label and len(label) > 20 for label in labels)
+    assert len(page.all("figcaption")) == pictures
+    assert all("scope" in header for header in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert {"main", "header", "footer", "nav"} <= {tag for tag, _ in page.tags}
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids)), "an id stands twice"
+    for _, attributes in page.tags:  # links and parts of pictures lead somewhere
+        for key in ("href", "xlink:href"):
+            target = attributes.get(key) or ""
+            if target.startswith("#"):
+                assert target[1:] in ids
+    (viewport,) = [m for m in page.all("meta") if m.get("name") == "viewport"]
+    assert viewport["content"] == "width=device-width, initial-scale=1"
+
+
+def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
+    assert_self_contained(em_page)
+    assert_accessible(em_page, pictures=3)  # the mixture, the components, the restarts
+    words = em_page.words
+    fit = fits_galaxies["em"]
+    assert "Three components fitted by EM" in words
+    assert "holds 88% of the data" in words
+    for check in fit.diagnose():
+        assert check.name in words
+        assert check.meaning in words
+    for value in fit.versions.values():
+        assert value in words
+
+
+@pytest.mark.stan
+@pytest.mark.parametrize(("method", "pictures"), [("optimize", 3), ("advi", 2), ("nuts", 2)])
+def test_report_of_every_method_is_whole(
+    fits_faithful: Any, tmp_path: Path, method: str, pictures: int
+) -> None:
+    fit = fits_faithful[method]
+    path = fit_report(fit, tmp_path / "r.html")
+    page = page_of(path)
+    assert_self_contained(page)
+    assert_accessible(page, pictures)
+    assert path.stat().st_size < 2_000_000
+    verdict = {"ok": "passed every check", "warn": "use with care", "fail": "do not rely on it"}
+    assert verdict[fit.diagnose().verdict] in page.words
+
+
+@pytest.mark.stan
+def test_report_gives_the_intervals_of_the_summary(fits_galaxies: Any, tmp_path: Path) -> None:
+    fit = fits_galaxies["nuts"]
+    words = page_of(fit_report(fit, tmp_path / "r.html")).words
+    for name in ("weights[0]", "weights[1]", "weights[2]"):
+        low, high = fit.summary().loc[name, ["q5", "q95"]]
+        assert f"{low:.3f} to {high:.3f}" in words
+
+
+@pytest.mark.stan
+def test_report_of_a_comparison_is_whole(comparison_page: Page, comparison: Comparison) -> None:
+    assert_self_contained(comparison_page)
+    # densities, estimates; EM's density, components, restarts; ELBO, variational density; chains,
+    # NUTS density
+    assert_accessible(comparison_page, pictures=9)
+    words = comparison_page.words
+    for title in (
+        "The data with the mixture density",
+        "The components, by EM",
+        "The evidence lower bound",
+        "The variational density",
+        "The chains",
+        "The density with its uncertainty band",
+    ):
+        assert title in words
+    assert "needs <CmdStan> 2.32" in words
+    assert "Use nuts" in words or "nuts is the reference, but" in words
+    row = comparison.table.loc["nuts"]
+    assert f"{row['r_hat']:.3f}" in words
+    assert f"{row['ess_bulk']:,.0f}" in words
+
+
+@pytest.mark.stan
+def test_size_of_a_comparison_is_bounded(fits_faithful: Any, tmp_path: Path) -> None:
+    fits = dict(fits_faithful)
+    both = Comparison(fits_faithful.model, fits["em"].dataset, fits, {}, 1)
+    assert comparison_report(both, tmp_path / "r.html").stat().st_size < 4_000_000
+
+
+def test_a_comparison_in_which_all_failed_says_why(fits_galaxies: Any, tmp_path: Path) -> None:
+    empty = Comparison(
+        fits_galaxies.model, fits_galaxies["em"].dataset, {}, {"nuts": "no CmdStan"}, 1
+    )
+    page = page_of(comparison_report(empty, tmp_path / "r.html"))
+    assert "nothing to compare" in page.words
+    assert "no CmdStan" in page.words
+    assert not page.all("svg")
+
+
+def test_a_comparison_without_chains_has_no_reference(fits_galaxies: Any, tmp_path: Path) -> None:
+    only = Comparison(
+        fits_galaxies.model, fits_galaxies["em"].dataset, {"em": fits_galaxies["em"]}, {}, 1
+    )
+    page = page_of(comparison_report(only, tmp_path / "r.html"))
+    assert "No method here draws from the posterior" in page.words
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "a$b$&c"]
+)
+@pytest.mark.parametrize("d", [1, 2])
+def test_a_hostile_feature_name_is_only_a_name(tmp_path: Path, name: str, d: int) -> None:
+    names = [name, "other"][:d]
+    fit = fit_em(pd.DataFrame(blobs(60, d), columns=names))
+    page = page_of(fit_report(fit, tmp_path / "r.html"))
+    assert_self_contained(page)
+    assert not page.all("img")
+    assert " ".join(name.split()) in page.words
+
+
+def test_a_large_report_stays_small(tmp_path: Path) -> None:
+    path = fit_report(fit_em(blobs(100_000, 2)), tmp_path / "r.html")
+    assert path.stat().st_size < 1_500_000
+    assert "5,000 of 100,000 rows, at random" in page_of(path).words
+
+
+def test_weights_are_mentioned(tmp_path: Path) -> None:
+    fit = fit_em(blobs(80, 1), sample_weight=np.full(80, 2.0))
+    words = page_of(fit_report(fit, tmp_path / "r.html")).words
+    assert "total weight 160" in words
+    assert "sample_weight=sample_weight" in words
+
+
+def test_a_missing_folder_is_an_error_that_says_what_to_do(
+    fits_galaxies: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(sg.ModelError, match="does not exist"):
+        fit_report(fits_galaxies["em"], tmp_path / "nowhere" / "r.html")
+    with pytest.raises(sg.ModelError, match="is a folder"):
+        fit_report(fits_galaxies["em"], tmp_path)
+
+
+def test_a_failed_report_leaves_the_old_one_and_nothing_else(
+    fits_galaxies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "r.html"
+    target.write_text("the old one")
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            fit_report(fits_galaxies["em"], target)
+    assert target.read_text() == "the old one"
+    assert os.listdir(tmp_path) == ["r.html"]
+    assert fit_report(fits_galaxies["em"], str(target)) == target
+    assert target.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_call_makes_the_same_model_and_method() -> None:
+    model = sg.GaussianMixture(
+        3,
+        "tied",
+        sg.Priors(weights=sg.Dirichlet([1.0, 2.0, 3.0]), scales=sg.InverseGamma(2.0, 3.0)),
+    )
+    methods = [sg.NUTS(chains=2, adapt_delta=0.95), sg.EM(), sg.ADVI(algorithm="fullrank")]
+    for value in (model, *methods):
+        again = eval(as_call(value), {"sg": sg})  # noqa: S307 (what is tested is that it runs)
+        assert repr(again) == repr(value)
+    assert as_call(sg.NUTS(chains=2)) == "sg.NUTS(chains=2)"
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "text"),
+    [
+        (21.3444, 2.17, "21.34"),
+        (0.0, 0.0, "0"),
+        (-3.14159, 0.0, "−3.14"),
+        (1e8 + 0.0123, 1e-3, "100,000,000.01230"),
+        (3.217e-12, 1e-13, "3.217e−12"),
+        (-4.5e12, 1e10, "−4.5e+12"),
+        (float("nan"), 1.0, "–"),
+        (float("inf"), 1.0, "∞"),
+    ],
+)
+def test_numbers_have_the_digits_that_their_scale_asks_for(
+    value: float, scale: float, text: str
+) -> None:
+    assert number(value, scale) == text
+
+
+def test_counts_and_shares_in_words() -> None:
+    assert [count(1, "way"), count(4, "way"), count(20, "way")] == [
+        "one way",
+        "four ways",
+        "20 ways",
+    ]
+    assert [percent(p) for p in (0.045, 0.5, 0.9963, 1.0)] == ["4.5%", "50%", "99.6%", "100%"]
+
+
+def test_text_in_pictures_follows_the_page(em_page: Page) -> None:
+    used = " ".join(a.get("style") or "" for _, a in em_page.tags)
+    for variable in ("--ink", "--muted", "--bars"):
+        assert f"var({variable})" in used
+    assert not re.search(r"#1b2026|#68707a", used)
