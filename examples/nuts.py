@@ -18,7 +18,9 @@ def main() -> None:
 
     print(fit.summary().round(3).to_string())
     print(fit.diagnose())
-    print("wait after a 3-minute eruption: P(short), P(long) =", fit.predict_proba([[3.0, 65.0]])[0])
+    print(
+        "wait after a 3-minute eruption: P(short), P(long) =", fit.predict_proba([[3.0, 65.0]])[0]
+    )
     print(fit.loo())
     print(fit.to_arviz())
 

@@ -67,11 +67,12 @@ def convergence(fit: Fit) -> dict[str, float]:
     chains, draws = fit.lp.shape
     if draws < 4:
         return dict.fromkeys(("r_hat", "ess_bulk", "ess_tail"), float("nan"))
-    return {
-        "r_hat": _extreme(az.rhat(posterior), np.nanmax) if chains > 1 else float("nan"),
-        "ess_bulk": _extreme(az.ess(posterior, method="bulk"), np.nanmin),
-        "ess_tail": _extreme(az.ess(posterior, method="tail"), np.nanmin),
-    }
+    with _constants_allowed():
+        return {
+            "r_hat": _extreme(az.rhat(posterior), np.max) if chains > 1 else float("nan"),
+            "ess_bulk": _extreme(az.ess(posterior, method="bulk"), np.min),
+            "ess_tail": _extreme(az.ess(posterior, method="tail"), np.min),
+        }
 
 
 def e_bfmi(info: McmcInfo) -> FloatArray:
@@ -136,12 +137,15 @@ def summary(fit: Fit) -> pd.DataFrame:
     if fit.kind == "mcmc" and draws >= 4:
         az = arviz()
         posterior = fit.posterior[PARAMETERS]
-        for label, values in {
-            "mcse": az.mcse(posterior),
-            "ess_bulk": az.ess(posterior, method="bulk"),
-            "ess_tail": az.ess(posterior, method="tail"),
-            **({"r_hat": az.rhat(posterior)} if chains > 1 else {}),
-        }.items():
+        with _constants_allowed():
+            measures = {
+                "mcse": az.mcse(posterior),
+                "ess_bulk": az.ess(posterior, method="bulk"),
+                "ess_tail": az.ess(posterior, method="tail"),
+            }
+            if chains > 1:
+                measures["r_hat"] = az.rhat(posterior)
+        for label, values in measures.items():
             table[label] = np.concatenate([values[name].values.ravel() for name in PARAMETERS])
     return table
 
@@ -156,6 +160,11 @@ def _sample_stats(fit: Fit) -> dict[str, FloatArray]:
     stats = dict(fit.info.sample_stats)
     stats["diverging"] = stats["diverging"].astype(bool)
     return stats
+
+
+def _constants_allowed() -> np.errstate:
+    """The weight of a single component is 1 in every draw: its R-hat is 0 / 0, and no news."""
+    return np.errstate(invalid="ignore", divide="ignore")
 
 
 def _extreme(values: xr.Dataset, function: Any) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from matplotlib.axes import Axes
 
 COLUMNS = (
     "kind",
@@ -113,11 +114,11 @@ class Comparison:
 
         return comparison_report(self, path)
 
-    def plot(self) -> Any:
-        """Draw the methods' densities over the data; gives matplotlib Axes."""
-        from stangmm import plots
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the methods' densities over the data."""
+        from stangmm.plots import densities
 
-        return plots.densities(self)
+        return densities(self, ax)
 
     def __repr__(self) -> str:
         """Show the table without its notes."""

@@ -27,11 +27,14 @@ class Dataset:
         Column names of a DataFrame, else ``x1 ... xD`` (``x`` when D = 1).
     sample_weight : ndarray, shape (N,), or None
         How often each row counts (a frequency); None when every row counts once.
+    named : bool
+        Whether the user gave the names.
     """
 
     x: FloatArray
     feature_names: tuple[str, ...]
     sample_weight: FloatArray | None = None
+    named: bool = False
 
     @classmethod
     def from_input(cls, X: Any, sample_weight: Any = None) -> Dataset:
@@ -54,7 +57,7 @@ class Dataset:
         if len(set(names)) < len(names):
             raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
         weight = None if sample_weight is None else _as_sample_weight(sample_weight, len(x))
-        dataset = cls(x, names, weight)
+        dataset = cls(x, names, weight, _column_names(X) is not None)
         _check_features_vary(dataset.counted()[0], names)
         return dataset
 
@@ -155,7 +158,7 @@ def as_table(X: Any) -> tuple[FloatArray, tuple[str, ...]]:
     return x, names
 
 
-def as_new_rows(X: Any, feature_names: tuple[str, ...]) -> FloatArray:
+def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
     """Check rows given to a fitted model: numbers, finite, with the features of the fit.
 
     One flat row of D > 1 numbers is an error as in scikit-learn, since it could be a column.
@@ -166,12 +169,13 @@ def as_new_rows(X: Any, feature_names: tuple[str, ...]) -> FloatArray:
         As `as_table`, or the number or names of the features differ from the fit's.
     """
     x, names = as_table(X)
+    feature_names = fitted.feature_names
     if x.shape[1] != len(feature_names):
         raise DataError(
             f"The model was fitted to {len(feature_names)} features {list(feature_names)}, got "
             f"{x.shape[1]}. Give rows of shape (N, {len(feature_names)})."
         )
-    if _column_names(X) is not None and hasattr(X, "columns") and names != feature_names:
+    if fitted.named and hasattr(X, "columns") and names != feature_names:
         raise DataError(
             f"The model was fitted to features {list(feature_names)}, got columns {list(names)}. "
             "Select and order the columns as in the fit."

@@ -27,6 +27,10 @@ E_BFMI_OK = 0.3
 PARETO_K_OK = 0.7
 DIVERGENT_SHARE_FAIL = 0.01
 COLLAPSED_SHARE_OK = 0.5
+# Rows that a component should hold for each free number of its own: a point estimate needs more of
+# them than a posterior, which widens where rows are few. Draws below it may be this share.
+ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
+SPARSE_DRAWS_OK = 0.2
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,36 @@ class Diagnosis:
 def diagnose(fit: Fit) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""
     if isinstance(fit.info, McmcInfo):
-        return Diagnosis(tuple(_of_chains(fit, fit.info)))
-    if isinstance(fit.info, VariationalInfo):
-        return Diagnosis(tuple(_of_approximation(fit.info)))
-    return Diagnosis(tuple(_of_restarts(fit.info)))
+        checks = _of_chains(fit, fit.info)
+    elif isinstance(fit.info, VariationalInfo):
+        checks = _of_approximation(fit.info)
+    else:
+        checks = _of_restarts(fit.info)
+    return Diagnosis((*checks, _smallest_component(fit)))
+
+
+def _smallest_component(fit: Fit) -> Check:
+    """Check whether every component holds enough rows to say something about its parameters."""
+    own = fit.model.n_parameters_of_component(fit.dataset.n_features)
+    needed = ROWS_PER_PARAMETER[fit.kind] * own
+    rows = fit.mixture.weights * fit.dataset.total_weight
+    sparse = (rows < needed).mean(axis=0)
+    worst = int(np.argmin(rows.mean(axis=0) - needed * (sparse > SPARSE_DRAWS_OK)))
+    good = bool(sparse[worst] <= SPARSE_DRAWS_OK)
+    few = f" It holds fewer than {needed:g} in {sparse[worst]:.0%} of the draws."
+    return Check(
+        "rows in the smallest component",
+        float(rows[:, worst].mean()),
+        f">= {needed:g}",
+        "ok" if good else "warn",
+        f"How many rows component {worst} holds"
+        + (", on average over the draws." if len(rows) > 1 else ".")
+        + (few if not good and len(rows) > 1 else ""),
+        ""
+        if good
+        else "Its mean and scale rest on few rows, or on the prior: use fewer components, unless "
+        "a group that small is expected.",
+    )
 
 
 def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stangmm.model import GaussianMixture
+    from stangmm.plots import FitPlots
 
 
 class Fit:
@@ -273,6 +274,13 @@ class Fit:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""
         return diagnose(self)
 
+    @property
+    def plot(self) -> FitPlots:
+        """Pictures: ``fit.plot.density()``, ``.components()``, ``.trace()`` and more."""
+        from stangmm.plots import FitPlots
+
+        return FitPlots(self)
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a self-contained HTML report and give its path."""
         from stangmm.report import fit_report
@@ -298,4 +306,4 @@ class Fit:
         return "\n".join(lines)
 
     def _rows(self, X: Any) -> FloatArray:
-        return as_new_rows(X, self.dataset.feature_names)
+        return as_new_rows(X, self.dataset)

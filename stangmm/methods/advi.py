@@ -55,7 +55,7 @@ class ADVI(StanMethod):
     gradient_samples: int = 10
     elbo_samples: int = 500
     evaluate_every: int = 100
-    tolerance: float = 0.3
+    tolerance: float = 0.5
     draws: int = 4000
 
     name: ClassVar[str] = "advi"
@@ -97,7 +97,7 @@ class ADVI(StanMethod):
                     tol_rel_obj=self.tolerance / size,
                     draws=self.draws,
                     require_converged=False,
-                    save_latent_dynamics=True,
+                    save_diagnostics=True,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
                 )

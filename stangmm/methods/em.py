@@ -25,7 +25,8 @@ _SEARCH_ROWS = 5_000
 _SEARCH_ROWS_PER_PARAMETER = 100
 _DRAFT_TOLERANCE = 1e-2  # nats; good enough for a place to start from
 _SCOUT_ITERATIONS = 300  # on a subset of the rows
-_POLISHED = 3  # how many distinct optima of the search are polished on all rows
+# How many distinct optima of the search are polished on all rows, and how near the best (in nats).
+_POLISHED, _POLISHED_WITHIN = 3, 10.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ class EM(Method):
         )
         result = scout._climb(searched, scout._starts(searched, rng), run)
         report = self._report(searched, result)
-        best = distinct(result.log_likelihood, result.usable)[:_POLISHED]
-        first_of_each = np.array([int(members[0]) for members in best])
+        groups = distinct(result.log_likelihood, result.usable)
+        best = result.log_likelihood[groups[0][0]]
+        near = [g for g in groups if result.log_likelihood[g[0]] > best - _POLISHED_WITHIN]
+        first_of_each = np.array([int(members[0]) for members in near[:_POLISHED]])
         polished = self._climb(space, result.parameters[first_of_each], run)
         final = self._report(space, polished)
-        counts = [len(members) for members in best]
+        counts = [len(members) for members in near]
         return report.polished(final.optima, counts, searched.n_rows)
 
     def regularized(self, problem: Problem, run: Run) -> RestartInfo:

@@ -120,12 +120,13 @@ class Optimize(StanMethod):
         objective = log_likelihood
         if use_prior:
             objective = objective + log_prior(mixture, problem.priors, problem.structure)
+        objective = np.where(np.isfinite(objective), objective, -np.inf)
         info = restart_report(
             problem,
             mixture,
             method="optimize",
             is_collapsed=collapsed(mixture, problem),
-            values=np.where(np.isfinite(objective), objective, -np.inf),
+            values=objective,
             converged=np.array([ok for _, _, ok in ended]),
             objective="log joint" if use_prior else "log likelihood",
         )

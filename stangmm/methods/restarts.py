@@ -101,8 +101,8 @@ def restart_report(
             f"All {len(values)} {method} restarts collapsed: a component shrank onto a few rows, "
             f"where the {objective} has no maximum. {problem.n_components} components with "
             f'"{problem.structure.name}" covariances are too many for {problem.n_observations} '
-            'rows; use fewer components, covariance_type="tied", more restarts, or draws from the '
-            'posterior (method="nuts").'
+            "rows, or rows have repeated values. Use fewer components, more restarts, "
+            'covariance_type="tied", or draws from the posterior (method="nuts").'
         )
     optima = tuple(
         Optimum(

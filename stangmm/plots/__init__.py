@@ -4,12 +4,22 @@ Every function takes an Axes to draw on, or makes a new figure that no window kn
 the Axes: ``density(fit).figure.savefig("density.svg")``.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.svg import inline_svg
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from stangmm.fit import Fit
+
 __all__ = [
+    "FitPlots",
     "components",
     "densities",
     "density",
@@ -19,3 +29,30 @@ __all__ = [
     "inline_svg",
     "trace",
 ]
+
+
+class FitPlots:
+    """The pictures of one fit, as ``fit.plot``: Axes in (or made anew), Axes out."""
+
+    def __init__(self, fit: Fit) -> None:
+        self._fit = fit
+
+    def density(self, ax: Axes | None = None) -> Axes:
+        """Draw the data with the mixture's density and, for draws, its 90% band."""
+        return density(self._fit, ax)
+
+    def components(self, ax: Axes | None = None) -> Axes:
+        """Draw each component apart, with its weight."""
+        return components(self._fit, ax)
+
+    def em_path(self, ax: Axes | None = None) -> Axes:
+        """Draw the objective over the iterations of every restart (EM, optimize)."""
+        return em_path(self._fit, ax)
+
+    def elbo(self, ax: Axes | None = None) -> Axes:
+        """Draw the evidence lower bound over the iterations (ADVI)."""
+        return elbo(self._fit, ax)
+
+    def trace(self, ax: Axes | None = None) -> Axes:
+        """Draw the chains (NUTS)."""
+        return trace(self._fit, ax)
