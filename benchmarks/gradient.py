@@ -1,8 +1,9 @@
 """Time of one log density and gradient: stangmm's kernels against the textbook, JAX and stanli.
 
 Run as ``python benchmarks/gradient.py [--json FILE] [--quick]``. Every program evaluates the same
-posterior (checked) at the same point, on one core, in turns. The table shows medians; only the
-ratio to the roofline is one of least times, as the roofline's own are.
+posterior (checked) at the same point, on one core, in turns. The table shows medians of the
+processor's time, in which other programs on the machine do not count. Two threads, and the ratios
+that involve them or the roofline, are by the clock and so of least times.
 
 The roofline is the least the machine could need: a vectorized exp for each observation and
 component, and the multiply-adds of value and gradient at the peak rate, both measured in the same
@@ -38,7 +39,7 @@ DRIVERS = ROOT / "tests" / "kernel"
 MODEL = ROOT / "stan" / "gaussian_mixture.stan"
 sys.path[:0] = [str(HERE), str(DRIVERS)]
 
-from gradient_peers import JaxPeer, StanliPeer  # noqa: E402
+from gradient_peers import JaxPeer, StanliPeer, Timing  # noqa: E402
 from model_driver import mixture_problem, write_variables  # noqa: E402
 
 SIZES = [(1000, 1, 2), (1000, 2, 3), (10000, 2, 3), (10000, 8, 5), (100000, 8, 5), (10000, 32, 3)]
@@ -51,7 +52,7 @@ class Peer(Protocol):
 
     value: float
 
-    def seconds(self, repeats: int) -> float: ...
+    def time(self, repeats: int) -> Timing: ...
 
 
 class StanPeer:
@@ -76,11 +77,11 @@ class StanPeer:
             raise RuntimeError("the model's program ended")
         return line
 
-    def seconds(self, repeats: int) -> float:
+    def time(self, repeats: int) -> Timing:
         assert self._process.stdin
         self._process.stdin.write(f"{repeats}\n")
         self._process.stdin.flush()
-        return float(self._answer())
+        return Timing(*map(float, self._answer().split()))
 
     def close(self) -> None:
         self._process.communicate()
@@ -152,16 +153,22 @@ def peers(
 
 
 def measure(found: dict[str, Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Microseconds of one evaluation by each peer: median and least of rounds taken in turns."""
+    """Microseconds of one evaluation by each peer, from rounds taken in turns."""
     repeats = {}
     for name, peer in found.items():
-        once = max(peer.seconds(2) / 2, 1e-7)
-        repeats[name] = max(1, int(seconds / once))
-    times: dict[str, list[float]] = {name: [] for name in found}
+        repeats[name] = max(1, int(seconds / max(peer.time(2).least, 1e-7)))
+    times: dict[str, list[Timing]] = {name: [] for name in found}
     for _ in range(rounds):
         for name, peer in found.items():
-            times[name].append(1e6 * peer.seconds(repeats[name]) / repeats[name])
-    return {name: {"median": statistics.median(t), "min": min(t)} for name, t in times.items()}
+            times[name].append(peer.time(repeats[name]))
+    return {
+        name: {
+            "processor": 1e6 * statistics.median(t.processor for t in timings) / repeats[name],
+            "clock": 1e6 * statistics.median(t.clock for t in timings) / repeats[name],
+            "least": 1e6 * min(t.least for t in timings),
+        }
+        for name, timings in times.items()
+    }
 
 
 def roofline(program: Path, seconds: float) -> dict[str, Any]:
@@ -191,17 +198,17 @@ def number(value: float) -> str:
 
 
 def row(result: dict[str, Any]) -> str:
-    """One line of the table: medians in microseconds, then native's advantage."""
-    times = {name: t["median"] for name, t in result["microseconds"].items()}
-    native = times["native"]
+    """One line of the table."""
+    times = result["microseconds"]
+    columns = {name: t["least" if "threads" in name else "processor"] for name, t in times.items()}
+    native, least = columns["native"], times["native"]["least"]
     cells = [f"({result['N']}, {result['D']}, {result['K']})", result["covariance_type"]]
-    cells += [number(times[c]) if c in times else "-" for c in COLUMNS]
-    least = result["microseconds"]["native"]["min"]
+    cells += [number(columns[c]) if c in columns else "-" for c in COLUMNS]
     cells += [f"{result['roofline']:.1f}", f"{least / result['roofline']:.2f}"]
     ratios = ["portable", "textbook", "jax", "stanli"]
-    cells += [f"{times[c] / native:.1f}" if c in times else "-" for c in ratios]
-    threads = times.get("native, 2 threads")
-    cells.append(f"{native / threads:.2f}" if threads else "-")
+    cells += [f"{columns[c] / native:.1f}" if c in columns else "-" for c in ratios]
+    threads = columns.get("native, 2 threads")
+    cells.append(f"{least / threads:.2f}" if threads else "-")
     return "| " + " | ".join(cells) + " |"
 
 

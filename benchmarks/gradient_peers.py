@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Timing(NamedTuple):
+    """Seconds of a number of evaluations."""
+
+    processor: float
+    clock: float
+    least: float  # of a single one, by the clock
+
+
+def time_calls(function: Callable[[], object], repeats: int) -> Timing:
+    """Time a number of calls."""
+    least = float("inf")
+    processor, start = time.process_time(), time.perf_counter()
+    last = start
+    for _ in range(repeats):
+        function()
+        end = time.perf_counter()
+        least, last = min(least, end - last), end
+    return Timing(time.process_time() - processor, last - start, least)
 
 
 class JaxPeer:
@@ -93,12 +114,9 @@ class JaxPeer:
         self._block = jax.block_until_ready
         self.value = float(self._function(self._point)[0])
 
-    def seconds(self, repeats: int) -> float:
-        """Time of a number of evaluations."""
-        start = time.perf_counter()
-        for _ in range(repeats):
-            self._block(self._function(self._point))
-        return time.perf_counter() - start
+    def time(self, repeats: int) -> Timing:
+        """Evaluate a number of times."""
+        return time_calls(lambda: self._block(self._function(self._point)), repeats)
 
 
 class StanliPeer:
@@ -117,9 +135,6 @@ class StanliPeer:
         log_density = float(self._model.log_prob_grad(self._point)[0])
         self.value = log_density - 0.5 * np.log(data["K"])
 
-    def seconds(self, repeats: int) -> float:
-        """Time of a number of evaluations."""
-        start = time.perf_counter()
-        for _ in range(repeats):
-            self._model.log_prob_grad(self._point)
-        return time.perf_counter() - start
+    def time(self, repeats: int) -> Timing:
+        """Evaluate a number of times."""
+        return time_calls(lambda: self._model.log_prob_grad(self._point), repeats)

@@ -2,8 +2,9 @@
 
 Run as ``python benchmarks/scaling.py [--max-n N] [--json FILE] [--quick]``. The data have D=2
 features and K=3 well separated components; N grows from a thousand to a million. Every fit is a
-process of its own, whose tree is watched: memory is the largest sum of resident sets, Python and
-its libraries included, and beside it the largest of one CmdStan process.
+process of its own, whose tree is watched: memory is the largest sum over its processes, Python and
+its libraries included and pages that they share counted once, and beside it the largest of one
+CmdStan process and what Python holds before the fit.
 
 The phases, in seconds of the clock: checking and standardizing the table, EM's starting points,
 writing data and initial values, then CmdStan (reading the data, warm-up and sampling, each as long
@@ -13,25 +14,26 @@ the labels (relabelling), and the checks after the fit.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 from common import Table, argument_parser, conclude, machine, mixture_data
 
 SIZES = [1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000]
 D, K = 2, 3
 PHASES = ["check", "EM", "write", "read", "warm-up", "sample", "draws", "labels", "diagnose"]
-_INTERVAL = 0.02  # seconds between two looks at the process tree
+_INTERVAL = 0.03  # seconds between two looks at the process tree
 
 
 class Stopwatch:
@@ -101,6 +103,7 @@ def fit_here(n: int) -> dict[str, Any]:
     stopwatch.watch(fit_module.Fit, "_settle_labels", "labels")
     stopwatch.watch(model_module.Fit, "diagnose", "diagnose")
     settings = sg.NUTS()
+    before = memory_of(psutil.Process())
     began = time.perf_counter()
     fit = sg.GaussianMixture(K, "full").fit(x, settings, seed=1, progress=False)
     total = time.perf_counter() - began
@@ -118,48 +121,42 @@ def fit_here(n: int) -> dict[str, Any]:
         "leapfrogs_per_draw": float(steps.mean()),
         "r_hat": fit.diagnose()["R-hat"].value,
         "data_mb": x.nbytes / 1e6,
+        "python_mb": before,
     }
+
+
+def memory_of(process: Any) -> float:
+    """Megabytes of a process, each shared page divided among those that share it (Linux)."""
+    try:
+        path = f"/proc/{process.pid}/smaps_rollup"
+        with open(path, encoding="utf-8") as lines:
+            return next(float(x.split()[1]) for x in lines if x.startswith("Pss:")) * 1024 / 1e6
+    except (OSError, StopIteration):  # it has ended, or this is no Linux
+        with contextlib.suppress(psutil.Error):
+            return float(process.memory_info().rss) / 1e6
+    return 0.0
 
 
 def fit_apart(n: int) -> dict[str, Any]:
     """Fit in another process and watch the memory of its tree."""
-    import psutil
-
+    peak = {"peak_mb": 0.0, "peak_chain_mb": 0.0}
     with tempfile.TemporaryFile("w+") as output:
         process = psutil.Popen([sys.executable, __file__, "--worker", str(n)], stdout=output)
-        peak, peak_of_child = 0, 0
-        over = threading.Event()
-
-        def look() -> None:
-            nonlocal peak, peak_of_child
-            while not over.wait(_INTERVAL):
-                total = 0
-                for each in [process, *children(process)]:
-                    try:
-                        resident = each.memory_info().rss
-                    except psutil.NoSuchProcess:
-                        continue
-                    total += resident
-                    if each.pid != process.pid:
-                        peak_of_child = max(peak_of_child, resident)
-                peak = max(peak, total)
-
-        def children(parent: Any) -> list[Any]:
-            try:
-                return list(parent.children(recursive=True))
-            except psutil.NoSuchProcess:
-                return []
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        code = process.wait()
-        over.set()
-        watcher.join()
-        if code:
-            raise RuntimeError(f"the fit of {n} rows ended with exit code {code}")
+        while process.poll() is None:
+            total = memory_of(process)
+            for each in process.children(recursive=True):
+                own = memory_of(each)
+                total += own
+                with contextlib.suppress(psutil.Error):
+                    if each.name().startswith("gaussian_mix"):
+                        peak["peak_chain_mb"] = max(peak["peak_chain_mb"], own)
+            peak["peak_mb"] = max(peak["peak_mb"], total)
+            time.sleep(_INTERVAL)
+        if process.returncode:
+            raise RuntimeError(f"the fit of {n} rows ended with exit code {process.returncode}")
         output.seek(0)
         result: dict[str, Any] = json.loads(output.read())
-    return result | {"peak_mb": peak / 1e6, "peak_chain_mb": peak_of_child / 1e6}
+    return result | peak
 
 
 def exponent(results: list[dict[str, Any]], least: int) -> float:
@@ -179,24 +176,21 @@ def main() -> None:
     parser.add_argument("--max-n", type=int, default=1_000_000)
     arguments = parser.parse_args()
     largest = min(arguments.max_n, 10_000) if arguments.quick else arguments.max_n
-    facts = machine(["stangmm", "numpy", "cmdstanpy", "psutil"])
-    if facts["psutil"] == "missing":
-        print("psutil is missing: pip install psutil")
-        return
+    facts = machine(["stangmm", "numpy", "cmdstanpy"])
     from stangmm.cmdstan import compiled_model
 
     compiled_model(progress=False)
     print(f"NUTS at its defaults, D={D}, K={K}, full covariances; seconds by phase\n")
     table = Table(
-        ["N", "total", *PHASES, "leapfrogs", "data MB", "peak MB", "chain MB"],
-        [8, 7, *[6] * len(PHASES), 0, 0, 0, 0],
+        ["N", "total", *PHASES, "leapfrogs", "data MB", "peak MB", "chain MB", "before MB"],
+        [8, 7, *[6] * len(PHASES), 0, 0, 0, 0, 0],
     )
     results = []
     for n in [size for size in SIZES if size <= largest]:
         result = fit_apart(n)
         results.append(result)
         phases = [f"{result['phases'][phase]:.2f}" for phase in PHASES]
-        memory = [f"{result[key]:.0f}" for key in ("peak_mb", "peak_chain_mb")]
+        memory = [f"{result[key]:.0f}" for key in ("peak_mb", "peak_chain_mb", "python_mb")]
         table.row([
             n, f"{result['seconds']:.1f}", *phases, f"{result['leapfrogs_per_draw']:.1f}",
             f"{result['data_mb']:.2f}", *memory,

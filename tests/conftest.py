@@ -48,3 +48,10 @@ def fits_galaxies() -> LazyFits:
 def fits_faithful() -> LazyFits:
     """Old Faithful (N = 272, D = 2) with K = 2, covariances free."""
     return LazyFits(sg.GaussianMixture(2, "full"), sg.datasets.faithful())
+
+
+@pytest.fixture(params=["galaxies", "faithful"])
+def fits(request: pytest.FixtureRequest) -> LazyFits:
+    value = request.getfixturevalue(f"fits_{request.param}")
+    assert isinstance(value, LazyFits)
+    return value

@@ -7,7 +7,8 @@
 // data those of the data block, a point those of the parameters block. For each point one line is
 // printed: the log density and its gradient with respect to the unconstrained parameters. Then
 // every number read from the standard input asks for as many evaluations at the last point and is
-// answered with the seconds they took.
+// answered with the seconds of processor time and of the clock they took, and with the clock's
+// seconds of the shortest one.
 #include <stan/model/model_header.hpp>
 
 #include MODEL
@@ -17,6 +18,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -71,13 +73,23 @@ int main(int argc, char** argv) {
     std::printf("\n");
   }
   std::fflush(stdout);
+  const auto now = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
   for (long repeats; std::cin >> repeats;) {
-    const auto start = std::chrono::steady_clock::now();
+    double least = 1e300;
+    const std::clock_t processor_start = std::clock();
+    const double start = now();
+    double last = start;
     for (long r = 0; r < repeats; ++r) {
       stan::model::log_prob_grad<true, true>(model, point, integers, gradient, &std::cerr);
+      const double end = now();
+      least = std::min(least, end - last);
+      last = end;
     }
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    std::printf("%.9g\n", seconds.count());
+    const double processor = static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC;
+    std::printf("%.9g %.9g %.9g\n", processor, last - start, least);
     std::fflush(stdout);
   }
   return 0;
