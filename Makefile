@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo test test-fast lint clean
+.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers lint clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
 
@@ -45,6 +45,9 @@ model: cmdstan  ## compile the Stan model, unless it is in the cache
 demo: model  ## fit real data in four ways and compare them
 	$(BIN)/python examples/compare_methods.py
 
+picture: model  ## make the README's picture anew
+	$(BIN)/python examples/readme_picture.py
+
 test: lint model  ## lint, then every test: fast ones, those with Stan, statistical ones
 	@echo "== tests without Stan"
 	$(PYTEST) -n 2 -m "not stan and not statistical"
@@ -56,6 +59,19 @@ test: lint model  ## lint, then every test: fast ones, those with Stan, statisti
 test-fast: $(VENV)/installed-test  ## the tests that need no CmdStan
 	$(PYTEST) -n 2 -m "not stan and not statistical"
 
+test-stan-versions: $(VENV)/installed-test  ## the native kernel against Stan 2.28 to 2.39 (downloads)
+	$(BIN)/python tests/stan_versions/run.py
+
+bench-peers: $(VENV)/installed  ## install what the benchmarks compare with (large)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+
+bench: model  ## every benchmark; peers that are not installed are left out
+	$(BIN)/python benchmarks/gradient.py
+	$(BIN)/python benchmarks/em.py
+	$(BIN)/python benchmarks/em_seeds.py
+	$(BIN)/python benchmarks/nuts.py
+	$(BIN)/python benchmarks/scaling.py
+
 lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,5 +79,5 @@ lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 clean:  ## remove .venv and what the tools left; CmdStan and compiled models stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,7 +66,7 @@ def test_errors_are_value_errors_where_the_user_can_correct_a_value() -> None:
 
 
 def test_galaxies_are_those_of_mass() -> None:
-    velocity = sg.datasets.galaxies()["velocity"].to_numpy() * 1000
+    velocity = sg.datasets.galaxies()["velocity_1000km_s"].to_numpy() * 1000
     # R: library(MASS); length(galaxies); mean(galaxies); range(galaxies); galaxies[78]
     assert velocity.shape == (82,)
     assert velocity.mean() == pytest.approx(20828.17, abs=0.005)

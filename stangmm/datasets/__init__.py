@@ -23,7 +23,7 @@ def galaxies() -> pd.DataFrame:
     (82, 1)
     """
     table = _read("galaxies.csv") / 1000.0
-    table.columns = ["velocity"]
+    table.columns = ["velocity_1000km_s"]
     return table
 
 
