@@ -90,10 +90,16 @@ class Problem:
         return int(self.x.shape[1])
 
     @property
+    def total_weight(self) -> float:
+        """Sum of the sample weights: N when every row counts once."""
+        if self.sample_weight is None:
+            return float(self.n_observations)
+        return float(self.sample_weight.sum())
+
+    @property
     def log_likelihood_offset(self) -> float:
         """What is added to a log likelihood of x to give that of the data in user's units."""
-        n = self.n_observations if self.sample_weight is None else self.sample_weight.sum()
-        return -float(n) * float(np.log(self.unit).sum())
+        return -self.total_weight * float(np.log(self.unit).sum())
 
     @property
     def log_prior_offset(self) -> float:

@@ -16,6 +16,7 @@ from stangmm.draws import Draws, VariationalInfo
 from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
+    CompleteDataVariances,
     StanMethod,
     column,
     plausible_starts,
@@ -120,9 +121,7 @@ class ADVI(StanMethod):
 
 def _standard_error(mixture: Mixture, problem: Problem) -> float:
     """Typical standard error of a component's mean: geometric average of scale / sqrt(N_k)."""
-    total = problem.n_observations if problem.sample_weight is None else problem.sample_weight.sum()
-    counts = np.maximum(mixture.weights * total, 1.0)
-    return float(np.exp(np.log(mixture.scales / np.sqrt(counts)[:, np.newaxis]).mean()))
+    return float(np.exp(0.5 * np.log(CompleteDataVariances.of(mixture, problem).means).mean()))
 
 
 def _read_elbo(directory: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -93,24 +93,60 @@ def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
 
 
 def jittered(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mixture:
-    """Move a mixture at random by about two posterior standard deviations.
+    """Move a mixture at random by about two posterior standard deviations of complete data."""
+    variance = CompleteDataVariances.of(mixture, problem)
 
-    The deviations are those of complete data: a mean's is scale / sqrt(N_k), a log scale's
-    1 / sqrt(2 N_k), a log weight's 1 / sqrt(N_k).
-    """
-    total = problem.n_observations if problem.sample_weight is None else problem.sample_weight.sum()
-    counts = np.maximum(mixture.weights * total, 1.0)
-    step = np.minimum(2.0 / np.sqrt(counts), 0.5)
-    weights = mixture.weights * np.exp(step * rng.standard_normal(step.shape))
-    c, s = problem.structure.scale_shape(problem.n_components, problem.n_features)
-    noise = rng.standard_normal((c, s)) * np.sqrt(0.5)
+    def step(values: FloatArray) -> FloatArray:
+        return np.minimum(2.0 * np.sqrt(values), 0.5) * rng.standard_normal(values.shape)
+
+    weights = mixture.weights * np.exp(step(variance.log_weights))
     return replace(
         mixture,
         weights=weights / weights.sum(),
-        means=mixture.means
-        + step[:, np.newaxis] * mixture.scales * rng.standard_normal(mixture.means.shape),
-        scales=mixture.scales * np.exp(step[:, np.newaxis] * noise),
+        means=mixture.means + mixture.scales * step(variance.means / mixture.scales**2),
+        scales=mixture.scales * np.exp(step(variance.log_scales)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class CompleteDataVariances:
+    """Posterior variances as they would be if the rows' components were known.
+
+    A mean's is scale^2 / N_k, a log scale's 1 / (2 N_k), a log weight's 1 / N_k, that of a
+    correlation's coordinate 1 / N_k, where N_k is the number of rows that determine it.
+    """
+
+    log_weights: FloatArray  # (K,)
+    means: FloatArray  # (K, D)
+    log_scales: FloatArray  # (C, S)
+    correlations: FloatArray  # (R, D (D - 1) / 2)
+
+    @classmethod
+    def of(cls, mixture: Mixture, problem: Problem) -> CompleteDataVariances:
+        """Compute them at one mixture."""
+        k, d = problem.n_components, problem.n_features
+        c, s = problem.structure.scale_shape(k, d)
+        r = problem.structure.n_correlations(k, d)
+        total = problem.total_weight
+        counts = np.maximum(mixture.weights * total, 1.0)
+        held = counts if c == k else np.full(c, total)
+        return cls(
+            log_weights=1.0 / counts,
+            means=mixture.scales**2 / counts[:, np.newaxis],
+            log_scales=np.broadcast_to(s / (2.0 * d * held[:, np.newaxis]), (c, s)),
+            correlations=np.broadcast_to(1.0 / held[:r, np.newaxis], (r, d * (d - 1) // 2)),
+        )
+
+    def inverse_metric(self) -> FloatArray:
+        """Spread over the Stan model's unconstrained parameters, in their order.
+
+        The weights' coordinates are taken as Stan's stick-breaking: component k against all after
+        it. A sampler adapts the metric; this is where it starts.
+        """
+        after = 1.0 / np.cumsum(1.0 / self.log_weights[::-1])[::-1]
+        weights = self.log_weights[:-1] + after[1:]
+        parts = (weights, self.means, self.log_scales, self.correlations)
+        return np.concatenate([part.ravel() for part in parts])
 
 
 def stan_inits(
