@@ -11,7 +11,8 @@ the same posterior (standardized data, the same priors) with 4 chains on all cor
   and 1000 draws, as many chains at a time as cores.
 
 Warm-up counts and compiling does not. Processor seconds ("cpu s", all cores) are given beside
-those of the clock, since they are less disturbed by other work on the machine. Every run is a
+those of the clock, since they are less disturbed by other work on the machine; stangmm's include
+the relabelling and the checks that follow the draws. Every run is a
 process of its own, in turns; ESS and R-hat are ArviZ's. They are given for what no relabelling
 touches (log likelihood, log joint density, sorted weights) and, with every tool's labels settled
 by `stangmm.relabel.stephens`, for weights, means and scales. The mean log likelihood shows that
@@ -82,6 +83,9 @@ class Clock:
 
 def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
     model = sg.GaussianMixture(problem.n_components, DATA_SETS[name][2])
+    import arviz  # noqa: F401 - these two are imported by the fit; importing a peer is not timed
+    import cmdstanpy  # noqa: F401
+
     warnings.simplefilter("ignore", sg.ConvergenceWarning)
     clock = Clock()
     fit = model.fit(problem.x, sg.NUTS(chains=CHAINS), seed=seed, progress=False)

@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from stangmm.draws import Draws, McmcInfo, Optimum
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Kind, Run, check_count, check_positive
+from stangmm.methods.curvature import inverse_metric
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
     CompleteDataVariances,
@@ -45,6 +46,21 @@ _SAMPLE_STATS = {
 }
 
 
+# Stan keeps the metric that it is given in a warm-up shorter than this, and adapts it in a longer.
+_ADAPTS_METRIC_FROM = 150
+_STEP_SIZE_WARMUP = 100
+_METRIC_WARMUP = 300
+
+
+@dataclass(frozen=True, eq=False)
+class _Adaptation:
+    """How the chains warm up."""
+
+    metric: Literal["dense_e", "diag_e"]
+    inverse_metrics: tuple[Any, ...]
+    warmup: int
+
+
 @dataclass(frozen=True)
 class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.
@@ -55,10 +71,12 @@ class NUTS(StanMethod):
     Parameters
     ----------
     chains : int
-    warmup, draws : int
-        Iterations of each chain, the first ones for adaptation and not kept. The warm-up starts
-        at an optimum, with the metric of complete data, so that 300 do what 1000 do elsewhere;
-        give more when the posterior is hard.
+    warmup : int, optional
+        Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
+        nearly normal, for the step size alone: the metric then is the posterior's covariance as
+        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted.
+    draws : int
+        Iterations of each chain that are kept.
     adapt_delta : float
         Target acceptance rate, in (0, 1); nearer to 1 means smaller steps.
     max_tree_depth : int
@@ -71,7 +89,7 @@ class NUTS(StanMethod):
     """
 
     chains: int = 4
-    warmup: int = 300
+    warmup: int | None = None
     draws: int = 1000
     adapt_delta: float = 0.8
     max_tree_depth: int = 10
@@ -84,7 +102,8 @@ class NUTS(StanMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("NUTS chains", self.chains)
-        check_count("NUTS warmup", self.warmup, minimum=20)
+        if self.warmup is not None:
+            check_count("NUTS warmup", self.warmup, minimum=20)
         check_count("NUTS draws", self.draws)
         check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
         check_count("NUTS max_tree_depth", self.max_tree_depth)
@@ -103,14 +122,11 @@ class NUTS(StanMethod):
         processors = max(1, (os.cpu_count() or 1) // self.threads_per_chain)
         optima = plausible_starts(problem, run)
         starts = tuple(optima[i % len(optima)] for i in range(self.chains))
+        start = self._adaptation(starts, problem, run, model.cmdstan.version)
         rng = run.rng("nuts jitter")
         points = [jittered(start.mixture, problem, rng) for start in starts]
         with stan_run(model, problem, self.name) as (cmdstan, data):
             inits = stan_inits(cmdstan, points, problem)
-            metrics = [
-                CompleteDataVariances.of(start.mixture, problem).inverse_metric()
-                for start in starts
-            ]
 
             def sample(stan: CmdStanModel) -> CmdStanMCMC:
                 return stan.sample(
@@ -121,9 +137,9 @@ class NUTS(StanMethod):
                     force_one_process_per_chain=True,  # so that one crash does not take all
                     seed=run.stan_seed("nuts"),
                     inits=inits,
-                    metric="diag_e",
-                    inv_metric=metrics,  # type: ignore[arg-type]  # one for each chain
-                    iter_warmup=self.warmup,
+                    metric=start.metric,
+                    inv_metric=list(start.inverse_metrics),  # one for each chain
+                    iter_warmup=start.warmup,
                     iter_sampling=self.draws,
                     adapt_delta=self.adapt_delta,
                     max_treedepth=self.max_tree_depth,
@@ -142,6 +158,32 @@ class NUTS(StanMethod):
                     error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
                 raise
             return self._draws(mcmc, problem, starts)
+
+    def _adaptation(
+        self,
+        starts: tuple[Optimum, ...],
+        problem: Problem,
+        run: Run,
+        cmdstan_version: tuple[int, int, int],
+    ) -> _Adaptation:
+        """Choose where the metric starts, and how long the warm-up is unless the user says."""
+        rng = run.rng("nuts metric")
+        stick_breaking = cmdstan_version < (2, 37, 0)
+        if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
+            dense = {
+                id(optimum): inverse_metric(
+                    optimum.mixture, problem, rng, stick_breaking=stick_breaking
+                )
+                for optimum in starts
+            }
+            metrics = [dense[id(optimum)] for optimum in starts]
+            if all(metric is not None for metric in metrics):
+                return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
+        diagonal = tuple(
+            CompleteDataVariances.of(optimum.mixture, problem).inverse_metric()
+            for optimum in starts
+        )
+        return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
         """Show how many draws all chains have written; the warm-up writes nothing."""

@@ -1,0 +1,133 @@
+"""The curvature at an optimum: scores against finite differences, the metric against draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_mixtures import COVARIANCE_TYPES
+
+import stangmm as sg
+from stangmm.covariance import structure_named
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.methods import curvature
+from stangmm.methods.base import Run
+from stangmm.methods.em import EM
+from stangmm.problem import Problem
+
+
+def _problem(covariance_type: str, k: int = 3, d: int = 3, n: int = 3000) -> Problem:
+    rng = np.random.default_rng(1)
+    factor = np.eye(d) + 0.4 * np.eye(d, k=1)
+    x = 4.0 * rng.normal(size=(k, d))[rng.integers(k, size=n)] + rng.normal(size=(n, d)) @ factor
+    structure = structure_named(covariance_type)
+    return Problem.build(Dataset.from_input(x), k, structure, sg.Priors())
+
+
+def _cholesky(u: np.ndarray, d: int) -> np.ndarray:
+    """Stan's transform of canonical partial correlations, from its definition."""
+    factor, partial = np.zeros((d, d)), iter(np.tanh(u))
+    for i in range(d):
+        left = 1.0
+        for j in range(i):
+            factor[i, j] = next(partial) * np.sqrt(left)
+            left -= factor[i, j] ** 2
+        factor[i, i] = np.sqrt(left)
+    return factor
+
+
+def _partial(factor: np.ndarray) -> list[float]:
+    out = []
+    for i in range(len(factor)):
+        left = 1.0
+        for j in range(i):
+            out.append(float(np.arctanh(factor[i, j] / np.sqrt(left))))
+            left -= factor[i, j] ** 2
+    return out
+
+
+def _simplex(u: np.ndarray) -> np.ndarray:
+    """Stan's stick-breaking, from its definition."""
+    weights, left = [], 1.0
+    for j, value in enumerate(u):
+        share = 1.0 / (1.0 + np.exp(-(value - np.log(len(u) - j))))
+        weights.append(left * share)
+        left *= 1.0 - share
+    return np.array([*weights, left])
+
+
+def _sticks(weights: np.ndarray) -> np.ndarray:
+    left = np.cumsum(weights[::-1])[::-1][:-1]
+    share = weights[:-1] / left
+    return np.log(share / (1 - share)) + np.log(np.arange(len(weights) - 1, 0, -1))
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_scores_are_the_derivatives_of_each_rows_log_density(covariance_type: str) -> None:
+    problem = _problem(covariance_type, n=200)
+    k, d = problem.n_components, problem.n_features
+    c, s = problem.structure.scale_shape(k, d)
+    r, pairs = problem.structure.n_correlations(k, d), d * (d - 1) // 2
+    start = EM(restarts=10).search(problem, Run(1)).best.mixture
+    at = [*_sticks(start.weights), *start.means.ravel(), *np.log(start.scales[:c, :s]).ravel()]
+    if start.corr_chol is not None:
+        for factor in start.corr_chol[:r]:
+            at += _partial(factor)
+
+    def mixture(u: np.ndarray) -> Mixture:
+        weights, means, scales, chol = np.split(u, np.cumsum([k - 1, k * d, c * s]))
+        corr = None
+        if r:
+            each = np.stack([_cholesky(part, d) for part in chol.reshape(r, pairs)])
+            corr = np.broadcast_to(each, (k, d, d))
+        spread = np.broadcast_to(np.exp(scales.reshape(c, s)), (k, d))
+        return Mixture(_simplex(weights), means.reshape(k, d), np.array(spread), corr)
+
+    step, u = 1e-5, np.array(at)
+    numeric = np.stack(
+        [
+            (mixture(u + e).log_density(problem.x) - mixture(u - e).log_density(problem.x))
+            / (2 * step)
+            for e in step * np.eye(len(u))
+        ],
+        axis=1,
+    )
+    transforms = (
+        curvature._weights_jacobian(start.weights, True),
+        curvature._corr_jacobians(start),
+    )
+    scores, _ = curvature._scores(start, problem, problem.x, transforms)
+    np.testing.assert_allclose(scores, numeric, atol=1e-6 * np.abs(numeric).max())
+
+
+def test_isometric_log_ratios_keep_the_sum_of_the_weights() -> None:
+    weights = np.array([0.2, 0.3, 0.5])
+    jacobian = curvature._weights_jacobian(weights, stick_breaking=False)
+    np.testing.assert_allclose(weights @ jacobian, 0, atol=1e-15)
+    assert np.linalg.matrix_rank(jacobian) == 2
+
+
+def test_no_metric_where_a_component_holds_few_rows() -> None:
+    galaxies = Dataset.from_input(sg.datasets.galaxies())
+    problem = Problem.build(galaxies, 3, structure_named("diag"), sg.Priors())
+    optimum = EM().search(problem, Run(1)).best.mixture
+    rng = np.random.default_rng(0)
+    assert curvature.inverse_metric(optimum, problem, rng, stick_breaking=True) is None
+
+
+@pytest.mark.stan
+def test_the_metric_is_the_covariance_of_the_draws() -> None:
+    problem = _problem("diag", k=2, d=2)
+    x = problem.x
+    fit = sg.GaussianMixture(2, "diag").fit(x, sg.NUTS(warmup=300), seed=1, progress=False)
+    optimum = EM().search(problem, Run(1)).best.mixture
+    metric = curvature.inverse_metric(
+        optimum, problem, np.random.default_rng(0), stick_breaking=True
+    )
+    assert metric is not None
+    order = np.argsort(optimum.means[:, 0])
+    of_means = np.diag(metric)[1:5].reshape(2, 2)[order]
+    of_scales = np.diag(metric)[5:].reshape(2, 2)[order]
+    draws = fit.mixture
+    np.testing.assert_allclose(of_means, draws.means.var(axis=0), rtol=0.25)
+    np.testing.assert_allclose(of_scales, np.log(draws.scales).var(axis=0), rtol=0.25)
