@@ -133,9 +133,10 @@ class Problem:
 
 
 def _check_independent(covariance: FloatArray, names: tuple[str, ...], structure: str) -> None:
-    values, vectors = np.linalg.eigh(covariance)
+    values = np.linalg.eigvalsh(covariance)
     if values[0] > 1e-12 * values[-1]:
         return
+    vectors = np.linalg.eigh(covariance)[1]
     involved = [n for n, v in zip(names, vectors[:, 0], strict=True) if abs(v) > 0.05]
     raise DataError(
         f'covariance_type="{structure}" needs linearly independent features, but {involved} '

@@ -21,6 +21,9 @@ from stangmm.covariance import CovarianceStructure
 # six of sixteen digits; beside a component narrower than this they are taken as they stand.
 _EXPANDED_ABOVE = 1e-4
 
+# From so many features on, half of the products of a symmetric matrix is worth a loop.
+_SYMMETRIC_FROM = 16
+
 Distances: TypeAlias = Callable[[slice], FloatArray]
 
 
@@ -169,9 +172,17 @@ class CorrelatedAlgebra(Algebra):
         x = self.x[block]
         sums.counts += responsibilities.sum(axis=-1)
         sums.first += (responsibilities.reshape(r * k, b) @ x).reshape(r, k, -1)
-        if not self.structure.pooled:
-            weighted = responsibilities[:, :, np.newaxis] * self._columns[:, block]
+        if self.structure.pooled:
+            return
+        columns = self._columns[:, block]
+        if x.shape[1] < _SYMMETRIC_FROM:
+            weighted = responsibilities[:, :, np.newaxis] * columns
             sums.second += (weighted.reshape(-1, b) @ x).reshape(sums.second.shape)
+            return
+        roots = np.sqrt(responsibilities)
+        for index in np.ndindex(r, k):
+            half = roots[index] * columns
+            sums.second[index] += half @ half.T  # numpy knows that this is symmetric
 
     def covariances(self, sums: Sums) -> FloatArray:
         """Covariance matrices."""

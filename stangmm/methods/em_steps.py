@@ -18,7 +18,7 @@ from stangmm.methods.em_algebra import Sums, algebra_for
 from stangmm.methods.restarts import degenerate
 from stangmm.problem import Problem
 
-_BLOCK = 2**17  # numbers in the largest temporary of one pass: 1 MB, so that it stays in cache
+_BLOCK = 2**16  # numbers in the largest temporary of one pass: 0.5 MB, so that it stays in cache
 
 
 @dataclass(frozen=True, eq=False)
