@@ -51,6 +51,7 @@ from stangmm.cmdstan import compiled_model  # noqa: E402
 from stangmm.covariance import structure_named  # noqa: E402
 from stangmm.data import Dataset  # noqa: E402
 from stangmm.density import Mixture, log_likelihood, log_prior  # noqa: E402
+from stangmm.draws import McmcInfo  # noqa: E402
 from stangmm.problem import Problem  # noqa: E402
 from stangmm.relabel import stephens  # noqa: E402
 from stangmm.stan_data import StanData  # noqa: E402
@@ -90,6 +91,7 @@ def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
     clock = Clock()
     fit = model.fit(problem.x, sg.NUTS(chains=CHAINS), seed=seed, progress=False)
     times = clock.times() | {"seconds": fit.seconds}
+    assert isinstance(fit.info, McmcInfo)
     mixture = fit.mixture.reshape(CHAINS, -1)
     chol = {} if mixture.corr_chol is None else {"corr_chol": mixture.corr_chol}
     stats = fit.info.sample_stats
