@@ -6,10 +6,11 @@ process of its own, whose tree is watched: memory is the largest sum over its pr
 its libraries included and pages that they share counted once, and beside it the largest of one
 CmdStan process and what Python holds before the fit.
 
-The phases, in seconds of the clock: checking and standardizing the table, EM's starting points,
-the metric from the curvature there, writing data and initial values, then CmdStan (reading the data, warm-up and sampling, each as long
-as for the mean chain, times the number of chains that one core runs), reading the draws, settling
-the labels (relabelling), and the checks after the fit.
+The phases, in seconds of the clock: checking and standardizing the table, EM's starting points, the
+metric from the curvature there, writing data and initial values, then CmdStan (reading the data,
+warm-up and sampling, each as long as for the mean chain, times the number of chains that one core
+runs), reading the draws, settling the labels (relabelling), and the checks after the fit. Imports
+are not counted.
 """
 
 from __future__ import annotations
