@@ -16,7 +16,7 @@ from stangmm.density import Mixture
 
 # Responsibilities held at once: draws x components x rows; more rows are thinned evenly.
 _MAX_HELD = 2**24
-_MAX_ROWS = 1000
+_MAX_ROWS = 500
 _MAX_SWEEPS = 100
 _FLOOR = 1e-12  # responsibilities below this count as this in a logarithm
 
@@ -29,7 +29,7 @@ def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
     mixture : Mixture
         Batch of shape (S,).
     x : ndarray, shape (N, D)
-        The observations; at most 1000 rows, evenly spaced, are used.
+        The observations; at most 500 rows, evenly spaced, are used.
     pivot : int
         The draw from which the search starts, one of high posterior density.
 

@@ -17,7 +17,7 @@ from stangmm.problem import Problem
 # The metric is used when each component holds so many rows for each free number of its own, when
 # the information that unknown labels leave is worth so many rows in every direction, ...
 _ROWS_PER_PARAMETER = 10.0
-_INFORMATIVE_ROWS = 10.0
+_INFORMATIVE_ROWS = 50.0
 # ... and when there are not more parameters than this.
 _MAX_PARAMETERS = 300
 _BLOCK = 2**22  # numbers in a block of scores
