@@ -12,6 +12,7 @@ import numpy as np
 from stangmm.arrays import FloatArray
 from stangmm.errors import DataError
 
+_BLOCK = 2**15  # numbers that a pass over the data holds at once, so that they stay in cache
 # A feature whose range is this few units in the last place of its values holds no usable numbers.
 _MIN_RESOLVED_STEPS = 100
 
@@ -59,7 +60,7 @@ class Dataset:
             raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
         weight = None if sample_weight is None else _as_sample_weight(sample_weight, len(x))
         dataset = cls(x, names, weight, _column_names(X) is not None)
-        _check_features_vary(dataset.counted()[0], names)
+        _check_features_vary(*dataset.range(), len(dataset.counted()[0]), names)
         return dataset
 
     @property
@@ -81,32 +82,48 @@ class Dataset:
 
     def counted(self) -> tuple[FloatArray, FloatArray | None]:
         """Rows of positive weight with their weights: those that the fit sees."""
+        return self._counted
+
+    def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and population standard deviation of each feature, both (D,)."""
+        return self._moments[2:]
+
+    def range(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest value of each feature among the rows that count, both (D,)."""
+        return self._moments[:2]
+
+    @cached_property
+    def _counted(self) -> tuple[FloatArray, FloatArray | None]:
         if self.sample_weight is None:
             return self.x, None
         counts = self.sample_weight > 0
         return self.x[counts], self.sample_weight[counts]
 
-    def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
-        """Weighted mean and population standard deviation of each feature, both (D,)."""
-        return self._mean_and_sd
-
     @cached_property
-    def _mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
+    def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         x, weight = self.counted()
-        reference = x[0]
-        size = np.ptp(x, axis=0)
-        deviations = x - reference
-        deviations /= size  # no overflow, no cancellation at large offsets
-        mean = np.average(deviations, axis=0, weights=weight)
-        deviations -= mean
-        np.square(deviations, out=deviations)
-        variance = np.average(deviations, axis=0, weights=weight)
-        return reference + mean * size, np.sqrt(variance) * size
+        share = np.full(len(x), 1.0 / len(x)) if weight is None else weight / weight.sum()
+        step = max(1, _BLOCK // x.shape[1])
+        blocks = [slice(first, first + step) for first in range(0, len(x), step)]
 
-    def range(self) -> tuple[FloatArray, FloatArray]:
-        """Smallest and largest value of each feature among the rows that count, both (D,)."""
-        x, _ = self.counted()
-        return x.min(axis=0), x.max(axis=0)
+        def columns(block: slice) -> FloatArray:
+            # numpy loops along a row inside: for short rows it pays to turn the block round.
+            return x[block].T if x.shape[1] >= 16 else np.array(x[block].T, order="C")
+
+        extremes = [(c.min(axis=1), c.max(axis=1)) for c in map(columns, blocks)]
+        low = np.min([smallest for smallest, _ in extremes], axis=0)
+        high = np.max([largest for _, largest in extremes], axis=0)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            size = high - low  # zero or infinite only until the features are checked
+
+            def relative(block: slice) -> FloatArray:  # no overflow, no cancellation by an offset
+                deviation: FloatArray = columns(block) - low[:, np.newaxis]
+                deviation /= size[:, np.newaxis]
+                return deviation
+
+            mean = sum(relative(block) @ share[block] for block in blocks)
+            variance = sum((relative(b) - mean[:, np.newaxis]) ** 2 @ share[b] for b in blocks)
+        return low, high, low + mean * size, np.sqrt(variance) * size
 
     def check_components(self, n_components: int) -> None:
         """Raise DataError when there are fewer distinct rows than components."""
@@ -246,14 +263,13 @@ def _check_finite(x: FloatArray, names: tuple[str, ...]) -> None:
     )
 
 
-def _check_features_vary(x: FloatArray, names: tuple[str, ...]) -> None:
-    low, high = x.min(axis=0), x.max(axis=0)
+def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple[str, ...]) -> None:
     with np.errstate(over="ignore"):
         size = high - low
     constant = [n for n, s in zip(names, size, strict=True) if s == 0]
     if constant:
         raise DataError(
-            f"Every feature must vary, got constant {constant} over {len(x)} rows. "
+            f"Every feature must vary, got constant {constant} over {n} rows. "
             "Drop constant features."
         )
     huge = [n for n, s in zip(names, size, strict=True) if not np.isfinite(s) or s > 1e150]

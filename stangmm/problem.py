@@ -7,6 +7,7 @@ here. Priors are transformed with the data, so that nothing but the units change
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -64,9 +65,11 @@ class Problem:
         center, sd = dataset.mean_and_sd()
         unit = structure.unit(sd)
         resolved = priors.resolve(dataset, structure, n_components)
-        x, sample_weight = dataset.counted()
+        rows, sample_weight = dataset.counted()
+        x = rows - center
+        x /= unit
         problem = cls(
-            x=(x - center) / unit,
+            x=x,
             sample_weight=sample_weight,
             n_components=n_components,
             structure=structure,
@@ -76,7 +79,7 @@ class Problem:
             unit=unit,
         )
         if structure.correlated:
-            _check_independent(problem.total_covariance(), dataset.feature_names, structure.name)
+            _check_independent(problem.total_covariance, dataset.feature_names, structure.name)
         return problem
 
     @property
@@ -118,10 +121,12 @@ class Problem:
             unit=self.unit * factor,
         )
 
+    @cached_property
     def total_covariance(self) -> FloatArray:
-        """Population covariance of all x, shape (D, D)."""
-        d = self.n_features
-        return np.cov(self.x.T, bias=True, aweights=self.sample_weight).reshape(d, d)
+        """Population covariance of all x, whose mean is zero; shape (D, D)."""
+        weight = self.sample_weight
+        weighted = self.x if weight is None else self.x * weight[:, np.newaxis]
+        return np.asarray(weighted.T @ self.x / self.total_weight)
 
     def to_user_units(self, mixture: Mixture) -> Mixture:
         """Mixtures of x as mixtures of the data in the user's units."""

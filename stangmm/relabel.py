@@ -14,9 +14,10 @@ from scipy.optimize import linear_sum_assignment
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.density import Mixture
 
-# Responsibilities held at once: draws x components x rows; more rows are thinned evenly.
-_MAX_HELD = 2**24
-_MAX_ROWS = 500
+# Responsibilities held at once: draws x components x rows. Of more rows some stand for all.
+_MAX_HELD = 2**23
+_MAX_ROWS = 300
+_MAX_CANDIDATES = 20_000
 _MAX_SWEEPS = 100
 _FLOOR = 1e-12  # responsibilities below this count as this in a logarithm
 
@@ -29,7 +30,8 @@ def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
     mixture : Mixture
         Batch of shape (S,).
     x : ndarray, shape (N, D)
-        The observations; at most 500 rows, evenly spaced, are used.
+        The observations. Of more than 300, so many are used as stand for all: equally many of
+        the rows that the pivot gives to each component, evenly spaced.
     pivot : int
         The draw from which the search starts, one of high posterior density.
 
@@ -41,7 +43,8 @@ def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
     n_draws, n_components = mixture.weights.shape
     if n_components == 1 or n_draws == 1:
         return np.tile(np.arange(n_components), (n_draws, 1))
-    responsibilities = _responsibilities(mixture, _thinned(x, n_draws * n_components))
+    n_rows = max(1, min(_MAX_ROWS, _MAX_HELD // (n_draws * n_components)))
+    responsibilities = _responsibilities(mixture, _representative(mixture[pivot], x, n_rows))
     average = responsibilities[pivot]
     permutation: IntArray | None = None
     for _ in range(_MAX_SWEEPS):
@@ -74,16 +77,27 @@ def by_first_mean(means: FloatArray) -> IntArray:
 
 def match(mixture: Mixture, reference: Mixture, x: FloatArray) -> IntArray:
     """Permutation (K,) of one mixture that agrees best with another on the rows x."""
-    own = mixture.responsibilities(_thinned(x, mixture.n_components))
-    other = reference.responsibilities(_thinned(x, mixture.n_components))
+    rows = _representative(mixture, x, _MAX_ROWS)
+    own, other = mixture.responsibilities(rows), reference.responsibilities(rows)
     (permutation,) = assign((other @ own.T)[np.newaxis])
     return np.asarray(permutation)
 
 
-def _thinned(x: FloatArray, held_per_row: int) -> FloatArray:
-    n = max(1, min(len(x), _MAX_ROWS, _MAX_HELD // held_per_row))
-    thinned: FloatArray = x[np.linspace(0, len(x) - 1, n).astype(int)]
-    return thinned
+def _representative(mixture: Mixture, x: FloatArray, n: int) -> FloatArray:
+    """At most n rows, equally many of each component so that a small one is seen, too."""
+    if len(x) <= n:
+        return x
+    candidates = x[_spaced(len(x), _MAX_CANDIDATES)]
+    labels = mixture.responsibilities(candidates).argmax(axis=0)
+    share = max(1, n // mixture.n_components)
+    members = [np.flatnonzero(labels == k) for k in range(mixture.n_components)]
+    chosen = np.concatenate([each[_spaced(len(each), share)] for each in members])
+    return np.asarray(candidates[np.sort(chosen)])
+
+
+def _spaced(n: int, at_most: int) -> IntArray:
+    """Evenly spaced indices of n things."""
+    return np.linspace(0, max(n - 1, 0), min(n, at_most)).astype(int)
 
 
 def _responsibilities(mixture: Mixture, x: FloatArray) -> FloatArray:

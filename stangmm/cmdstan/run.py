@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import numpy as np
 
 from stangmm.errors import InferenceError
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 # What cmdstanpy raises when a run fails. A TypeError would be a mistake of ours: it passes.
 _FAILURES = (RuntimeError, ValueError, OSError)
 _LOG_LINES = 60
+_JSON_ROWS = 10_000  # rows of an array that are turned into text at once
 _WATCH_SECONDS = 0.2
 
 _quiet_lock = threading.Lock()
@@ -71,18 +74,21 @@ class CmdStanRun:
         name : str
             The file's name without ``.json``.
         values : mapping
-            Numbers and arrays by variable.
+            Finite numbers and arrays of them, by variable.
 
         Returns
         -------
         str
             The file's path, for cmdstanpy's ``data=`` and ``inits=``.
         """
-        from cmdstanpy import write_stan_json
-
-        path = str(self.directory / f"{name}.json")
-        write_stan_json(path, values)
-        return path
+        path = self.directory / f"{name}.json"
+        with path.open("wb") as file:
+            for i, (variable, value) in enumerate(values.items()):
+                file.write(b"{" if i == 0 else b",\n")
+                file.write(_json(variable) + b":")
+                _write_json_value(file, value)
+            file.write(b"}")
+        return str(path)
 
     def call(
         self, function: Callable[[CmdStanModel], T], watch: Callable[[], None] | None = None
@@ -257,6 +263,24 @@ def _unchanged_environment(name: str) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = before
+
+
+def _write_json_value(file: BinaryIO, value: Any) -> None:
+    """Write a number or an array; a long array by blocks of rows, so that no copy is held."""
+    if np.ndim(value) == 0 or len(value) <= _JSON_ROWS:
+        file.write(_json(value))
+        return
+    for first in range(0, len(value), _JSON_ROWS):
+        file.write(b"[" if first == 0 else b",")
+        file.write(_json(value[first : first + _JSON_ROWS])[1:-1])
+    file.write(b"]")
+
+
+def _json(value: Any) -> bytes:
+    import orjson
+
+    array = np.ascontiguousarray(value) if np.ndim(value) else value
+    return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _first_lines(text: str, lines: int = 12) -> str:

@@ -20,7 +20,7 @@ _ROWS_PER_PARAMETER = 10.0
 _INFORMATIVE_ROWS = 50.0
 # ... and when there are not more parameters than this.
 _MAX_PARAMETERS = 300
-_BLOCK = 2**22  # numbers in a block of scores
+_BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
 _MAX_ROWS = 100_000  # a random subset of this size tells the curvature well enough
 
 

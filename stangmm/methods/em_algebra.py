@@ -24,6 +24,8 @@ _EXPANDED_ABOVE = 1e-4
 # From so many features on, half of the products of a symmetric matrix is worth a loop.
 _SYMMETRIC_FROM = 16
 
+_TRANSPOSED_ROWS = 1024
+
 Distances: TypeAlias = Callable[[slice], FloatArray]
 
 
@@ -68,6 +70,10 @@ class Algebra(ABC):
         """
 
     @abstractmethod
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """How many numbers a row of a block stands for, to choose the blocks' size."""
+
+    @abstractmethod
     def no_sums(self, r: int, k: int) -> Sums:
         """Sums to start from."""
 
@@ -80,6 +86,13 @@ class Algebra(ABC):
         """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
 
 
+def transpose_into(columns: FloatArray, x: FloatArray) -> None:
+    """Write the rows x (N, D) as columns (D, N), in blocks that stay in the cache."""
+    for first in range(0, len(x), _TRANSPOSED_ROWS):
+        block = slice(first, first + _TRANSPOSED_ROWS)
+        columns[:, block] = x[block].T
+
+
 class IndependentAlgebra(Algebra):
     """Diagonal covariances: everything is linear in 1, x and x^2, so each step is one product."""
 
@@ -87,8 +100,12 @@ class IndependentAlgebra(Algebra):
         self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
     ) -> None:
         super().__init__(x, sample_weight, structure)
-        self._columns = np.ascontiguousarray(x.T)
-        self._features = np.concatenate([np.ones((1, len(x))), self._columns, self._columns**2])
+        n, d = x.shape
+        self._features = np.empty((1 + 2 * d, n))
+        self._features[0] = 1.0
+        self._columns = self._features[1 : 1 + d]
+        transpose_into(self._columns, x)
+        np.square(self._columns, out=self._features[1 + d :])
 
     def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
         """Expand where that is exact enough, else take differences."""
@@ -111,6 +128,10 @@ class IndependentAlgebra(Algebra):
             return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
 
         return differences, log_det
+
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """Log densities, or the features if they are more; products with these are quick."""
+        return max(r * k, len(self._features) // 2)
 
     def no_sums(self, r: int, k: int) -> Sums:
         """Zeros."""
@@ -140,7 +161,8 @@ class CorrelatedAlgebra(Algebra):
         self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
     ) -> None:
         super().__init__(x, sample_weight, structure)
-        self._columns = np.ascontiguousarray(x.T)
+        self._columns = np.empty(x.shape[::-1])
+        transpose_into(self._columns, x)
         self._total = x.T @ (x if sample_weight is None else x * sample_weight[:, np.newaxis])
 
     def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
@@ -158,6 +180,10 @@ class CorrelatedAlgebra(Algebra):
             return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
 
         return squared, log_det
+
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """Whitened deviations."""
+        return int(r * k * self.x.shape[1])
 
     def no_sums(self, r: int, k: int) -> Sums:
         """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""

@@ -18,7 +18,7 @@ from stangmm.methods.em_algebra import Sums, algebra_for
 from stangmm.methods.restarts import degenerate
 from stangmm.problem import Problem
 
-_BLOCK = 2**16  # numbers in the largest temporary of one pass: 0.5 MB, so that it stays in cache
+_BLOCK = 2**16  # numbers that one pass touches at once: 0.5 MB, so that they stay in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,9 @@ class EMParameters:
 class EMSpace:
     """The data in the coordinates in which EM works, and its two steps.
 
-    EM does not depend on the units of the data. For correlated structures the data are whitened
-    by their total covariance, for the others each feature is scaled; then "small" has one meaning:
-    a component's variance is compared with 1, the variance of all data.
+    EM does not depend on the units of the data. The problem's have mean 0 and variance 1; for
+    correlated structures they are whitened by their total covariance besides. Then "small" has one
+    meaning: a component's variance is compared with 1, the variance of all data.
     """
 
     def __init__(self, problem: Problem, rows: IntArray | None = None) -> None:
@@ -53,17 +53,13 @@ class EMSpace:
         self.n_components = problem.n_components
         x = problem.x
         weight = problem.sample_weight
-        self.center = np.average(x, axis=0, weights=weight)
         self.frame = (
-            np.linalg.cholesky(problem.total_covariance()) if self.structure.correlated else None
+            np.linalg.cholesky(problem.total_covariance) if self.structure.correlated else None
         )
         if rows is not None:
             x = x[rows]
             weight = None if weight is None else weight[rows]
-        deviation = x - self.center
-        if self.frame is not None:
-            deviation = np.linalg.solve(self.frame, deviation.T).T
-        self.x = np.ascontiguousarray(deviation)
+        self.x = x if self.frame is None else x @ np.linalg.inv(self.frame).T
         self.sample_weight = weight
         self.n_rows, self.n_features = self.x.shape
         self.total = float(self.n_rows if weight is None else weight.sum())
@@ -133,7 +129,7 @@ class EMSpace:
         constant = (log_weights - log_det - 0.5 * self.n_features * LOG_2PI)[..., np.newaxis]
         log_lik = np.zeros(r)
         sums = self._algebra.no_sums(r, k)
-        size = max(64, _BLOCK // (r * k * self.n_features))
+        size = max(64, _BLOCK // self._algebra.numbers_per_row(r, k))
         for first in range(0, self.n_rows, size):
             block = slice(first, first + size)
             log_joint = distances(block)
@@ -188,12 +184,12 @@ class EMSpace:
             means = means @ self.frame.T
             covariances = self.frame @ covariances @ self.frame.T
         covariances = np.repeat(covariances, k // covariances.shape[1], axis=1)
-        return Mixture.from_covariances(parameters.weights, means + self.center, covariances)
+        return Mixture.from_covariances(parameters.weights, means, covariances)
 
     def parameters_of(self, mixture: Mixture) -> EMParameters:
         """Bring one mixture from the problem's coordinates to EM's, with a leading axis of 1."""
         c = self.structure.scale_shape(self.n_components, self.n_features)[0]
-        means = mixture.means - self.center
+        means = mixture.means
         if self.frame is None:
             covariances = mixture.scales[:c] ** 2
         else:

@@ -51,7 +51,7 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     """`degenerate` for mixtures (R,) in the problem's units."""
     c = problem.structure.scale_shape(problem.n_components, problem.n_features)[0]
     if problem.structure.correlated:
-        inverse = np.linalg.inv(np.linalg.cholesky(problem.total_covariance()))
+        inverse = np.linalg.inv(np.linalg.cholesky(problem.total_covariance))
         covariances = inverse @ mixture.covariances[:, :c] @ inverse.T
     else:
         covariances = mixture.scales[:, :c] ** 2
