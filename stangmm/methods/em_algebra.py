@@ -21,8 +21,8 @@ from stangmm.covariance import CovarianceStructure
 # six of sixteen digits; beside a component narrower than this they are taken as they stand.
 _EXPANDED_ABOVE = 1e-4
 
-# From so many features on, half of the products of a symmetric matrix is worth a loop.
-_SYMMETRIC_FROM = 16
+# From so many features on, the products of one component fill the cache.
+_ONE_BY_ONE_FROM = 16
 
 _TRANSPOSED_ROWS = 1024
 
@@ -161,22 +161,25 @@ class CorrelatedAlgebra(Algebra):
         self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
     ) -> None:
         super().__init__(x, sample_weight, structure)
-        self._columns = np.empty(x.shape[::-1])
-        transpose_into(self._columns, x)
+        n, d = x.shape
+        self._columns = np.empty((d + 1, n))
+        transpose_into(self._columns[:d], x)
+        self._columns[d] = 1.0  # takes the mean off in the product that whitens
         self._total = x.T @ (x if sample_weight is None else x * sample_weight[:, np.newaxis])
 
     def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
         """Whiten each block with one product for all R mixtures."""
-        r, c, d, _ = covariances.shape
+        r, k, d = means.shape
         factor = np.linalg.cholesky(covariances)
         whitening = np.linalg.inv(factor)
         log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
-        shift = (whitening @ means[..., np.newaxis])[..., 0][..., np.newaxis]
-        stacked = whitening.reshape(-1, d)
+        affine = np.empty((r, k, d, d + 1))
+        affine[..., :d] = whitening
+        affine[..., d:] = -(whitening @ means[..., np.newaxis])
+        stacked = affine.reshape(-1, d + 1)
 
         def squared(block: slice) -> FloatArray:
-            y = (stacked @ self._columns[:, block]).reshape(r, c, d, -1)
-            y = y - shift if c < shift.shape[1] else np.subtract(y, shift, out=y)
+            y = (stacked @ self._columns[:, block]).reshape(r, k, d, -1)
             return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
 
         return squared, log_det
@@ -200,15 +203,13 @@ class CorrelatedAlgebra(Algebra):
         sums.first += (responsibilities.reshape(r * k, b) @ x).reshape(r, k, -1)
         if self.structure.pooled:
             return
-        columns = self._columns[:, block]
-        if x.shape[1] < _SYMMETRIC_FROM:
+        columns = self._columns[: x.shape[1], block]
+        if x.shape[1] < _ONE_BY_ONE_FROM:
             weighted = responsibilities[:, :, np.newaxis] * columns
             sums.second += (weighted.reshape(-1, b) @ x).reshape(sums.second.shape)
             return
-        roots = np.sqrt(responsibilities)
         for index in np.ndindex(r, k):
-            half = roots[index] * columns
-            sums.second[index] += half @ half.T  # numpy knows that this is symmetric
+            sums.second[index] += (responsibilities[index] * columns) @ x
 
     def covariances(self, sums: Sums) -> FloatArray:
         """Covariance matrices."""
