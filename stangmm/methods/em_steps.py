@@ -18,6 +18,8 @@ from stangmm.methods.em_algebra import Sums, algebra_for
 from stangmm.methods.restarts import degenerate
 from stangmm.problem import Problem
 
+# Responsibilities are at least exp of this: of no weight, and no subnormal number, which is slow.
+_NEGLIGIBLE = -600.0
 _BLOCK = 2**16  # numbers that one pass touches at once: 0.5 MB, so that they stay in cache
 
 
@@ -137,6 +139,7 @@ class EMSpace:
             log_joint += constant
             peak = log_joint.max(axis=1)
             log_joint -= peak[:, np.newaxis]
+            np.maximum(log_joint, _NEGLIGIBLE, out=log_joint)
             joint = np.exp(log_joint, out=log_joint)
             total = joint.sum(axis=1)
             weight = None if self.sample_weight is None else self.sample_weight[block]
