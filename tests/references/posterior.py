@@ -25,10 +25,10 @@ from typing import Any
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=16"  # chains side by side
 
-import numpy as np  # noqa: E402
-from scipy import stats  # noqa: E402
-from scipy.cluster.vq import kmeans2  # noqa: E402
-from scipy.special import logsumexp  # noqa: E402
+import numpy as np
+from scipy import stats
+from scipy.cluster.vq import kmeans2
+from scipy.special import logsumexp
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "stangmm" / "datasets"
