@@ -44,13 +44,10 @@ class Sums:
 
 
 class Algebra(ABC):
-    """Rows x (N, D) and what one asks of them."""
+    """Rows x (N, D), kept as columns, and what one asks of them."""
 
-    def __init__(
-        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
-    ) -> None:
-        self.x = x
-        self.sample_weight = sample_weight
+    def __init__(self, columns: FloatArray, structure: CovarianceStructure) -> None:
+        self.columns = columns  # (D, N)
         self.structure = structure
 
     @abstractmethod
@@ -86,26 +83,18 @@ class Algebra(ABC):
         """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
 
 
-def transpose_into(columns: FloatArray, x: FloatArray) -> None:
-    """Write the rows x (N, D) as columns (D, N), in blocks that stay in the cache."""
-    for first in range(0, len(x), _TRANSPOSED_ROWS):
-        block = slice(first, first + _TRANSPOSED_ROWS)
-        columns[:, block] = x[block].T
-
-
 class IndependentAlgebra(Algebra):
     """Diagonal covariances: everything is linear in 1, x and x^2, so each step is one product."""
 
-    def __init__(
-        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
-    ) -> None:
-        super().__init__(x, sample_weight, structure)
+    def __init__(self, x: FloatArray, structure: CovarianceStructure) -> None:
         n, d = x.shape
         self._features = np.empty((1 + 2 * d, n))
+        super().__init__(self._features[1 : 1 + d], structure)
         self._features[0] = 1.0
-        self._columns = self._features[1 : 1 + d]
-        transpose_into(self._columns, x)
-        np.square(self._columns, out=self._features[1 + d :])
+        for first in range(0, n, _TRANSPOSED_ROWS):  # in blocks that stay in the cache
+            block = slice(first, first + _TRANSPOSED_ROWS)
+            self.columns[:, block] = x[block].T
+        np.square(self.columns, out=self._features[1 + d :])
 
     def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
         """Expand where that is exact enough, else take differences."""
@@ -123,7 +112,7 @@ class IndependentAlgebra(Algebra):
         shift = root * means[..., np.newaxis]
 
         def differences(block: slice) -> FloatArray:
-            y = root * self._columns[:, block]
+            y = root * self.columns[:, block]
             y -= shift
             return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
 
@@ -135,13 +124,13 @@ class IndependentAlgebra(Algebra):
 
     def no_sums(self, r: int, k: int) -> Sums:
         """Zeros."""
-        d = self.x.shape[1]
+        d = len(self.columns)
         return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d)))
 
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
         """One product with the features 1, x, x^2."""
         r, k, _ = responsibilities.shape
-        d = self.x.shape[1]
+        d = len(self.columns)
         total = responsibilities.reshape(r * k, -1) @ self._features[:, block].T
         total = total.reshape(r, k, -1)
         sums.counts += total[..., 0]
@@ -158,14 +147,19 @@ class CorrelatedAlgebra(Algebra):
     """Covariance matrices: rows are whitened by the inverse Cholesky factor."""
 
     def __init__(
-        self, x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+        self,
+        x: FloatArray,
+        frame: FloatArray,
+        sample_weight: FloatArray | None,
+        structure: CovarianceStructure,
     ) -> None:
-        super().__init__(x, sample_weight, structure)
         n, d = x.shape
-        self._columns = np.empty((d + 1, n))
-        transpose_into(self._columns[:d], x)
-        self._columns[d] = 1.0  # takes the mean off in the product that whitens
-        self._total = x.T @ (x if sample_weight is None else x * sample_weight[:, np.newaxis])
+        self._affine = np.empty((d + 1, n))  # with a row of ones: it takes the mean off below
+        super().__init__(self._affine[:d], structure)
+        np.matmul(np.linalg.inv(frame), x.T, out=self.columns)
+        self._affine[d] = 1.0
+        weighted = self.columns if sample_weight is None else self.columns * sample_weight
+        self._total = weighted @ self.columns.T
 
     def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
         """Whiten each block with one product for all R mixtures."""
@@ -179,18 +173,18 @@ class CorrelatedAlgebra(Algebra):
         stacked = affine.reshape(-1, d + 1)
 
         def squared(block: slice) -> FloatArray:
-            y = (stacked @ self._columns[:, block]).reshape(r, k, d, -1)
+            y = (stacked @ self._affine[:, block]).reshape(r, k, d, -1)
             return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
 
         return squared, log_det
 
     def numbers_per_row(self, r: int, k: int) -> int:
         """Whitened deviations."""
-        return int(r * k * self.x.shape[1])
+        return r * k * len(self.columns)
 
     def no_sums(self, r: int, k: int) -> Sums:
         """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""
-        d = self.x.shape[1]
+        d = len(self.columns)
         pooled = self._total[np.newaxis, np.newaxis]
         second = pooled if self.structure.pooled else np.zeros((r, k, d, d))
         return Sums(np.zeros((r, k)), np.zeros((r, k, d)), second)
@@ -198,18 +192,17 @@ class CorrelatedAlgebra(Algebra):
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
         """Products of weighted columns with rows, all mixtures at once."""
         r, k, b = responsibilities.shape
-        x = self.x[block]
+        columns = self.columns[:, block]
         sums.counts += responsibilities.sum(axis=-1)
-        sums.first += (responsibilities.reshape(r * k, b) @ x).reshape(r, k, -1)
+        sums.first += (responsibilities.reshape(r * k, b) @ columns.T).reshape(r, k, -1)
         if self.structure.pooled:
             return
-        columns = self._columns[: x.shape[1], block]
-        if x.shape[1] < _ONE_BY_ONE_FROM:
+        if len(columns) < _ONE_BY_ONE_FROM:
             weighted = responsibilities[:, :, np.newaxis] * columns
-            sums.second += (weighted.reshape(-1, b) @ x).reshape(sums.second.shape)
+            sums.second += (weighted.reshape(-1, b) @ columns.T).reshape(sums.second.shape)
             return
         for index in np.ndindex(r, k):
-            sums.second[index] += (responsibilities[index] * columns) @ x
+            sums.second[index] += (responsibilities[index] * columns) @ columns.T
 
     def covariances(self, sums: Sums) -> FloatArray:
         """Covariance matrices."""
@@ -219,8 +212,15 @@ class CorrelatedAlgebra(Algebra):
 
 
 def algebra_for(
-    x: FloatArray, sample_weight: FloatArray | None, structure: CovarianceStructure
+    x: FloatArray,
+    frame: FloatArray | None,
+    sample_weight: FloatArray | None,
+    structure: CovarianceStructure,
 ) -> Algebra:
-    """Choose by whether features may be correlated within a component."""
-    kind = CorrelatedAlgebra if structure.correlated else IndependentAlgebra
-    return kind(x, sample_weight, structure)
+    """Choose by whether features may be correlated within a component.
+
+    With a frame (D, D), rows are whitened: frame^-1 x takes the place of x.
+    """
+    if frame is None:
+        return IndependentAlgebra(x, structure)
+    return CorrelatedAlgebra(x, frame, sample_weight, structure)

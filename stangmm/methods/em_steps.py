@@ -55,19 +55,23 @@ class EMSpace:
         self.n_components = problem.n_components
         x = problem.x
         weight = problem.sample_weight
-        self.frame = (
-            np.linalg.cholesky(problem.total_covariance) if self.structure.correlated else None
-        )
+        self.frame: FloatArray | None = None
+        if self.structure.correlated:
+            self.frame = np.linalg.cholesky(problem.total_covariance)
         if rows is not None:
             x = x[rows]
             weight = None if weight is None else weight[rows]
-        self.x = x if self.frame is None else x @ np.linalg.inv(self.frame).T
         self.sample_weight = weight
-        self.n_rows, self.n_features = self.x.shape
+        self.n_rows, self.n_features = x.shape
         self.total = float(self.n_rows if weight is None else weight.sum())
         log_unit = 0.0 if self.frame is None else np.log(np.diag(self.frame)).sum()
         self.log_jacobian = -self.total * float(log_unit)
-        self._algebra = algebra_for(self.x, weight, self.structure)
+        self._algebra = algebra_for(x, self.frame, weight, self.structure)
+
+    @property
+    def x(self) -> FloatArray:
+        """The rows in EM's coordinates, shape (N, D)."""
+        return self._algebra.columns.T
 
     def subset(self, rows: IntArray) -> EMSpace:
         """The same coordinates with some of the rows."""
