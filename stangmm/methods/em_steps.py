@@ -57,7 +57,7 @@ class EMSpace:
         weight = problem.sample_weight
         self.frame: FloatArray | None = None
         if self.structure.correlated:
-            self.frame = np.linalg.cholesky(problem.total_covariance)
+            self.frame = np.asarray(np.linalg.cholesky(problem.total_covariance), dtype=np.float64)
         if rows is not None:
             x = x[rows]
             weight = None if weight is None else weight[rows]
