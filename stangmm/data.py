@@ -115,15 +115,15 @@ class Dataset:
         high = np.max([largest for _, largest in extremes], axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             size = high - low  # zero or infinite only until the features are checked
-
-            def relative(block: slice) -> FloatArray:  # no overflow, no cancellation by an offset
-                deviation: FloatArray = columns(block) - low[:, np.newaxis]
-                deviation /= size[:, np.newaxis]
-                return deviation
-
-            mean = sum(relative(block) @ share[block] for block in blocks)
-            variance = sum((relative(b) - mean[:, np.newaxis]) ** 2 @ share[b] for b in blocks)
-        return low, high, low + mean * size, np.sqrt(variance) * size
+            mean = low + sum(
+                (columns(block) - low[:, np.newaxis]) @ share[block] for block in blocks
+            )
+            variance = np.zeros_like(mean)
+            for block in blocks:
+                deviation: FloatArray = columns(block) - mean[:, np.newaxis]
+                deviation *= (1.0 / size)[:, np.newaxis]  # squares of these are no overflow
+                variance += np.square(deviation, out=deviation) @ share[block]
+            return low, high, mean, np.sqrt(variance) * size
 
     def check_components(self, n_components: int) -> None:
         """Raise DataError when there are fewer distinct rows than components."""
