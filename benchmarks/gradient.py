@@ -59,6 +59,8 @@ class StanPeer:
     """A compiled Stan model, driven by tests/kernel/model_driver.cpp."""
 
     def __init__(self, program: Path, data: Path, point: Path, threads: int = 1) -> None:
+        # Stan counts the cores that it may use when it starts.
+        os.sched_setaffinity(0, ALL_CORES if threads > 1 else {max(ALL_CORES)})
         self._process = subprocess.Popen(
             [program, data, point],
             stdin=subprocess.PIPE,
@@ -66,8 +68,7 @@ class StanPeer:
             text=True,
             env={**os.environ, "STAN_NUM_THREADS": str(threads)},
         )
-        if threads > 1:
-            os.sched_setaffinity(self._process.pid, ALL_CORES)
+        os.sched_setaffinity(0, {max(ALL_CORES)})
         self.value = float(self._answer().split()[0])
 
     def _answer(self) -> str:

@@ -201,13 +201,14 @@ def _install_from_pypi(base: Path, jobs: int | None, *, progress: bool) -> Path:
 
 def _newest_release() -> str | None:
     """Ask GitHub for the newest release; None if no answer comes in time."""
+    import http.client
     import urllib.request
 
     answers: list[str] = []
 
     def ask() -> None:
         with (
-            contextlib.suppress(OSError, ValueError),
+            contextlib.suppress(OSError, ValueError, http.client.HTTPException),
             urllib.request.urlopen(GITHUB_LATEST, timeout=GITHUB_SECONDS) as answer,
         ):
             answers.append(answer.url)  # …/releases/tag/v2.39.0

@@ -135,12 +135,12 @@ STANGMM_TARGET inline void diagonal_moments(const double* e, const double* facto
                                             const double* mean, int i0, int rows, double* count,
                                             double* first, double* second) {
   vec c = fill(0.0), g[R], s[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int a = 0; a < R; ++a) g[a] = s[a] = fill(0.0);
   for (int n = 0; n < rows; n += width) {
     const vec r = load(e + n) * load(factor + n);
     if (i0 == 0) c += r;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int a = 0; a < R; ++a) {
       const vec z = load(x + (i0 + a) * block + n) - fill(mean[i0 + a]);
       const vec rz = r * z;
@@ -149,7 +149,7 @@ STANGMM_TARGET inline void diagonal_moments(const double* e, const double* facto
     }
   }
   store(count, load(count) + c);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int a = 0; a < R; ++a) {
     store(first + (i0 + a) * width, load(first + (i0 + a) * width) + g[a]);
     store(second + (i0 + a) * width, load(second + (i0 + a) * width) + s[a]);
@@ -324,7 +324,12 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
       double* yk = y + static_cast<std::ptrdiff_t>(k) * D * block;
       const double* e = q + k * block;
       if (!task.correlated) {
-        for (int i0 = 0; i0 < D; i0 += tile) {
+        int i0 = 0;
+        for (; i0 + 2 * tile <= D; i0 += 2 * tile) {
+          diagonal_moments<2 * tile>(e, factor, x, task.means + k * D, i0, rows, count, first,
+                                     second);
+        }
+        for (; i0 < D; i0 += tile) {
           by_rows(D - i0, diagonal_moments<1>, diagonal_moments<2>, diagonal_moments<3>,
                   diagonal_moments<4>)(e, factor, x, task.means + k * D, i0, rows, count, first,
                                        second);
