@@ -53,7 +53,7 @@ from stangmm.data import Dataset  # noqa: E402
 from stangmm.density import Mixture, log_likelihood, log_prior  # noqa: E402
 from stangmm.draws import McmcInfo  # noqa: E402
 from stangmm.problem import Problem  # noqa: E402
-from stangmm.relabel import stephens  # noqa: E402
+from stangmm.relabel import relabelled  # noqa: E402
 from stangmm.stan_data import StanData  # noqa: E402
 
 # Name: rows, components, covariance type.
@@ -327,7 +327,7 @@ def judge(draws: dict[str, Any], problem: Problem) -> dict[str, float]:
         "log_joint": log_joint.reshape(chains, length),
         "sorted_weights": np.sort(mixture.weights, axis=-1),
     }
-    settled = flat.permute(stephens(flat, problem.x, pivot=int(np.argmax(log_joint))))
+    settled = flat.permute(relabelled("stephens", flat, problem.x, pivot=int(np.argmax(log_joint))))
     settled = settled.reshape(chains, length)
     labelled = {"weights": settled.weights, "means": settled.means, "scales": settled.scales}
 

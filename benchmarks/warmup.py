@@ -17,7 +17,7 @@ from stangmm.data import Dataset
 from stangmm.methods.base import Run
 from stangmm.methods.stan import jittered, plausible_starts, read_mixtures, stan_inits, stan_run
 from stangmm.problem import Problem
-from stangmm.relabel import stephens
+from stangmm.relabel import relabelled
 
 
 def data_sets() -> dict[str, tuple[np.ndarray, int, str]]:
@@ -81,7 +81,7 @@ def main() -> None:
             steps = draws[..., columns.index("n_leapfrog__")]
             kept = draws[:, warmup:]
             mixture = read_mixtures(columns, kept, problem)[0].reshape(-1)
-            settled = mixture.permute(stephens(mixture, problem.x, pivot=0))
+            settled = mixture.permute(relabelled("stephens", mixture, problem.x, pivot=0))
             means = settled.reshape(4, -1).means
             ess = [
                 float(az.ess(means[:, :, i, j])) for i in range(k) for j in range(means.shape[-1])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stangmm import datasets
+    from stangmm.averaging import Stack, stack
     from stangmm.comparison import Comparison, compare
     from stangmm.errors import (
         CmdStanNotFoundError,
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
         ModelError,
         StangmmError,
     )
+    from stangmm.evidence import Evidence
     from stangmm.fit import Fit
     from stangmm.methods import ADVI, EM, NUTS, Optimize
     from stangmm.model import GaussianMixture
     from stangmm.priors import LKJ, Dirichlet, HalfCauchy, HalfNormal, InverseGamma, Normal, Priors
+    from stangmm.selection import Selection, select_components
+    from stangmm.stacking import stacking_weights
 
 _HOME = {
     "ADVI": "methods",
@@ -39,6 +43,7 @@ _HOME = {
     "StangmmError": "errors",
     "Comparison": "comparison",
     "compare": "comparison",
+    "Evidence": "evidence",
     "Fit": "fit",
     "GaussianMixture": "model",
     "Dirichlet": "priors",
@@ -48,6 +53,11 @@ _HOME = {
     "LKJ": "priors",
     "Normal": "priors",
     "Priors": "priors",
+    "Selection": "selection",
+    "select_components": "selection",
+    "Stack": "averaging",
+    "stack": "averaging",
+    "stacking_weights": "stacking",
 }
 
 __all__ = [
@@ -61,6 +71,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "Dirichlet",
+    "Evidence",
     "Fit",
     "GaussianMixture",
     "HalfCauchy",
@@ -71,9 +82,14 @@ __all__ = [
     "Normal",
     "Optimize",
     "Priors",
+    "Selection",
+    "Stack",
     "StangmmError",
     "compare",
     "datasets",
+    "select_components",
+    "stack",
+    "stacking_weights",
 ]
 
 

@@ -1,8 +1,9 @@
-"""The way to ArviZ: InferenceData, R-hat and ESS, LOO and summaries of a fit."""
+"""The way to ArviZ: InferenceData, R-hat and ESS, importance weights, summaries of a fit."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from stangmm.draws import McmcInfo, VariationalInfo
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from arviz import ELPDData, InferenceData
+    from arviz import InferenceData
 
     from stangmm.fit import Fit
 
@@ -62,16 +63,24 @@ def convergence(fit: Fit) -> dict[str, float]:
 
     Vehtari et al. 2021 (doi:10.1214/20-BA1221). NaN where there are too few chains or draws.
     """
+    return _convergence(fit.posterior[[*PARAMETERS, "lp"]])
+
+
+def convergence_of(quantities: Mapping[str, FloatArray]) -> dict[str, float]:
+    """As `convergence`, for arrays of shape (chain, draw, ...)."""
+    return _convergence(arviz().convert_to_dataset(dict(quantities)))
+
+
+def _convergence(quantities: xr.Dataset) -> dict[str, float]:
     az = arviz()
-    posterior = fit.posterior[[*PARAMETERS, "lp"]]
-    chains, draws = fit.lp.shape
+    chains, draws = quantities.sizes["chain"], quantities.sizes["draw"]
     if draws < 4:
         return dict.fromkeys(("r_hat", "ess_bulk", "ess_tail"), float("nan"))
     with _constants_allowed():
         return {
-            "r_hat": _extreme(az.rhat(posterior), np.max) if chains > 1 else float("nan"),
-            "ess_bulk": _extreme(az.ess(posterior, method="bulk"), np.min),
-            "ess_tail": _extreme(az.ess(posterior, method="tail"), np.min),
+            "r_hat": _extreme(az.rhat(quantities), np.max) if chains > 1 else float("nan"),
+            "ess_bulk": _extreme(az.ess(quantities, method="bulk"), np.min),
+            "ess_tail": _extreme(az.ess(quantities, method="tail"), np.min),
         }
 
 
@@ -82,35 +91,20 @@ def e_bfmi(info: McmcInfo) -> FloatArray:
 
 def pareto_k(info: VariationalInfo) -> float:
     """PSIS k-hat of an approximation (Yao et al. 2018, doi:10.48550/arXiv.1802.02538)."""
+    return importance_weights(info)[1]
+
+
+def importance_weights(info: VariationalInfo) -> tuple[FloatArray, float]:
+    """Pareto-smoothed weights (S,) of an approximation's draws, and their k-hat.
+
+    The weights sum to 1; k-hat is infinite where a density is no number.
+    """
     log_ratios = info.log_p - info.log_q
-    finite = log_ratios[np.isfinite(log_ratios)]
-    if len(finite) < len(log_ratios):
-        return float("inf")
-    _, k = arviz().psislw(finite - finite.max())
-    return float(k)
-
-
-def loo(fit: Fit) -> ELPDData:
-    """PSIS-LOO with labels summed out; a row of weight w counts w times."""
-    result: ELPDData = arviz().loo(inference_data(fit), pointwise=True)
-    weight = fit.dataset.sample_weight
-    if weight is not None:
-        pointwise = np.asarray(result.loo_i)
-        total = float(weight @ pointwise)
-        spread = float(
-            np.average((pointwise - np.average(pointwise, weights=weight)) ** 2, weights=weight)
-        )
-        result["elpd_loo"] = total
-        result["se"] = float(np.sqrt(weight.sum() * spread))
-        result["p_loo"] = float(weight @ _log_predictive(fit)) - total
-    return result
-
-
-def loo_quietly(fit: Fit) -> ELPDData:
-    """As `loo`, without a warning where Pareto's k is high."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return loo(fit)
+    if not np.isfinite(log_ratios).all():
+        return np.full(len(log_ratios), 1.0 / len(log_ratios)), float("inf")
+    log_weights, k = arviz().psislw(log_ratios - log_ratios.max())
+    weights = np.exp(np.asarray(log_weights))
+    return weights / weights.sum(), float(k)
 
 
 def summary(fit: Fit) -> pd.DataFrame:
@@ -148,10 +142,6 @@ def summary(fit: Fit) -> pd.DataFrame:
         for label, values in measures.items():
             table[label] = np.concatenate([values[name].values.ravel() for name in PARAMETERS])
     return table
-
-
-def _log_predictive(fit: Fit) -> FloatArray:
-    return fit.log_density(fit.dataset.x)
 
 
 def _sample_stats(fit: Fit) -> dict[str, FloatArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.arrays import FloatArray
+from stangmm.criteria import psis_loo
 from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
@@ -36,6 +37,7 @@ COLUMNS = (
     "ess_bulk",
     "ess_per_second",
     "distance",
+    "sd_ratio",
     "agreement",
     "status",
     "note",
@@ -48,6 +50,7 @@ _FORMATS = {
     "ess_bulk": "{:.0f}",
     "ess_per_second": "{:.0f}",
     "distance": "{:.2f}",
+    "sd_ratio": "{:.2f}",
     "agreement": "{:.3f}",
 }
 
@@ -94,6 +97,8 @@ class Comparison:
         ess_per_second  that, divided by seconds
         distance        the largest difference of a posterior mean (weights, means, scales) to the
                         reference's, in posterior standard deviations of the reference
+        sd_ratio        the posterior standard deviation that is furthest from the reference's, as
+                        a ratio to it; below 1 the method is too sure
         agreement       share of the rows in the same cluster as by the reference
         status          ok, warn, fail (see `Fit.diagnose`), or error
         note            the checks that were not passed, or the error
@@ -129,7 +134,7 @@ class Comparison:
         return f"{type(self).__name__} of {self.model!r}\n{shown}"
 
     def _row(self, fit: Fit) -> dict[str, Any]:
-        from stangmm.arviz_bridge import convergence, loo_quietly
+        from stangmm.arviz_bridge import convergence
 
         row: dict[str, Any] = {
             "kind": fit.kind,
@@ -137,7 +142,7 @@ class Comparison:
             "log_likelihood": float(fit.total_log_likelihood.mean()),
         }
         if fit.kind != "point":
-            elpd = loo_quietly(fit)
+            elpd = psis_loo(fit)
             row |= {"elpd_loo": float(elpd["elpd_loo"]), "elpd_loo_se": float(elpd["se"])}
         if fit.kind == "mcmc":
             values = convergence(fit)
@@ -147,6 +152,8 @@ class Comparison:
             reference = self.fits[self.reference]
             if fit is not reference:
                 row["distance"] = posterior_distance(fit, reference)
+                if fit.kind != "point":
+                    row["sd_ratio"] = posterior_sd_ratio(fit, reference)
                 own, other = fit.predict(self.dataset.x), reference.predict(self.dataset.x)
                 row["agreement"] = float(
                     np.average(own == other, weights=self.dataset.sample_weight)
@@ -219,15 +226,27 @@ def compare(
 
 def posterior_distance(fit: Fit, reference: Fit) -> float:
     """Largest |difference of posterior means| / reference's posterior sd over all parameters."""
-    worst = 0.0
+    return max(
+        float((np.abs(own.mean(axis=0) - other.mean(axis=0)) / other.std(axis=0)).max(initial=0.0))
+        for own, other in _parameters(fit, reference)
+    )
+
+
+def posterior_sd_ratio(fit: Fit, reference: Fit) -> float:
+    """Ratio of posterior sds, fit's to reference's, that is furthest from 1 (on the log scale)."""
+    ratios = [own.std(axis=0) / other.std(axis=0) for own, other in _parameters(fit, reference)]
+    each = np.concatenate([[1.0], *ratios])
+    with np.errstate(divide="ignore"):
+        return float(each[np.argmax(np.abs(np.log(each)))])
+
+
+def _parameters(fit: Fit, reference: Fit) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Draws (S, P) of both, kind by kind; a single weight, 1 in every draw, is left out."""
     for name in ("weights", "means", "scales"):
         own: FloatArray = getattr(fit.mixture, name)
         other: FloatArray = getattr(reference.mixture, name)
-        sd = other.std(axis=0)
-        varies = sd > 0  # a single weight is 1 in every draw
-        gap = np.abs(own.mean(axis=0) - other.mean(axis=0))
-        worst = max(worst, float((gap[varies] / sd[varies]).max(initial=0.0)))
-    return worst
+        varies = other.std(axis=0) > 0
+        yield own[:, varies], other[:, varies]
 
 
 def _matched(fits: dict[str, Fit]) -> dict[str, Fit]:

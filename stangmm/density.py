@@ -23,7 +23,7 @@ LOG_2PI = float(np.log(2 * np.pi))
 _FARTHEST = 1e140
 # Rows this many standard deviations away lose four of sixteen digits when they are whitened first.
 _FAR = 1e4
-# Largest block of work, in numbers of 8 bytes: what a chunked pass holds at once (2 MB), to stay in the cache.
+# Largest block of work, in numbers of 8 bytes: 2 MB, which stay in the cache.
 _BLOCK = 2**18
 
 

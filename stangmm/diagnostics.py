@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.modes import group_chains
+from stangmm.thresholds import (
+    COLLAPSED_SHARE_OK,
+    DIVERGENT_SHARE_FAIL,
+    E_BFMI_OK,
+    ESS_PER_CHAIN,
+    EXCHANGED_OK,
+    GAP_OK,
+    PARETO_K_OK,
+    R_HAT_FAIL,
+    R_HAT_OK,
+    ROWS_PER_PARAMETER,
+    SPARSE_DRAWS_OK,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,21 +32,6 @@ if TYPE_CHECKING:
     from stangmm.fit import Fit
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
-
-# Every threshold stands here, once. R-hat and ESS: Vehtari et al. 2021 (doi:10.1214/20-BA1221);
-# E-BFMI: Betancourt 2016 (doi:10.48550/arXiv.1604.00695); k-hat: Vehtari et al. 2024
-# (https://jmlr.org/papers/v25/19-556.html).
-R_HAT_OK = 1.01
-R_HAT_FAIL = 1.05
-ESS_PER_CHAIN = 100
-E_BFMI_OK = 0.3
-PARETO_K_OK = 0.7
-DIVERGENT_SHARE_FAIL = 0.01
-COLLAPSED_SHARE_OK = 0.5
-# Rows that a component should hold for each free number of its own: a point estimate needs more of
-# them than a posterior, which widens where rows are few. Draws below it may be this share.
-ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
-SPARSE_DRAWS_OK = 0.2
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,28 @@ class Diagnosis:
 
         return pd.DataFrame([asdict(check) for check in self.checks]).set_index("name")
 
+    def to_html(self) -> str:
+        """Give an HTML table, as notebooks show it."""
+        table = self.to_dataframe().to_html(border=0, float_format="{:.4g}".format)
+        return f"<p>verdict: <strong>{self.verdict}</strong></p>\n{table}"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def __str__(self) -> str:
         return "\n".join([f"verdict: {self.verdict}", *map(str, self.checks)])
 
 
 def diagnose(fit: Fit) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""
+    checks: Iterator[Check]
     if isinstance(fit.info, McmcInfo):
-        checks = _of_chains(fit, fit.info)
+        checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
     elif isinstance(fit.info, VariationalInfo):
         checks = _of_approximation(fit.info)
     else:
         checks = _of_restarts(fit.info)
-    return Diagnosis((*checks, _smallest_component(fit)))
+    return Diagnosis((*checks, *_of_labels(fit), _smallest_component(fit)))
 
 
 def _smallest_component(fit: Fit) -> Check:
@@ -137,12 +147,61 @@ def _smallest_component(fit: Fit) -> Check:
     )
 
 
+def _of_labels(fit: Fit) -> Iterator[Check]:
+    """Check whether the components can be told apart, where only the draws could tell them."""
+    if fit.kind == "point" or fit.model.n_components == 1 or not fit.priors.exchangeable:
+        return
+    i, j = fit.labels.least_settled
+    value = float(fit.labels.exchange[i, j])
+    good = value <= EXCHANGED_OK
+    yield Check(
+        "labels",
+        value,
+        f"<= {EXCHANGED_OK:g}",
+        "ok" if good else "warn",
+        f"How probable it is, on average over the draws, that components {i} and {j}, the "
+        "pair that is hardest to tell apart, could as well be exchanged.",
+        ""
+        if good
+        else "Means and intervals of these components are a blend of both. What has no labels is "
+        "not: densities, predictions of new rows, the log likelihood, the sorted weights. Use "
+        "fewer components, or priors that tell them apart.",
+    )
+
+
+def _of_modes(fit: Fit, info: McmcInfo) -> Iterator[Check]:
+    """Check whether all chains are in one mode, and say where they started."""
+    modes = group_chains(fit)
+    starts = Counter(round(start.objective, 4) for start in info.starts)
+    ranked = sorted(starts.items(), reverse=True)
+    listed = ", ".join(f"{n} at log likelihood {value:.2f}" for value, n in ranked)
+    where = f"They started around {len(starts)} distinct optima that EM found: {listed}."
+    if len(starts) == 1:
+        where = "They all started around the one plausible optimum that EM found."
+    if len(modes) == 1:
+        yield Check("modes", 1, "1", "ok", f"All chains are in one mode. {where}")
+        return
+    means = "; ".join(
+        f"chains {', '.join(map(str, chains))} (log joint {fit.lp[list(chains)].mean():.2f})"
+        for chains in modes
+    )
+    yield Check(
+        "modes",
+        len(modes),
+        "1",
+        "fail",
+        f"Chains are in different modes and have not moved between them: {means}. {where}",
+        "How many chains are in a mode says nothing about its probability: do not pool them. See "
+        'fit.modes for each mode\'s own fit, and fit.modes.weights("evidence") or "stacking".',
+    )
+
+
 def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
     from stangmm.arviz_bridge import convergence, e_bfmi
 
     chains, draws = fit.lp.shape
     values = convergence(fit)
-    yield _r_hat(values["r_hat"], chains)
+    yield _r_hat(fit, values["r_hat"], chains)
     needed = ESS_PER_CHAIN * chains
     for key, part in (("ess_bulk", "bulk ESS"), ("ess_tail", "tail ESS")):
         value = values[key]
@@ -188,7 +247,7 @@ def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
     )
 
 
-def _r_hat(value: float, chains: int) -> Check:
+def _r_hat(fit: Fit, value: float, chains: int) -> Check:
     threshold = f"< {R_HAT_OK}"
     if chains == 1:
         return Check(
@@ -200,18 +259,19 @@ def _r_hat(value: float, chains: int) -> Check:
             "Run four chains.",
         )
     good = value < R_HAT_OK
-    return Check(
-        "R-hat",
-        value,
-        threshold,
-        "ok" if good else "warn" if value < R_HAT_FAIL else "fail",
+    verdict: Verdict = "ok" if good else "warn" if value < R_HAT_FAIL else "fail"
+    meaning = (
         "The worst over all parameters after relabelling, and the log joint density: do the "
-        "chains tell the same story?",
-        ""
-        if good
-        else "Run longer; if it stays, the chains are in different modes: look at the trace and "
-        "compare the log joint density of the chains.",
+        "chains tell the same story?"
     )
+    advice = "" if good else "Run longer, and look at the trace: a chain may be stuck."
+    if not good and not fit.labels.settled:
+        free = fit.labels.label_free["r_hat"]
+        meaning += f" Without labels (log joint, log likelihood, sorted weights) it is {free:.4g}."
+        if free < R_HAT_OK:
+            verdict = "warn"
+            advice = "The chains agree on all that has no labels; see the check of the labels."
+    return Check("R-hat", value, threshold, verdict, meaning, advice)
 
 
 def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
@@ -259,6 +319,19 @@ def _of_restarts(info: RestartInfo) -> Iterator[Check]:
         "were found.",
         "" if best.restarts > 1 or n == 1 else "Raise restarts: a better optimum may be unseen.",
     )
+    if len(info.optima) > 1:
+        gap = best.objective - info.optima[1].objective
+        yield Check(
+            "gap to the next optimum",
+            gap,
+            f">= {GAP_OK:g}",
+            "ok" if gap >= GAP_OK else "warn",
+            f"By how many nats the best {info.objective} is above the next one that was found.",
+            ""
+            if gap >= GAP_OK
+            else "Another solution explains the data nearly as well: see fit.info.optima, and let "
+            'method="nuts" weigh them.',
+        )
     collapsed = int(info.collapsed.sum())
     many = collapsed > COLLAPSED_SHARE_OK * n
     yield Check(

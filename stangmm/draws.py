@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -165,6 +165,15 @@ class McmcInfo:
     sample_stats: Mapping[str, FloatArray]
     max_tree_depth: int
     starts: tuple[Optimum, ...]
+
+    def of_chains(self, chains: Sequence[int]) -> McmcInfo:
+        """Keep what concerns some of the chains."""
+        index = list(chains)
+        return replace(
+            self,
+            sample_stats={name: values[index] for name, values in self.sample_stats.items()},
+            starts=tuple(self.starts[i] for i in index),
+        )
 
     def in_user_units(self, problem: Problem) -> McmcInfo:
         """Bring the facts of the standardized problem back to the user's units."""

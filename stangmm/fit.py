@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stangmm import criteria
 from stangmm import predict as _predict
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
 from stangmm.data import Dataset, as_new_rows
 from stangmm.density import Mixture, log_prior
 from stangmm.diagnostics import Diagnosis, diagnose
-from stangmm.draws import Draws, Info
+from stangmm.draws import Draws, Info, McmcInfo, VariationalInfo
 from stangmm.errors import ModelError
 from stangmm.methods.base import Kind, Method, check_count
 from stangmm.priors import ResolvedPriors
-from stangmm.relabel import by_first_mean, stephens
+from stangmm.relabel import Relabelling, by_first_mean, checked_relabelling, relabelled
+from stangmm.thresholds import PARETO_K_OK
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from stangmm.evidence import Evidence
+    from stangmm.labels import Labels
     from stangmm.model import GaussianMixture
+    from stangmm.modes import Modes
     from stangmm.plots import FitPlots
 
 
@@ -57,6 +62,8 @@ class Fit:
         The priors that were used, with full shapes, in the data's units.
     permutations : ndarray of int, shape (chain, draw, component)
         Component k of the posterior is component ``permutations[..., k]`` of the raw draws.
+    relabelling : {"stephens", "ecr", "means"} or None
+        How the labels were settled; None also where priors tell the components apart.
     info : RestartInfo, VariationalInfo or McmcInfo
         Facts of the run, for diagnostics.
     mixture : Mixture
@@ -72,6 +79,7 @@ class Fit:
         *,
         structure: CovarianceStructure,
         priors: ResolvedPriors,
+        relabel: Relabelling | None,
         seed: int,
         seconds: float,
         versions: Mapping[str, str],
@@ -86,28 +94,136 @@ class Fit:
         self.info: Info = draws.info
         self._structure = structure
         self._shape = draws.mixture.batch_shape
-        flat = draws.mixture.reshape(-1)
         self._log_likelihood = draws.log_likelihood
         self._lp = draws.log_likelihood + log_prior(draws.mixture, priors, structure)
-        permutation = self._settle_labels(flat)
+        self._settle_labels(draws.mixture.reshape(-1), relabel if priors.exchangeable else None)
+
+    def _settle_labels(self, flat: Mixture, relabel: Relabelling | None) -> None:
+        n_draws, k = flat.weights.shape
+        permutation = np.tile(np.arange(k), (n_draws, 1))
+        if relabel is not None:
+            pivot = int(np.argmax(self._lp))
+            permutation = relabelled(relabel, flat, self.dataset.x, pivot)
+            order = by_first_mean(flat.permute(permutation).means.mean(axis=0))
+            permutation = permutation[:, order]
+        self.relabelling: Relabelling | None = relabel
         self.permutations: IntArray = permutation.reshape(*self._shape, -1)
         self.mixture: Mixture = flat.permute(permutation)
 
-    def _settle_labels(self, flat: Mixture) -> IntArray:
-        n_draws, k = flat.weights.shape
-        if not self.priors.exchangeable:
-            return np.tile(np.arange(k), (n_draws, 1))
-        permutation = stephens(flat, self.dataset.x, pivot=int(np.argmax(self._lp)))
-        order = by_first_mean(flat.permute(permutation).means.mean(axis=0))
-        return permutation[:, order]
+    def relabel(self, how: Relabelling | None = "stephens") -> Fit:
+        """Give the same fit with labels settled in another way.
+
+        Parameters
+        ----------
+        how : {"stephens", "ecr", "means"} or None
+            By the draws' responsibilities (Stephens 2000, doi:10.1111/1467-9868.00265), by their
+            allocations of rows (ECR: Papastamoulis & Iliopoulos 2010,
+            doi:10.1198/jcgs.2010.09008), by the mean in the first feature, or as drawn. Where
+            priors tell the components apart, labels stay as drawn.
+
+        Returns
+        -------
+        Fit
+            Densities, predictions and everything else that has no labels stay as they are.
+        """
+        how = checked_relabelling(how)
+        other = self._copy()
+        other._settle_labels(self.drawn.reshape(-1), how if self.priors.exchangeable else None)
+        return other
 
     def reordered(self, order: IntArray) -> Fit:
         """Give the same fit with component k being the present component ``order[k]``."""
-        other = copy(self)
-        for cached in ("covariances", "posterior"):
-            other.__dict__.pop(cached, None)
+        other = self._copy()
         other.permutations = self.permutations[..., order]
         other.mixture = self.mixture.permute(order)
+        return other
+
+    def select_chains(self, chains: Sequence[int]) -> Fit:
+        """Give the fit that some of the chains make.
+
+        Raises
+        ------
+        ModelError
+            There are no such chains.
+        """
+        n_chains = self._shape[0]
+        index = list(chains)
+        if not index or not set(index) <= set(range(n_chains)):
+            raise ModelError(f"chains must be some of 0 to {n_chains - 1}, got {index}.")
+        info = self.info
+        return self._with_draws(
+            self.shaped[index],
+            self.permutations[index],
+            self._log_likelihood[index],
+            self._lp[index],
+            info.of_chains(index) if isinstance(info, McmcInfo) else info,
+        )
+
+    def resample(self, n: int | None = None, *, seed: int | None = None) -> Fit:
+        """Give draws corrected by importance: nearer to the posterior than the approximation's.
+
+        Draws of the approximation are drawn again, with probabilities in proportion to their
+        Pareto-smoothed importance weights (Yao et al. 2018, doi:10.48550/arXiv.1802.02538;
+        Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html). A draw may come twice.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many; default: as many as there are.
+        seed : int, optional
+
+        Raises
+        ------
+        ModelError
+            The fit is no approximation, or too far from the posterior to be corrected (Pareto
+            k-hat of 0.7 or more).
+        """
+        from stangmm.arviz_bridge import importance_weights
+
+        if not isinstance(self.info, VariationalInfo):
+            raise ModelError(
+                f'Only an approximation (such as method="advi") is resampled, got "{self.method}".'
+            )
+        if n is not None:
+            check_count("n", n)
+        weights, k = importance_weights(self.info)
+        if not k < PARETO_K_OK:
+            raise ModelError(
+                f"The approximation is too far from the posterior for importance weights: its "
+                f"Pareto k-hat is {k:.2f}, not below {PARETO_K_OK}. Use NUTS, or "
+                'ADVI(algorithm="fullrank").'
+            )
+        rng = np.random.default_rng(seed)
+        index = rng.choice(len(weights), len(weights) if n is None else n, p=weights)
+        return self._with_draws(
+            self.shaped[:, index],
+            self.permutations[:, index],
+            self._log_likelihood[:, index],
+            self._lp[:, index],
+            self.info,
+        )
+
+    def _with_draws(
+        self,
+        mixture: Mixture,
+        permutations: IntArray,
+        log_likelihood: FloatArray,
+        lp: FloatArray,
+        info: Info,
+    ) -> Fit:
+        other = self._copy()
+        other.info = info
+        other._shape = mixture.batch_shape
+        other.permutations, other.mixture = permutations, mixture.reshape(-1)
+        other._log_likelihood, other._lp = log_likelihood, lp
+        return other
+
+    def _copy(self) -> Fit:
+        """Copy this fit, but for what is computed once from its draws."""
+        other = copy(self)
+        for name, attribute in vars(Fit).items():
+            if isinstance(attribute, cached_property):
+                other.__dict__.pop(name, None)
         return other
 
     @property
@@ -119,6 +235,16 @@ class Fit:
     def kind(self) -> Kind:
         """What the draws are: "point", "approximation" or "mcmc"."""
         return self.settings.kind
+
+    @property
+    def shaped(self) -> Mixture:
+        """All draws, batch of shape (chain, draw), labels settled."""
+        return self.mixture.reshape(*self._shape)
+
+    @property
+    def drawn(self) -> Mixture:
+        """All draws, batch of shape (chain, draw), with the labels that they were drawn with."""
+        return self.shaped.permute(np.argsort(self.permutations, axis=-1))
 
     @property
     def weights(self) -> FloatArray:
@@ -161,7 +287,7 @@ class Fit:
         import xarray as xr
 
         c, s = self._shape
-        shaped = self.mixture.reshape(c, s)
+        shaped = self.shaped
         names = list(self.dataset.feature_names)
         per_feature = ("chain", "draw", "component", "feature")
         return xr.Dataset(
@@ -225,15 +351,26 @@ class Fit:
         """Log density of each row of the data for each draw, shape (S, N), chain 0 first."""
         return _predict.log_density_draws(self.mixture, self.dataset.x)
 
-    def bic(self) -> float:
-        """Bayesian information criterion at the best draw, lower is better (Schwarz 1978).
+    def aic(self) -> float:
+        """Akaike's information criterion at the best draw, lower is better.
 
-        Meant for point estimates by maximum likelihood (doi:10.1214/aos/1176344136).
+        Akaike 1974 (doi:10.1109/TAC.1974.1100705).
         """
-        d = self.dataset.n_features
-        free = self.model.n_parameters(d)
-        best = float(self._log_likelihood.max())
-        return free * float(np.log(self.dataset.total_weight)) - 2.0 * best
+        return criteria.aic(self)
+
+    def bic(self) -> float:
+        """Bayesian information criterion at the best draw, lower is better.
+
+        Schwarz 1978 (doi:10.1214/aos/1176344136); meant for maximum likelihood.
+        """
+        return criteria.bic(self)
+
+    def icl(self) -> float:
+        """Integrated completed likelihood: BIC that also asks for components apart.
+
+        Biernacki, Celeux & Govaert 2000 (doi:10.1109/34.865189); lower is better.
+        """
+        return criteria.icl(self)
 
     def to_arviz(self) -> az.InferenceData:
         """Give ArviZ InferenceData: posterior, log likelihood of the rows, data, sample stats."""
@@ -241,25 +378,39 @@ class Fit:
 
         return inference_data(self)
 
-    def loo(self) -> az.ELPDData:
+    def loo(self, refit: bool = False, *, progress: bool = True) -> az.ELPDData:
         """Leave-one-out expected log predictive density by PSIS (doi:10.1007/s11222-016-9696-4).
 
         The log likelihood of a row has its label summed out. With sample weights, a row of weight
-        w counts w times.
+        w counts w times; what is left out is one copy.
+
+        Parameters
+        ----------
+        refit : bool
+            Whether rows for which importance sampling fails (high Pareto k) are computed exactly,
+            by one more fit for each.
+        progress : bool
+
+        Returns
+        -------
+        arviz.ELPDData
+            ``elpd_loo``, ``se``, ``p_loo`` and, by row, ``loo_i`` and ``pareto_k``.
 
         Raises
         ------
         ModelError
             For a point estimate, which has no posterior to reweight.
-        """
-        if self.kind == "point":
-            raise ModelError(
-                f'LOO needs draws, and "{self.method}" gives one point. Use method="nuts", or '
-                "bic() to compare point estimates."
-            )
-        from stangmm.arviz_bridge import loo
 
-        return loo(self)
+        Warns
+        -----
+        ConvergenceWarning
+            There are rows of high Pareto k; which, and what to do.
+        """
+        return criteria.loo(self, refit, progress=progress)
+
+    def waic(self) -> az.ELPDData:
+        """Widely applicable information criterion, as an elpd (Watanabe 2010); prefer `loo`."""
+        return criteria.waic(self)
 
     def summary(self) -> pd.DataFrame:
         """Table of weights, means and scales: mean, sd, 90% interval; for chains, R-hat and ESS.
@@ -269,6 +420,39 @@ class Fit:
         from stangmm.arviz_bridge import summary
 
         return summary(self)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """How far the components' labels can be trusted: R-hat and ESS before and after, words."""
+        from stangmm.labels import describe_labels
+
+        return describe_labels(self)
+
+    @cached_property
+    def modes(self) -> Modes:
+        """The chains grouped by the mode that they are in, label-free; print it for a table."""
+        from stangmm.modes import Modes, group_chains
+
+        return Modes(self, group_chains(self))
+
+    def log_evidence(self, *, seed: int | None = None) -> Evidence:
+        """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
+
+        Meng & Wong 1996; Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
+
+        Raises
+        ------
+        ModelError
+            The draws are not from the posterior itself: use method="nuts".
+
+        Warns
+        -----
+        ConvergenceWarning
+            It should not be believed.
+        """
+        from stangmm.evidence import log_evidence
+
+        return log_evidence(self, seed=seed)
 
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""

@@ -21,6 +21,7 @@ from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run, check_count
 from stangmm.priors import Priors
 from stangmm.problem import Problem
+from stangmm.relabel import Relabelling, checked_relabelling
 
 _LOG = logging.getLogger("stangmm")
 
@@ -92,6 +93,7 @@ class GaussianMixture:
         *,
         seed: int | None = None,
         sample_weight: Any = None,
+        relabel: Relabelling | None = "stephens",
         progress: bool = True,
     ) -> Fit:
         """Fit the model.
@@ -107,6 +109,8 @@ class GaussianMixture:
             seed is drawn and kept in the fit.
         sample_weight : array, shape (N,), optional
             How often each row counts.
+        relabel : {"stephens", "ecr", "means"} or None
+            How the components' labels are settled after sampling; see `Fit.relabel`.
         progress : bool
             Whether work of more than a second shows how far it is, on standard error.
 
@@ -129,6 +133,7 @@ class GaussianMixture:
             A check of the finished fit failed; see `Fit.diagnose`.
         """
         settings = as_method(method)
+        relabel = checked_relabelling(relabel)
         dataset = Dataset.from_input(X, sample_weight)
         structure = structure_named(self.covariance_type)
         problem = Problem.build(dataset, self.n_components, structure, self.priors)
@@ -144,6 +149,7 @@ class GaussianMixture:
                 draws,
                 structure=structure,
                 priors=problem.user_priors,
+                relabel=relabel,
                 seed=run.seed,
                 seconds=0.0,
                 versions=_versions(),

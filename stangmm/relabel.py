@@ -1,18 +1,23 @@
 """Relabelling: settle which component is which in every draw, after sampling.
 
-With exchangeable priors the posterior is the same under all K! relabellings. Stephens' algorithm
-(2000, doi:10.1111/1467-9868.00265) chooses a permutation for each draw so that the draws'
-responsibilities agree as well as possible (in Kullback-Leibler divergence); each step is an
-assignment problem. It only reorders components: no draw's mixture density changes.
+With exchangeable priors the posterior is the same under all K! relabellings. Each way to relabel
+chooses a permutation for each draw. It only reorders components: no draw's mixture density changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import expit
 
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.density import Mixture
+from stangmm.errors import ModelError
+
+Relabelling: TypeAlias = Literal["stephens", "ecr", "means"]
 
 # Responsibilities held at once: draws x components x rows. Of more rows some stand for all.
 _MAX_HELD = 2**23
@@ -22,11 +27,22 @@ _MAX_SWEEPS = 100
 _FLOOR = 1e-12  # responsibilities below this count as this in a logarithm
 
 
-def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
+def checked_relabelling(how: object) -> Relabelling | None:
+    """Check the name of a way to relabel; ModelError lists the known ones."""
+    known: tuple[Relabelling | None, ...] = (*get_args(Relabelling), None)
+    for name in known:
+        if how == name:
+            return name
+    raise ModelError(f"relabel must be one of {list(known)}, got {how!r}.")
+
+
+def relabelled(how: Relabelling, mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
     """Permutations that align S draws.
 
     Parameters
     ----------
+    how : {"stephens", "ecr", "means"}
+        By responsibilities, by allocations of rows, or by the mean in the first feature.
     mixture : Mixture
         Batch of shape (S,).
     x : ndarray, shape (N, D)
@@ -43,21 +59,94 @@ def stephens(mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
     n_draws, n_components = mixture.weights.shape
     if n_components == 1 or n_draws == 1:
         return np.tile(np.arange(n_components), (n_draws, 1))
+    if how == "means":
+        return np.argsort(mixture.means[..., 0], axis=1)
     n_rows = max(1, min(_MAX_ROWS, _MAX_HELD // (n_draws * n_components)))
-    responsibilities = _responsibilities(mixture, _representative(mixture[pivot], x, n_rows))
-    average = responsibilities[pivot]
+    responsibilities = _responsibilities(mixture, representative_rows(mixture[pivot], x, n_rows))
+    return stephens(responsibilities, pivot) if how == "stephens" else ecr(responsibilities, pivot)
+
+
+def stephens(responsibilities: FloatArray, pivot: int) -> IntArray:
+    """Permutations (S, K) by which the draws' responsibilities (S, K, N) agree best.
+
+    They minimize the Kullback-Leibler divergence from their average (Stephens 2000,
+    doi:10.1111/1467-9868.00265, algorithm 2).
+    """
+    return _aligned(responsibilities, pivot, lambda mean: np.log(np.maximum(mean, _FLOOR)))
+
+
+def ecr(responsibilities: FloatArray, pivot: int) -> IntArray:
+    """Permutations (S, K) by which the draws' allocations of rows to components agree best.
+
+    In each draw a row counts for its most probable component, and draws are matched with the most
+    frequent allocation (Papastamoulis & Iliopoulos 2010, doi:10.1198/jcgs.2010.09008; iterated as
+    in Papastamoulis 2016, doi:10.18637/jss.v069.c01). It is blind to how sure an allocation is.
+    """
+    return _aligned(_allocations(responsibilities), pivot, _allocations)
+
+
+def _allocations(responsibilities: FloatArray) -> FloatArray:
+    """One for the most probable component, zero for the others; shape (..., K, N) as given."""
+    best = responsibilities.argmax(axis=-2)
+    components = np.arange(responsibilities.shape[-2])
+    return np.asarray(components[:, np.newaxis] == best[..., np.newaxis, :], dtype=np.float64)
+
+
+def _aligned(
+    memberships: FloatArray, pivot: int, target: Callable[[FloatArray], FloatArray]
+) -> IntArray:
+    """Take turns: labels by agreement with a target (K, N), and the target of the labels' mean."""
+    draws = np.arange(len(memberships))
+    mean = memberships[pivot]
     permutation: IntArray | None = None
     for _ in range(_MAX_SWEEPS):
-        log_average = np.log(np.maximum(average, _FLOOR))
-        agreement = np.einsum("sln,kn->skl", responsibilities, log_average, optimize=True)
+        agreement = np.einsum("sln,kn->skl", memberships, target(mean), optimize=True)
         updated = assign(agreement)
         if permutation is not None and (updated == permutation).all():
             break
         permutation = updated
-        average = np.zeros_like(log_average)
-        for k in range(n_components):
-            average[k] = responsibilities[np.arange(n_draws), updated[:, k]].mean(axis=0)
+        mean = np.stack([memberships[draws, labels].mean(axis=0) for labels in updated.T])
     return updated
+
+
+def traits(mixture: Mixture) -> FloatArray:
+    """What tells components apart: log weight, means, log scales; shape (S, K, 1 + 2 D)."""
+    log_weights = np.log(np.maximum(mixture.weights, np.finfo(float).tiny))
+    parts = (log_weights[..., np.newaxis], mixture.means, np.log(mixture.scales))
+    return np.concatenate(parts, axis=-1)
+
+
+def exchange_probabilities(mixture: Mixture) -> FloatArray:
+    """How probable it is that two components of a draw could as well be exchanged, on average.
+
+    Components are told apart by weight, means and scales, each taken as normal over the draws
+    (log weight, mean, log scale). Near 0 the labels are settled; near 1/2 two components have the
+    same posterior, and no labelling tells them apart.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Batch of shape (S,), labels settled.
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+        Symmetric, zero on the diagonal.
+    """
+    each = traits(mixture)
+    center, sd = each.mean(axis=0), each.std(axis=0)
+    sd = np.maximum(sd, 1e-12 * np.abs(each).max(axis=(0, 1)) + np.finfo(float).tiny)
+    k = mixture.n_components
+    log_density = np.empty((len(each), k, k))  # of component j's traits, if it were component l
+    for label in range(k):
+        z = (each - center[label]) / sd[label]
+        log_density[:, :, label] = -0.5 * (z**2).sum(axis=-1) - np.log(sd[label]).sum()
+    own = np.einsum("skk->sk", log_density)
+    crossed = log_density + np.swapaxes(log_density, 1, 2)
+    log_odds = crossed - own[:, :, np.newaxis] - own[:, np.newaxis, :]
+    probability = np.asarray(expit(log_odds).mean(axis=0))
+    np.fill_diagonal(probability, 0.0)
+    return probability
 
 
 def assign(agreement: FloatArray) -> IntArray:
@@ -77,13 +166,13 @@ def by_first_mean(means: FloatArray) -> IntArray:
 
 def match(mixture: Mixture, reference: Mixture, x: FloatArray) -> IntArray:
     """Permutation (K,) of one mixture that agrees best with another on the rows x."""
-    rows = _representative(mixture, x, _MAX_ROWS)
+    rows = representative_rows(mixture, x, _MAX_ROWS)
     own, other = mixture.responsibilities(rows), reference.responsibilities(rows)
     (permutation,) = assign((other @ own.T)[np.newaxis])
     return np.asarray(permutation)
 
 
-def _representative(mixture: Mixture, x: FloatArray, n: int) -> FloatArray:
+def representative_rows(mixture: Mixture, x: FloatArray, n: int) -> FloatArray:
     """At most n rows, equally many of each component so that a small one is seen, too."""
     if len(x) <= n:
         return x

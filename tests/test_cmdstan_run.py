@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
+from stangmm.cmdstan.run import _unchanged_environment
 from stangmm.cmdstan.watchdog import processes_using
 from stangmm.errors import InferenceError
 
@@ -277,3 +278,14 @@ def test_a_process_that_only_shows_a_file_of_the_run_is_not_one_of_its_processes
         finally:
             pager.kill()
             pager.wait()
+
+
+def test_runs_that_overlap_put_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STAN_NUM_THREADS", raising=False)
+    first, second = (_unchanged_environment("STAN_NUM_THREADS") for _ in range(2))
+    first.__enter__()
+    os.environ["STAN_NUM_THREADS"] = "1"
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert "STAN_NUM_THREADS" not in os.environ

@@ -8,7 +8,9 @@ from conftest import LazyFits
 from fitting import ALL, fit_and_listen, fit_quick
 
 import stangmm as sg
+from stangmm.arrays import FloatArray
 from stangmm.arviz_bridge import arviz
+from stangmm.diagnostics import Check, Diagnosis
 
 pytestmark = pytest.mark.stan
 
@@ -120,3 +122,81 @@ def test_a_component_that_holds_no_rows_is_pointed_out() -> None:
     assert check.verdict == "warn"
     assert check.value < 5
     assert "fewer components" in check.advice
+
+
+def overlapping(rho: float, apart: float) -> FloatArray:
+    """Two components of 100 rows, correlated within."""
+    rng = np.random.default_rng(1)
+    factor = np.linalg.cholesky([[1.0, rho], [rho, 1.0]])
+    first, second = rng.normal(size=(2, 100, 2)) @ factor.T
+    return np.concatenate([first, second + np.array([apart, 0.0])])
+
+
+def test_advi_on_correlated_components_is_said_to_be_far_from_the_posterior() -> None:
+    """Mean-field ADVI takes parameters as independent, which these are not."""
+    fit, warnings_said = fit_and_listen(
+        sg.GaussianMixture(2, "full"), overlapping(rho=0.95, apart=2.0), sg.ADVI()
+    )
+    check = fit.diagnose()["Pareto k-hat"]
+    assert check.value > 0.7
+    assert check.verdict == "fail"
+    assert str(check) in warnings_said
+    with pytest.raises(sg.ModelError, match=f"k-hat is {check.value:.2f}"):
+        fit.resample()
+
+
+def test_importance_resampling_brings_an_approximation_nearer_to_the_posterior() -> None:
+    x = overlapping(rho=0.7, apart=6.0)
+    model = sg.GaussianMixture(2, "full")
+    advi = fit_quick(model, x, sg.ADVI(draws=4000))
+    posterior = fit_quick(model, x, sg.NUTS())
+    assert advi.diagnose()["Pareto k-hat"].value < 0.7
+    resampled = advi.resample(seed=1)
+    assert resampled.lp.shape == (1, 4000)
+    assert advi.resample(500, seed=1).lp.shape == (1, 500)
+
+    def too_sure(fit: sg.Fit) -> float:
+        """How much too small the posterior sds are on average, on the log scale."""
+        ratios = [
+            getattr(fit.mixture, name).std(axis=0) / getattr(posterior.mixture, name).std(axis=0)
+            for name in ("means", "scales")
+        ]
+        return float(-np.log(ratios).mean())
+
+    # 4000 draws of k-hat near 0.6 give each of the eight sds to some per cent.
+    assert too_sure(advi) > 0.15
+    assert abs(too_sure(resampled)) < 0.6 * too_sure(advi)
+    # Each draw is one of the approximation's, with its own densities.
+    places = {float(lp): i for i, lp in enumerate(advi.lp[0])}
+    index = [places[float(lp)] for lp in resampled.lp[0]]
+    np.testing.assert_array_equal(resampled.mixture.means, advi.mixture.means[index])
+    np.testing.assert_array_equal(
+        resampled.total_log_likelihood[0], advi.total_log_likelihood[0][index]
+    )
+
+
+def test_only_approximations_are_resampled(fits_faithful: LazyFits) -> None:
+    for method in ("em", "nuts"):
+        with pytest.raises(sg.ModelError, match="Only an approximation"):
+            fits_faithful[method].resample()
+
+
+def test_optima_that_are_nearly_as_good_are_mentioned() -> None:
+    rng = np.random.default_rng(0)  # left and right, or up and down: nearly the same
+    corners = np.array([[-2.0, -2.1], [-2.0, 2.1], [2.0, -2.1], [2.0, 2.1]])
+    x = (corners[:, np.newaxis] + rng.normal(0, 0.3, (5, 2))).reshape(-1, 2)
+    fit = sg.GaussianMixture(2, "diag").fit(x, "em", seed=1, progress=False)
+    first, second = fit.info.optima[:2]
+    check = fit.diagnose()["gap to the next optimum"]
+    assert check.value == pytest.approx(first.objective - second.objective)
+    assert check.verdict == "warn"
+    assert "nearly as well" in check.advice
+
+
+def test_a_diagnosis_is_a_table_in_a_notebook_and_escapes_names() -> None:
+    nasty = Check("<script>", 1.0, "< 2", "ok", "a & b")
+    html = Diagnosis((nasty,)).to_html()
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
+    assert "a &amp; b" in html
+    assert "verdict: <strong>ok</strong>" in html

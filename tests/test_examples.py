@@ -1,4 +1,4 @@
-"""The examples run as they stand and write their reports."""
+"""The examples run as they stand and write their reports and pictures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ REPORTS = {
     "em.py": ["em_galaxies.html"],
     "advi.py": ["advi_faithful.html"],
     "nuts.py": ["nuts_faithful.html"],
+    "choose_components.py": ["choose_components.png"],
+    "two_modes.py": [],
     "compare_methods.py": ["compare_galaxies.html", "compare_faithful.html"],
 }
 

@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 from random_mixtures import COVARIANCE_TYPES, PlainMixture, random_mixture
+from scipy.special import expit
+from scipy.stats import norm
 
 import stangmm as sg
 from stangmm.density import Mixture, log_likelihood
 from stangmm.draws import Draws, RestartInfo
 from stangmm.methods.base import Kind, Method, Run
 from stangmm.problem import Problem
-from stangmm.relabel import by_first_mean, match, stephens
+from stangmm.relabel import (
+    Relabelling,
+    by_first_mean,
+    exchange_probabilities,
+    match,
+    relabelled,
+    representative_rows,
+)
 
 
 def separated(rng: np.random.Generator, covariance_type: str, k: int, d: int) -> PlainMixture:
@@ -43,17 +52,18 @@ def random_permutations(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
     return rng.permuted(np.tile(np.arange(k), (n, 1)), axis=1)
 
 
+@pytest.mark.parametrize("how", ["stephens", "ecr", "means"])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize(("k", "d"), [(2, 1), (3, 2), (5, 2)])
 def test_labels_permuted_at_random_are_restored_exactly(
-    covariance_type: str, k: int, d: int
+    how: Relabelling, covariance_type: str, k: int, d: int
 ) -> None:
     rng = np.random.default_rng([k, d])
     plain = separated(rng, covariance_type, k, d)
     x = plain.sample(rng, 150)
     original = draws_around(rng, plain, covariance_type, 200)
     scrambled = original.permute(random_permutations(rng, 200, k))
-    permutation = stephens(scrambled, x, pivot=int(rng.integers(200)))
+    permutation = relabelled(how, scrambled, x, pivot=int(rng.integers(200)))
     restored = scrambled.permute(permutation)
     # One labelling: the same reordering of the original in every draw.
     order = match(original[0], restored[0], x)
@@ -62,18 +72,19 @@ def test_labels_permuted_at_random_are_restored_exactly(
     np.testing.assert_array_equal(restored.scales, original.scales[:, order])
 
 
+@pytest.mark.parametrize("how", ["stephens", "ecr", "means"])
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_no_draws_mixture_density_changes(covariance_type: str) -> None:
+def test_no_draws_mixture_density_changes(how: Relabelling, covariance_type: str) -> None:
     rng = np.random.default_rng(2)
     plain = random_mixture(rng, covariance_type, 4, 2, spread=1.0)  # overlapping on purpose
     x = plain.sample(rng, 100)
     draws = draws_around(rng, plain, covariance_type, 100)
     scrambled = draws.permute(random_permutations(rng, 100, 4))
-    permutation = stephens(scrambled, x, pivot=0)
+    permutation = relabelled(how, scrambled, x, pivot=0)
     np.testing.assert_array_equal(np.sort(permutation, axis=1), np.tile(np.arange(4), (100, 1)))
-    relabelled = scrambled.permute(permutation)
+    settled = scrambled.permute(permutation)
     np.testing.assert_allclose(
-        relabelled.log_density(x), scrambled.log_density(x), rtol=1e-12, atol=1e-12
+        settled.log_density(x), scrambled.log_density(x), rtol=1e-12, atol=1e-12
     )
 
 
@@ -89,7 +100,9 @@ def test_the_result_is_a_fixed_point_of_stephens_steps(labels: str, seed: int) -
     if labels == "switched":
         draws = draws.permute(random_permutations(rng, 60, 3))
     for pivot in range(0, 60, 10):
-        settled = draws.permute(stephens(draws, x, pivot)).responsibilities(x)  # (S, K, N)
+        settled = draws.permute(relabelled("stephens", draws, x, pivot)).responsibilities(
+            x
+        )  # (S, K, N)
         log_average = np.log(settled.mean(axis=0))
         chosen = (settled * log_average).sum(axis=(1, 2))
         for order in itertools.permutations(range(3)):
@@ -97,7 +110,28 @@ def test_the_result_is_a_fixed_point_of_stephens_steps(labels: str, seed: int) -
             assert (chosen >= other - 1e-9).all()
 
 
-def test_the_answer_does_not_depend_on_how_labels_were_switched() -> None:
+@pytest.mark.parametrize("labels", ["switched", "as they are"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_result_is_a_fixed_point_of_ecr_steps(labels: str, seed: int) -> None:
+    """No other assignment of any draw agrees with the most frequent allocation on more rows."""
+    rng = np.random.default_rng(seed)
+    plain = random_mixture(rng, "full", 3, 2, spread=0.3)
+    x = plain.sample(rng, 120)
+    draws = draws_around(rng, plain, "full", 60)
+    if labels == "switched":
+        draws = draws.permute(random_permutations(rng, 60, 3))
+    for pivot in range(0, 60, 10):
+        settled = draws.permute(relabelled("ecr", draws, x, pivot))
+        allocations = settled.responsibilities(x).argmax(axis=1)  # (S, N)
+        counts = np.stack([(allocations == k).sum(axis=0) for k in range(3)])
+        most_frequent = counts.argmax(axis=0)
+        chosen = (allocations == most_frequent).sum(axis=1)
+        for order in itertools.permutations(range(3)):
+            assert (chosen >= (np.array(order)[allocations] == most_frequent).sum(axis=1)).all()
+
+
+@pytest.mark.parametrize("how", ["stephens", "ecr"])
+def test_the_answer_does_not_depend_on_how_labels_were_switched(how: Relabelling) -> None:
     rng = np.random.default_rng(4)
     plain = random_mixture(rng, "diag", 3, 2, spread=1.5)
     x = plain.sample(rng, 120)
@@ -108,34 +142,74 @@ def test_the_answer_does_not_depend_on_how_labels_were_switched() -> None:
         permutation = random_permutations(rng, 80, 3)
         permutation[pivot] = [0, 1, 2]
         scrambled = draws.permute(permutation)
-        results.append(scrambled.permute(stephens(scrambled, x, pivot)).means)
+        results.append(scrambled.permute(relabelled(how, scrambled, x, pivot)).means)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
 
 
-def test_one_draw_or_one_component_stays_as_it_is() -> None:
+@pytest.mark.parametrize("how", ["stephens", "ecr", "means"])
+def test_one_draw_or_one_component_stays_as_it_is(how: Relabelling) -> None:
     rng = np.random.default_rng(5)
     plain = random_mixture(rng, "full", 3, 2)
     x = plain.sample(rng, 20)
     one_draw = draws_around(rng, plain, "full", 1)
-    np.testing.assert_array_equal(stephens(one_draw, x, 0), [[0, 1, 2]])
+    np.testing.assert_array_equal(relabelled(how, one_draw, x, 0), [[0, 1, 2]])
     single = random_mixture(rng, "full", 1, 2)
     one_component = draws_around(rng, single, "full", 9)
-    np.testing.assert_array_equal(stephens(one_component, x, 0), np.zeros((9, 1)))
+    np.testing.assert_array_equal(relabelled(how, one_component, x, 0), np.zeros((9, 1)))
 
 
-def test_many_draws_rows_and_components_take_bounded_memory() -> None:
+@pytest.mark.parametrize("how", ["stephens", "ecr"])
+def test_many_draws_rows_and_components_take_bounded_memory(how: Relabelling) -> None:
     rng = np.random.default_rng(6)
     plain = separated(rng, "full", 6, 2)
     x = plain.sample(rng, 1000)
     draws = draws_around(rng, plain, "full", 4000).permute(random_permutations(rng, 4000, 6))
     tracemalloc.start()
-    permutation = stephens(draws, x, pivot=0)
+    permutation = relabelled(how, draws, x, pivot=0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 600e6  # the responsibilities of all draws and rows would be 192 MB
+    assert peak < 190e6  # the responsibilities of all draws and rows alone would be 192 MB
     means = draws.permute(permutation).means
     assert means[..., 0].std(axis=0).max() < 1.0
+
+
+def test_a_component_of_few_rows_is_not_lost_among_the_rows_that_stand_for_all() -> None:
+    rng = np.random.default_rng(7)
+    plain = separated(rng, "diag", 3, 2)
+    plain = PlainMixture(np.array([0.9985, 0.001, 0.0005]), plain.means, plain.covariances)
+    x = plain.sample(rng, 20_000)
+    mixture = plain.mixture("diag")
+    rows = representative_rows(mixture, x, 300)
+    assert len(rows) <= 300
+    of_each = mixture.responsibilities(rows).sum(axis=1)
+    in_all = mixture.responsibilities(x).sum(axis=1)
+    assert of_each[1:] == pytest.approx(in_all[1:], abs=0.01)  # every one of them
+
+
+def test_two_components_with_one_posterior_can_be_exchanged_and_a_third_cannot() -> None:
+    rng = np.random.default_rng(8)
+    means = rng.normal(0.0, 1.0, (4000, 3, 1)) + np.array([[[0.0], [0.0], [50.0]]])
+    weights = rng.dirichlet([30.0, 30.0, 40.0], 4000)
+    probability = exchange_probabilities(
+        Mixture(weights, means, rng.lognormal(0, 0.1, (4000, 3, 1)))
+    )
+    assert probability[0, 1] == pytest.approx(0.5, abs=0.02)
+    assert probability[[0, 1], 2].max() < 1e-6
+    np.testing.assert_array_equal(probability, probability.T)
+
+
+def test_exchange_probability_of_two_normals_is_that_of_the_overlap() -> None:
+    """With means N(0, 1) and N(delta, 1) alone: the average of expit(-delta^2 - delta z)."""
+    rng = np.random.default_rng(9)
+    n, delta = 20_000, 1.5
+    means = rng.normal(0.0, 1.0, (n, 2, 1)) + np.array([[[0.0], [delta]]])
+    same = np.ones((n, 2))
+    probability = exchange_probabilities(Mixture(same / 2, means, same[..., np.newaxis]))
+    z = np.linspace(-10, 10, 20_001)
+    z_density = norm.pdf(z, scale=np.sqrt(2.0))
+    expected = np.trapezoid(expit(-(delta**2) - delta * z) * z_density, z)
+    assert probability[0, 1] == pytest.approx(expected, abs=0.01)
 
 
 def test_match_finds_the_order_of_another_fits_components() -> None:
@@ -226,6 +300,63 @@ def test_priors_that_tell_components_apart_leave_labels_alone(priors: sg.Priors)
     assert not fit.priors.exchangeable
     assert (fit.permutations == np.arange(3)).all()
     np.testing.assert_array_equal(fit.posterior["means"].values, scrambled.means)
+
+
+@pytest.mark.parametrize("how", ["ecr", "means", None])
+def test_a_fit_is_relabelled_afterwards_as_if_it_had_been_so_from_the_start(
+    how: Relabelling | None,
+) -> None:
+    _, scrambled, x = switched(np.random.default_rng(12))
+    later = fit_given(scrambled, x).relabel(how)
+    model = sg.GaussianMixture(3, "full")
+    first = model.fit(x, method=Given(scrambled), seed=1, progress=False, relabel=how)
+    assert later.relabelling == first.relabelling == how
+    np.testing.assert_array_equal(later.permutations, first.permutations)
+    np.testing.assert_array_equal(later.posterior["means"].values, first.posterior["means"].values)
+    if how is None:
+        np.testing.assert_array_equal(later.posterior["means"].values, scrambled.means)
+        assert (later.permutations == np.arange(3)).all()
+
+
+def test_labels_say_how_many_draws_were_permuted_and_what_it_changed() -> None:
+    rng = np.random.default_rng(13)
+    original, _, x = switched(rng)
+    permutation = np.tile(np.arange(3), (2, 50, 1))
+    permutation[0, :20] = [1, 0, 2]
+    labels = fit_given(original.permute(permutation), x).labels
+    assert labels.permuted == pytest.approx(0.2)
+    assert labels.settled
+    assert labels.table.loc["parameters, as drawn", "r_hat"] > 1.2
+    assert labels.table.loc["parameters, relabelled", "r_hat"] < 1.1
+    free = labels.table.loc[["lp", "log likelihood", "sorted weights"], "r_hat"].max()
+    assert labels.label_free["r_hat"] == free < 1.1
+    assert "can be told apart" in str(labels)
+
+
+def test_components_that_no_labelling_separates_are_said_to_be_so() -> None:
+    rng = np.random.default_rng(14)
+    n = 200
+    means = np.stack([rng.normal(0, 1, (n, 2)), rng.normal(0, 1, (n, 2)) + 30], axis=1)
+    means = np.concatenate([means, rng.normal(0, 1, (n, 1, 2))], axis=1)
+    mixture = Mixture(rng.dirichlet([9, 20, 9], n), means, rng.lognormal(0, 0.2, (n, 3, 2)))
+    x = np.concatenate([rng.normal(0, 1.5, (60, 2)), rng.normal(30, 1, (60, 2))])
+    fit = sg.GaussianMixture(3, "diag").fit(
+        x, method=Given(mixture.reshape(2, 100)), seed=1, progress=False
+    )
+    i, j = fit.labels.least_settled
+    assert abs(fit.means[i, 0]) < 3 > abs(fit.means[j, 0])
+    check = fit.diagnose()["labels"]
+    assert check.verdict == "warn"
+    assert check.value == fit.labels.exchange[i, j] > 0.05
+    assert f"components {i} and {j}" in check.meaning
+    assert "sorted weights" in check.advice
+    assert "cannot be told apart" in str(fit.labels)
+
+
+def test_an_unknown_way_to_relabel_is_refused_before_anything_starts() -> None:
+    model = sg.GaussianMixture(2)
+    with pytest.raises(sg.ModelError, match="'stephens', 'ecr', 'means', None"):
+        model.fit([0.0, 1.0, 2.0, 5.0], relabel="kmeans")  # type: ignore[arg-type]
 
 
 def test_priors_that_differ_between_features_only_are_exchangeable() -> None:

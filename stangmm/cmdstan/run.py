@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -36,8 +37,14 @@ _LOG_LINES = 60
 _JSON_ROWS = 10_000  # rows of an array that are turned into text at once
 _WATCH_SECONDS = 0.2
 
+# Whoever makes fits in threads sets an event here, in each of them: when it is set, their runs end.
+# (Ctrl-C reaches the main thread only.)
+stop_requested: ContextVar[threading.Event | None] = ContextVar("stop_requested", default=None)
+
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
+_guarded_runs = 0
+_value_before: str | None = None
 _logger_before: tuple[list[logging.Handler], bool, bool] = ([], True, False)
 _scratch_owner: int | None = None
 
@@ -129,13 +136,17 @@ class CmdStanRun:
             finally:
                 done.set()
 
+        stop = stop_requested.get()
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
         with _quiet_cmdstanpy(self._messages), _unchanged_environment("STAN_NUM_THREADS"):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
-                while not done.wait(_WATCH_SECONDS if watch else None):
-                    watch()  # type: ignore[misc]  # there is one, or wait() has no end
+                while not done.wait(_WATCH_SECONDS if watch or stop else None):
+                    if stop is not None and stop.is_set():
+                        raise KeyboardInterrupt
+                    if watch:
+                        watch()
             finally:
                 if not done.is_set():  # Ctrl-C, or an exception out of a signal handler
                     self._stop(done)
@@ -254,15 +265,24 @@ def _quiet_cmdstanpy(messages: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unchanged_environment(name: str) -> Iterator[None]:
-    """Put a variable back as it was: cmdstanpy sets it for its children in this process."""
-    before = os.environ.get(name)
+    """Put a variable back as it was: cmdstanpy sets it for its children in this process.
+
+    Where runs overlap, the first remembers it and the last puts it back.
+    """
+    global _guarded_runs, _value_before
+    with _quiet_lock:
+        if _guarded_runs == 0:
+            _value_before = os.environ.get(name)
+        _guarded_runs += 1
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+        with _quiet_lock:
+            _guarded_runs -= 1
+            if _guarded_runs == 0 and _value_before is None:
+                os.environ.pop(name, None)
+            elif _guarded_runs == 0 and _value_before is not None:
+                os.environ[name] = _value_before
 
 
 def _write_json_value(file: BinaryIO, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.runs import elbo, em_path, trace
+from stangmm.plots.selection import model_choice
 from stangmm.plots.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "em_path",
     "estimates",
     "inline_svg",
+    "model_choice",
     "trace",
 ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stangmm.diagnostics import Verdict
 from stangmm.report.numbers import count, number, percent
 from stangmm.report.tables import component_rows
+from stangmm.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from stangmm.fit import Fit
 
 _METHODS = {"em": "EM", "optimize": "optimization", "advi": "ADVI", "nuts": "NUTS"}
-_SAME_CLUSTERS = 0.98  # share of rows; from here on a method "does as well" for the clusters
 
 
 def components_words(k: int) -> str:
@@ -130,7 +130,7 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
             f"{reference} is the reference, but it did not pass every check: settle this before "
             "anything is reported. What the checks said stands below the table."
         )
-    alike = (table["agreement"] >= _SAME_CLUSTERS) & (table["status"] == "ok")
+    alike = (table["agreement"] >= SAME_CLUSTERS) & (table["status"] == "ok")
     same = table[alike].sort_values("seconds")
     if len(same):
         label, row = str(same.index[0]), same.iloc[0]
@@ -138,7 +138,7 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
             f"For the clusters alone {label} does as well: {percent(row['agreement'])} of the "
             f"rows are in the same cluster, after {row['seconds']:.2g} s."
         )
-    far = table[(table["distance"] > 1.0) & (table.index != reference)]
+    far = table[(table["distance"] > MEANS_APART) & (table.index != reference)]
     if len(far):
         by_how_much = ", ".join(
             f"{label} by {number(d)}" for label, d in far["distance"].to_dict().items()
@@ -147,3 +147,10 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
             f"Estimates differ from the reference's posterior means by more than one posterior "
             f"standard deviation for {by_how_much}."
         )
+    sure = table[table["sd_ratio"] < TOO_SURE]
+    if len(sure):
+        by_how_much = ", ".join(
+            f"{label} (by a factor of {number(r)})"
+            for label, r in sure["sd_ratio"].to_dict().items()
+        )
+        yield f"Posterior standard deviations are too small by {by_how_much}: it is too sure."

@@ -1,0 +1,339 @@
+"""Criteria for choosing a model: AIC, BIC, ICL at the best draw; WAIC and LOO over all draws.
+
+AIC, BIC and ICL are on the deviance scale, lower is better; WAIC and LOO estimate the expected log
+predictive density of new rows (elpd), higher is better. The log density of a row has its label
+summed out. A row of sample weight w counts w times everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stangmm.arrays import BoolArray, FloatArray, IntArray
+from stangmm.arviz_bridge import arviz, inference_data
+from stangmm.errors import ConvergenceWarning, ModelError
+from stangmm.methods.base import Kind
+from stangmm.priors import Priors
+from stangmm.progress import progress_bar
+
+if TYPE_CHECKING:
+    from arviz import ELPDData
+
+    from stangmm.fit import Fit
+
+# Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
+WAIC_VARIANCE_OK = 0.4
+_ROWS_NAMED = 5
+_DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
+_ANY: tuple[Kind, ...] = ("point", *_DRAWS)
+
+
+def aic(fit: Fit) -> float:
+    """Akaike's information criterion at the best draw, lower is better.
+
+    Akaike 1974 (doi:10.1109/TAC.1974.1100705). Meant for point estimates by maximum likelihood.
+    """
+    return 2.0 * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
+
+
+def bic(fit: Fit) -> float:
+    """Bayesian information criterion at the best draw, lower is better.
+
+    Schwarz 1978 (doi:10.1214/aos/1176344136); -BIC / 2 approximates the log evidence. Meant for
+    point estimates by maximum likelihood.
+    """
+    price = float(np.log(fit.dataset.total_weight))
+    return price * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
+
+
+def icl(fit: Fit) -> float:
+    """Integrated completed likelihood at the best draw, lower is better.
+
+    BIC plus twice the sum over rows of -log P(z_n = its most probable component | x_n): components
+    must also be well apart (Biernacki, Celeux & Govaert 2000, doi:10.1109/34.865189, with rows
+    assigned as in mclust, whose ICL has the opposite sign). Meant for point estimates by maximum
+    likelihood.
+    """
+    best = int(np.argmax(fit.total_log_likelihood))
+    mixture, x, weight = fit.mixture[best : best + 1], fit.dataset.x, fit.dataset.sample_weight
+    doubt = 0.0
+    for _, rows in mixture.blocks(len(x)):
+        each = -np.log(mixture.responsibilities(x[rows])[0].max(axis=0))
+        doubt += float(each.sum() if weight is None else each @ weight[rows])
+    return bic(fit) + 2.0 * doubt
+
+
+def waic(fit: Fit) -> ELPDData:
+    """Widely applicable information criterion, as an elpd: higher is better.
+
+    Watanabe 2010 (https://jmlr.org/papers/v11/watanabe10a.html). LOO says more about where it
+    fails, and should be preferred (Vehtari, Gelman & Gabry 2017, doi:10.1007/s11222-016-9696-4).
+
+    Returns
+    -------
+    arviz.ELPDData
+        ``elpd_waic``, ``se``, ``p_waic`` and, by row, ``waic_i``.
+
+    Raises
+    ------
+    ModelError
+        For a point estimate, which has no posterior.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The posterior variance of the log density of some rows is above 0.4.
+    """
+    _check_has_draws(fit, "WAIC")
+    with warnings.catch_warnings():  # said in words below
+        warnings.simplefilter("ignore", UserWarning)
+        result: ELPDData = arviz().waic(inference_data(fit), pointwise=True)
+    pointwise = np.asarray(result["waic_i"])
+    variance = fit.log_density(fit.dataset.x) - pointwise
+    weight = fit.dataset.sample_weight
+    result["elpd_waic"], result["se"] = pooled(pointwise, weight)
+    result["p_waic"] = pooled(variance, weight)[0]
+    bad = _counted(fit, variance > WAIC_VARIANCE_OK)
+    result["warning"] = bool(len(bad))
+    if len(bad):
+        warnings.warn(
+            f"WAIC cannot be trusted here: the posterior variance of the log density is above "
+            f"{WAIC_VARIANCE_OK} for {_rows(bad, fit)}. Use fit.loo(), which judges each row.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
+    """Leave-one-out expected log predictive density by PSIS, higher is better.
+
+    Vehtari, Gelman & Gabry 2017 (doi:10.1007/s11222-016-9696-4). What is left out is one copy of a
+    row. Where that changes the posterior too much for importance sampling, the row's Pareto k is
+    above 0.7 (less for fewer than 2200 draws: Vehtari et al. 2024,
+    https://jmlr.org/papers/v25/19-556.html). For an approximation, the draws are taken as they are.
+
+    Parameters
+    ----------
+    refit : bool
+        Whether to compute the rows of high Pareto k exactly: one more fit for each, without that
+        row, with the same priors, settings and seed.
+    progress : bool
+        Whether to show how many of these fits are done.
+
+    Returns
+    -------
+    arviz.ELPDData
+        ``elpd_loo``, ``se``, ``p_loo`` and, by row, ``loo_i`` and ``pareto_k``, which is 0 for the
+        rows that were computed exactly.
+
+    Raises
+    ------
+    ModelError
+        For a point estimate, which has no posterior to reweight.
+    InferenceError
+        A fit without one of the rows failed.
+
+    Warns
+    -----
+    ConvergenceWarning
+        There are rows of high Pareto k and ``refit`` is not set, or fits without a row failed
+        their checks.
+    """
+    _check_has_draws(fit, "LOO")
+    result = psis_loo(fit)
+    bad = bad_rows(fit, result)
+    if refit and len(bad):
+        return _with_exact_rows(fit, result, bad, progress)
+    if len(bad):
+        warnings.warn(
+            f"LOO cannot be trusted as it stands: Pareto k is above {result['good_k']:.2f} for "
+            f"{_rows(bad, fit)}; leaving such a row out changes the posterior too much for "
+            f"importance sampling. fit.loo(refit=True) computes these rows exactly, by {len(bad)} "
+            "more fits. If they are many, the model is too flexible for the data: use fewer "
+            "components or a more informative prior of the scales.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def psis_loo(fit: Fit) -> ELPDData:
+    """`loo` without refits and without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result: ELPDData = arviz().loo(inference_data(fit), pointwise=True)
+    _settle(fit, result)
+    result["warning"] = bool(len(bad_rows(fit, result)))
+    return result
+
+
+def bad_rows(fit: Fit, result: ELPDData) -> IntArray:
+    """Rows that count and whose Pareto k is too high for PSIS, in order."""
+    return _counted(fit, ~(np.asarray(result["pareto_k"]) <= float(result["good_k"])))
+
+
+def pooled(pointwise: FloatArray, sample_weight: FloatArray | None) -> tuple[float, float]:
+    """Sum of values of the rows, shape (N,), and its standard error over new samples of rows.
+
+    The error is sqrt(N) times the standard deviation between rows; with weights, N is their sum.
+    """
+    weight = np.ones(len(pointwise)) if sample_weight is None else sample_weight
+    total = float(weight.sum())
+    mean = float(weight @ pointwise) / total
+    variance = float(weight @ (pointwise - mean) ** 2) / total
+    return mean * total, float(np.sqrt(total * variance))
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What a criterion says of one fit.
+
+    Attributes
+    ----------
+    value : float
+    standard_error : float
+        NaN where the criterion has none.
+    pointwise : ndarray, shape (N,), or None
+        The rows' parts of an elpd.
+    bad_rows : int or None
+        How many rows have a Pareto k that is too high; None where there is none.
+    doubt : str
+        Why the value is not to be believed, and what to do; empty when it is.
+    """
+
+    value: float
+    standard_error: float = float("nan")
+    pointwise: FloatArray | None = None
+    bad_rows: int | None = None
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to judge fits: what it is called, which way is up, which methods can give it."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    kinds: tuple[Kind, ...]
+    score: Callable[[Fit], Score]
+    pointwise: bool = False
+
+    @property
+    def direction(self) -> str:
+        """Which values are better, in words."""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+
+def _score_loo(fit: Fit) -> Score:
+    result = psis_loo(fit)
+    bad = len(bad_rows(fit, result))
+    doubt = (
+        f"Pareto k is too high for {bad} row{'s' if bad > 1 else ''}; loo(refit=True) of that fit "
+        "computes them exactly."
+    )
+    pointwise = np.asarray(result["loo_i"])
+    return Score(result["elpd_loo"], result["se"], pointwise, bad, doubt if bad else "")
+
+
+def _score_waic(fit: Fit) -> Score:
+    result = waic(fit)
+    doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
+    pointwise = np.asarray(result["waic_i"])
+    return Score(
+        result["elpd_waic"], result["se"], pointwise, doubt=doubt if result["warning"] else ""
+    )
+
+
+def _score_evidence(fit: Fit) -> Score:
+    evidence = fit.log_evidence()
+    return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
+
+
+CRITERIA = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("loo", "elpd_loo", True, _DRAWS, _score_loo, pointwise=True),
+        Criterion("waic", "elpd_waic", True, _DRAWS, _score_waic, pointwise=True),
+        Criterion("bic", "bic", False, _ANY, lambda fit: Score(bic(fit))),
+        Criterion("aic", "aic", False, _ANY, lambda fit: Score(aic(fit))),
+        Criterion("icl", "icl", False, _ANY, lambda fit: Score(icl(fit))),
+        Criterion("evidence", "log_evidence", True, ("mcmc",), _score_evidence),
+    )
+}
+
+
+def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
+    x, weight = fit.dataset.x, fit.dataset.sample_weight
+    result = deepcopy(psis)
+    # Defaults are scaled by the data: without the row they would be other priors.
+    used = fit.priors
+    priors = Priors(used.weights, used.means, used.scales, used.correlation)
+    model = replace(fit.model, priors=priors)
+    advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
+    failed = []
+    for row in rows:
+        left = np.ones(len(x)) if weight is None else weight.copy()
+        left[row] = max(left[row] - 1.0, 0.0)
+        with warnings.catch_warnings():  # said once, for all of them
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            without = model.fit(x, fit.settings, seed=fit.seed, sample_weight=left, progress=False)
+        if without.diagnose().failed:
+            failed.append(row)
+        result["loo_i"].values[row] = without.log_density(x[row : row + 1])[0]
+        result["pareto_k"].values[row] = 0.0
+        advance(1)
+    _settle(fit, result)
+    result["warning"] = bool(failed)
+    if failed:
+        warnings.warn(
+            f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so that the "
+            f"exact values may be off for {_rows(np.array(failed), fit)}. Draw more, or use fewer "
+            "components.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return result
+
+
+def _settle(fit: Fit, result: ELPDData) -> None:
+    """Sum the rows' values up, each as often as it counts."""
+    weight = fit.dataset.sample_weight
+    result["elpd_loo"], result["se"] = pooled(np.asarray(result["loo_i"]), weight)
+    in_sample, _ = pooled(fit.log_density(fit.dataset.x), weight)
+    result["p_loo"] = in_sample - result["elpd_loo"]
+
+
+def _free_parameters(fit: Fit) -> int:
+    return fit.model.n_parameters(fit.dataset.n_features)
+
+
+def _best_log_likelihood(fit: Fit) -> float:
+    return float(fit.total_log_likelihood.max())
+
+
+def _counted(fit: Fit, chosen: BoolArray) -> IntArray:
+    weight = fit.dataset.sample_weight
+    return np.flatnonzero(chosen if weight is None else chosen & (weight > 0))
+
+
+def _rows(rows: IntArray, fit: Fit) -> str:
+    first = ", ".join(map(str, rows[:_ROWS_NAMED]))
+    more = ", ..." if len(rows) > _ROWS_NAMED else ""
+    noun = "row" if len(rows) == 1 else "rows"
+    return f"{len(rows)} of {fit.dataset.n_observations} rows ({noun} {first}{more})"
+
+
+def _check_has_draws(fit: Fit, criterion: str) -> None:
+    if fit.kind == "point":
+        raise ModelError(
+            f'{criterion} needs draws, and "{fit.method}" gives one point. Use method="nuts", or '
+            "bic() to compare point estimates."
+        )

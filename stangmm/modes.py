@@ -1,0 +1,162 @@
+"""Modes: chains that have settled in different parts of the posterior, told apart without labels.
+
+Chains that never leave the mode in which they began cannot say how probable that mode is: their
+number says how many were started there, nothing else. Pooling them would be wrong in silence. So
+chains are grouped by mode, and weights of the modes come from elsewhere: from stacking, which
+predicts best (Yao, Vehtari & Gelman 2022, https://jmlr.org/papers/v23/20-1426.html), or from the
+evidence of each mode, which are the posterior's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from stangmm.arrays import FloatArray
+from stangmm.criteria import psis_loo
+from stangmm.density import log_sum_exp
+from stangmm.draws import McmcInfo
+from stangmm.errors import ModelError
+from stangmm.evidence import log_evidence
+from stangmm.relabel import representative_rows
+from stangmm.stacking import stacking_weights
+from stangmm.thresholds import MODES_APART
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stangmm.fit import Fit
+
+_ROWS = 20  # whose pairs are asked whether they belong together
+_SMALLEST_SD = 0.05  # of such a probability: smaller differences are no other mode
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The modes that the chains have found, best log joint density first; made by `Fit.modes`.
+
+    Attributes
+    ----------
+    fit : Fit
+        All chains together.
+    chains : tuple of tuple of int
+        The chains in each mode.
+    """
+
+    fit: Fit
+    chains: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def fits(self) -> tuple[Fit, ...]:
+        """A fit for each mode, of its chains alone."""
+        return tuple(self.fit.select_chains(chains) for chains in self.chains)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each mode.
+
+        ============== ============================================================
+        chains         which they are
+        starts         log likelihoods of the optima around which they started
+        log_joint      mean over the draws of the log joint density
+        log_likelihood mean over the draws
+        elpd_loo       leave-one-out expected log predictive density, and its
+        elpd_loo_se    standard error
+        ============== ============================================================
+        """
+        import pandas as pd
+
+        rows = []
+        for chains, fit in zip(self.chains, self.fits, strict=True):
+            elpd = psis_loo(fit)
+            info = fit.info
+            starts = info.starts if isinstance(info, McmcInfo) else ()
+            rows.append({
+                "chains": chains,
+                "starts": tuple(sorted({round(start.objective, 4) for start in starts})),
+                "log_joint": float(fit.lp.mean()),
+                "log_likelihood": float(fit.total_log_likelihood.mean()),
+                "elpd_loo": float(elpd["elpd_loo"]),
+                "elpd_loo_se": float(elpd["se"]),
+            })  # fmt: skip
+        return pd.DataFrame(rows).rename_axis("mode")
+
+    def weights(
+        self, by: Literal["stacking", "evidence"] = "stacking", *, seed: int | None = None
+    ) -> FloatArray:
+        """Weights of the modes, shape (M,), summing to 1.
+
+        Parameters
+        ----------
+        by : {"stacking", "evidence"}
+            Stacking gives the average of the modes that predicts left-out rows best. The evidence
+            gives each mode its share of the posterior, by bridge sampling; see
+            `Fit.log_evidence`.
+        seed : int, optional
+            Of the bridge's proposals.
+        """
+        if by == "evidence":
+            logs = np.array([log_evidence(fit, seed=seed).log_evidence for fit in self.fits])
+            return np.asarray(np.exp(logs - log_sum_exp(logs, axis=0)))
+        if by != "stacking":
+            raise ModelError(f'Modes are weighted by "stacking" or "evidence", got {by!r}.')
+        pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
+        return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
+
+    def __len__(self) -> int:
+        """Count the modes."""
+        return len(self.chains)
+
+    def __iter__(self) -> Iterator[Fit]:
+        return iter(self.fits)
+
+    def __str__(self) -> str:
+        """Words and the table."""
+        n = sum(map(len, self.chains))
+        words = (
+            f"All {n} chains are in one mode."
+            if len(self) == 1
+            else f"{n} chains are in {len(self)} modes; none has moved from one to another."
+        )
+        return f"{words}\n{self.table.to_string(float_format='{:.2f}'.format)}"
+
+
+def group_chains(fit: Fit) -> tuple[tuple[int, ...], ...]:
+    """Chains by mode, the mode of highest mean log joint density first."""
+    n_chains = fit.lp.shape[0]
+    if n_chains == 1:
+        return ((0,),)
+    means, variances = _label_free(fit)
+    gap = np.abs(means[:, np.newaxis] - means)
+    sd = np.sqrt(0.5 * (variances[:, np.newaxis] + variances))
+    near = np.asarray((gap <= MODES_APART * sd).all(axis=-1))
+    n_modes, mode = connected_components(near, directed=False)
+    groups = [np.flatnonzero(mode == i) for i in range(n_modes)]
+    groups.sort(key=lambda chains: -float(fit.lp[chains].mean()))
+    return tuple(tuple(int(c) for c in chains) for chains in groups)
+
+
+def _label_free(fit: Fit) -> tuple[FloatArray, FloatArray]:
+    """Means and variances (C, Q), chain by chain, of quantities that no relabelling changes.
+
+    The log joint density, the log likelihood, the sorted weights, and for pairs of rows the
+    probability that both belong to one component: what a mode is, is who belongs together.
+    """
+    pivot = fit.mixture[int(np.argmax(fit.lp))]
+    rows = representative_rows(pivot, fit.dataset.x, _ROWS)
+    i, j = np.triu_indices(len(rows), 1)
+    means, variances = [], []
+    for chain in range(fit.lp.shape[0]):
+        mixture = fit.shaped[chain]
+        columns = [fit.lp[chain], fit.total_log_likelihood[chain], *np.sort(mixture.weights).T]
+        responsibility = mixture.responsibilities(rows)
+        together = np.einsum("skn,skm->snm", responsibility, responsibility)[:, i, j]
+        means.append([*(c.mean() for c in columns), *together.mean(axis=0)])
+        spread = np.maximum(together.var(axis=0), _SMALLEST_SD**2)
+        variances.append([*(c.var() for c in columns), *spread])
+    return np.array(means), np.array(variances)

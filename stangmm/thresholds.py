@@ -1,0 +1,39 @@
+"""Every threshold that turns a number into a verdict stands here, once.
+
+R-hat and ESS: Vehtari et al. 2021 (doi:10.1214/20-BA1221). E-BFMI: Betancourt 2016
+(doi:10.48550/arXiv.1604.00695). Pareto k: Vehtari et al. 2024
+(https://jmlr.org/papers/v25/19-556.html).
+"""
+
+from __future__ import annotations
+
+R_HAT_OK = 1.01
+R_HAT_FAIL = 1.05
+ESS_PER_CHAIN = 100
+E_BFMI_OK = 0.3
+PARETO_K_OK = 0.7
+DIVERGENT_SHARE_FAIL = 0.01
+
+# Two components that could be exchanged with more than this probability are not told apart.
+EXCHANGED_OK = 0.05
+# Chains whose means of some label-free quantity are so many standard deviations (of a draw) apart
+# are in different modes. Within one mode, means differ by a fraction of one.
+MODES_APART = 3.0
+
+# The evidence: its largest standard error in nats, and how far proposal and posterior must overlap.
+EVIDENCE_ERROR_OK = 0.5
+EVIDENCE_OVERLAP_OK = 0.02
+
+COLLAPSED_SHARE_OK = 0.5
+# How far below the best the next optimum should lie, in nats: 3 is a twentieth of the likelihood.
+GAP_OK = 3.0
+# Rows that a component should hold for each free number of its own: a point estimate needs more of
+# them than a posterior, which widens where rows are few. Draws below it may be this share.
+ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
+SPARSE_DRAWS_OK = 0.2
+
+# In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
+# posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.
+SAME_CLUSTERS = 0.98
+MEANS_APART = 1.0
+TOO_SURE = 0.7

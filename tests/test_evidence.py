@@ -1,0 +1,422 @@
+"""The evidence by bridge sampling against exact answers: quadrature, and all K^N allocations.
+
+Given which row belongs to which component, the weights integrate to the Dirichlet-multinomial
+probability of the allocation, the means integrate in closed form and the scales by quadrature. A
+subset of the rows has one marginal likelihood, so that 2^N of them serve all K^N allocations.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import LazyFits
+from fitting import fit_quick
+from scipy import integrate, stats
+from scipy.special import gammaln, logsumexp
+
+import stangmm as sg
+from stangmm.bridge import Bridge
+from stangmm.density import Mixture
+from stangmm.evidence import Evidence, _Labelling, log_evidence
+
+LogDensity = Callable[[np.ndarray], np.ndarray]
+
+# ---- exact answers ---------------------------------------------------------------------------
+
+STEP = 0.02
+LOG_SD = np.arange(-18.0, 18.0, STEP)  # the trapezoid rule is exact to rounding here
+
+
+def _given_sd(rows: np.ndarray, location: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Log density of rows (n, D) by feature and sd, shape (D, grid); the mean is integrated out."""
+    n = len(rows)
+    variance = np.exp(2 * LOG_SD)
+    center = rows.mean(axis=0)
+    within = ((rows - center) ** 2).sum(axis=0)[:, np.newaxis] / variance
+    of_center = variance / n + width[:, np.newaxis] ** 2
+    return (
+        stats.norm.logpdf(center[:, np.newaxis], location[:, np.newaxis], np.sqrt(of_center))
+        - 0.5 * within
+        - 0.5 * (n - 1) * np.log(2 * np.pi * variance)
+        - 0.5 * np.log(n)
+    )
+
+
+def _over_sd(log_density: np.ndarray) -> np.ndarray:
+    return np.asarray(logsumexp(log_density + LOG_SD, axis=-1) + np.log(STEP))
+
+
+def _subsets(x: np.ndarray) -> list[np.ndarray]:
+    """Rows of every subset but the empty one; bit n of a subset's number is row n."""
+    n = len(x)
+    bits = (np.arange(1, 2**n)[:, np.newaxis] >> np.arange(n)) & 1
+    return [x[mask == 1] for mask in bits]
+
+
+def _over_allocations(log_marginal: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Log evidence from log marginals of subsets (K, 2^N, ...) by all allocations."""
+    k = len(alpha)
+    n = int(np.log2(log_marginal.shape[1]))
+    z = np.array(list(itertools.product(range(k), repeat=n)))
+    total = gammaln(alpha.sum()) - gammaln(alpha.sum() + n)
+    for component in range(k):
+        member = z == component
+        counts = member.sum(axis=1)
+        subset = member @ 2 ** np.arange(n)
+        prior = gammaln(alpha[component] + counts) - gammaln(alpha[component])
+        log_m = log_marginal[component][subset]
+        total = total + prior.reshape(-1, *(1,) * (log_m.ndim - 1)) + log_m
+    return np.asarray(logsumexp(total, axis=0))
+
+
+def _with_empty(log_marginals: list[Any]) -> np.ndarray:
+    each = np.array(log_marginals)
+    return np.concatenate([np.zeros_like(each[:1]), each])
+
+
+def exact(
+    structure: str,
+    x: np.ndarray,
+    alpha: np.ndarray,
+    locations: np.ndarray,
+    width: np.ndarray,
+    log_prior_of_sd: LogDensity,
+) -> float:
+    """Log evidence of data (N, D) for alpha (K,), locations (K, D), width (D,)."""
+    log_prior = log_prior_of_sd(np.exp(LOG_SD))
+    subsets = _subsets(x)
+
+    def marginal(rows: np.ndarray, location: np.ndarray) -> Any:
+        given = _given_sd(rows, location, width)
+        if structure == "diag":
+            return _over_sd(given + log_prior).sum()
+        if structure == "spherical":
+            return _over_sd(given.sum(axis=0) + log_prior)
+        return given[0]  # tied, D = 1: the sd is common to all components
+
+    log_marginal = np.array(
+        [_with_empty([marginal(rows, location) for rows in subsets]) for location in locations]
+    )
+    total = _over_allocations(log_marginal, alpha)
+    return float(_over_sd(total + log_prior) if structure == "tied" else total)
+
+
+def exact_full(
+    x: np.ndarray, k: int, location: np.ndarray, width: float, log_prior_of_sd: LogDensity
+) -> float:
+    """As `exact` for "full", D = 2, alpha = 1 and LKJ(2): two sds and a correlation on a grid."""
+    step = 0.25
+    log_sd = np.arange(-3.0, 5.0, step)
+    sd_1, sd_2, r = (
+        a.ravel()
+        for a in np.meshgrid(np.exp(log_sd), np.exp(log_sd), np.tanh(np.arange(-5.0, 5.01, step)))
+    )
+    # (1 + r) / 2 is Beta(2, 2) under LKJ(2); d r = (1 - r^2) d atanh r
+    log_prior = stats.beta(2, 2).logpdf((1 + r) / 2) - np.log(2) + np.log1p(-(r**2))
+    log_prior += log_prior_of_sd(sd_1) + log_prior_of_sd(sd_2) + np.log(sd_1 * sd_2)
+
+    def log_normal(u: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        """Log density of N(0, [[a, c], [c, b]]) at u, summed over the rows of u."""
+        det = a * b - c**2
+        s = u.T @ u
+        quadratic = (b * s[0, 0] + a * s[1, 1] - 2 * c * s[0, 1]) / det
+        return -0.5 * quadratic - len(u) * (np.log(2 * np.pi) + 0.5 * np.log(det))
+
+    def marginal(rows: np.ndarray) -> float:
+        a, b, c = sd_1**2, sd_2**2, r * sd_1 * sd_2
+        n, center = len(rows), rows.mean(axis=0)
+        # Rows given the mean = rows about their centre, and the centre given the mean.
+        within = log_normal(rows - center, a, b, c)
+        at_center = log_normal(np.zeros((1, 2)), a / n, b / n, c / n)
+        of_center = log_normal(
+            (center - location)[np.newaxis], a / n + width**2, b / n + width**2, c / n
+        )
+        return float(logsumexp(within - at_center + of_center + log_prior) + 3 * np.log(step))
+
+    one = _with_empty([marginal(rows) for rows in _subsets(x)])
+    return float(_over_allocations(np.tile(one, (k, 1)), np.ones(k)))
+
+
+# ---- cases -----------------------------------------------------------------------------------
+
+LOG_PRIOR_OF_SD: dict[str, tuple[Any, LogDensity]] = {
+    "half-Cauchy": (sg.HalfCauchy(1.0), stats.halfcauchy(scale=1.0).logpdf),
+    "half-normal": (sg.HalfNormal(2.0), stats.halfnorm(scale=2.0).logpdf),
+    "inverse gamma": (
+        sg.InverseGamma(2.0, 1.0),
+        lambda sd: stats.invgamma(2.0, scale=1.0).logpdf(sd**2) + np.log(2 * sd),
+    ),
+}
+SEVEN = np.array([-2.1, -1.6, -1.2, -0.3, 1.1, 1.9, 2.2])[:, np.newaxis]
+EIGHT = np.append(SEVEN, [[4.5]], axis=0)
+APART = np.array([-9.0, -8.5, -8.0, -0.3, 0.0, 0.5, 8.0, 9.2])[:, np.newaxis]
+PLANE = np.array([[-2.0, -1.0], [-1.2, 0.3], [-1.6, -0.2], [0.4, 0.2], [1.5, 1.9], [2.1, 0.9]])
+NUTS = sg.NUTS(adapt_delta=0.95)
+
+
+@dataclass(frozen=True)
+class Case:
+    structure: str
+    x: np.ndarray
+    k: int
+    family: str
+    width: float = 3.0
+    alpha: Sequence[float] = (1.0,)  # one for each component, or one for all
+    locations: Sequence[float] = (0.0,)
+
+    def fit(self, seed: int = 1, settings: sg.NUTS = NUTS) -> sg.Fit:
+        locations = np.reshape(self.locations, (-1, 1))
+        priors = sg.Priors(
+            weights=sg.Dirichlet(np.array(self.alpha) if len(self.alpha) > 1 else self.alpha[0]),
+            means=sg.Normal(locations if len(locations) > 1 else locations[0], self.width),
+            scales=LOG_PRIOR_OF_SD[self.family][0],
+        )
+        model = sg.GaussianMixture(self.k, self.structure, priors)
+        return fit_quick(model, self.x, settings, seed=seed)
+
+    def exact(self) -> float:
+        d = self.x.shape[1]
+        log_prior = LOG_PRIOR_OF_SD[self.family][1]
+        if self.structure == "full":
+            return exact_full(self.x, self.k, np.zeros(d), self.width, log_prior)
+        return exact(
+            self.structure,
+            self.x,
+            np.broadcast_to(self.alpha, self.k),
+            np.broadcast_to(np.reshape(self.locations, (-1, 1)), (self.k, d)),
+            np.full(d, self.width),
+            log_prior,
+        )
+
+
+CASES = {
+    "K=2, overlapping, half-Cauchy": Case("diag", SEVEN, 2, "half-Cauchy"),
+    "K=2, apart, inverse gamma": Case("diag", APART[[0, 1, 2, 6, 7]], 2, "inverse gamma", 8.0),
+    "K=2, one shared sd": Case("tied", SEVEN, 2, "half-normal"),
+    "K=2, D=2, spherical": Case("spherical", PLANE, 2, "half-Cauchy"),
+    "K=2, D=2, full": Case("full", PLANE, 2, "inverse gamma"),
+    "K=2, labels that mean something": Case(
+        "diag", SEVEN, 2, "inverse gamma", 2.0, (1.0, 3.0), (-1.0, 2.0)
+    ),
+    "K=3, overlapping, inverse gamma": Case("diag", EIGHT, 3, "inverse gamma", alpha=(2.0,)),
+    "K=3, overlapping, half-Cauchy": Case("diag", EIGHT, 3, "half-Cauchy", alpha=(2.0,)),
+    "K=3, apart, half-normal": Case("diag", APART, 3, "half-normal", 8.0),
+    "K=3, D=2, diag": Case("diag", PLANE, 3, "inverse gamma"),
+    "K=7, more than the data can tell": Case("diag", SEVEN, 7, "inverse gamma"),
+}
+
+
+@pytest.mark.parametrize("family", LOG_PRIOR_OF_SD)
+def test_the_enumeration_for_one_component_is_scipys_integral(family: str) -> None:
+    """What is compared with below, against an integral without any algebra."""
+    log_prior = LOG_PRIOR_OF_SD[family][1]
+
+    def likelihood_and_prior(mean: float, sd: float) -> float:
+        squares = ((SEVEN - mean) ** 2).sum() / sd**2 + mean**2 / 9.0
+        return float(np.exp(-0.5 * squares) / (sd ** len(SEVEN) * 3.0 * (2 * np.pi) ** 4))
+
+    def of_sd(sd: float) -> float:
+        over_means = integrate.quad(likelihood_and_prior, -15, 15, args=(sd,), points=[0.0])[0]
+        return float(over_means * np.exp(log_prior(np.array(sd))))
+
+    integral = sum(integrate.quad(of_sd, *limits)[0] for limits in ((0.2, 3), (3, 15), (15, 500)))
+    enumerated = Case("diag", SEVEN, 1, family).exact()
+    assert enumerated == pytest.approx(np.log(integral), abs=1e-5)
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+@pytest.mark.parametrize("family", LOG_PRIOR_OF_SD)
+def test_one_component_agrees_with_quadrature(family: str) -> None:
+    case = Case("diag", SEVEN, 1, family)
+    evidence = log_evidence(case.fit())
+    assert evidence.standard_error < 0.02
+    assert abs(float(evidence) - case.exact()) < 3 * evidence.standard_error
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+@pytest.mark.parametrize("name", CASES)
+def test_evidence_agrees_with_the_sum_over_all_allocations(name: str) -> None:
+    """Three standard errors, since the largest of many differences is looked at.
+
+    The error is far below log 2, so that a labelling too many or too few does not pass.
+    """
+    case = CASES[name]
+    evidence = log_evidence(case.fit())
+    assert evidence.reliable
+    assert evidence.standard_error < 0.1
+    assert abs(float(evidence) - case.exact()) < 3 * evidence.standard_error
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_the_standard_error_is_the_spread_over_seeds() -> None:
+    case = CASES["K=3, overlapping, inverse gamma"]
+    settings = sg.NUTS(draws=300)
+    each = [log_evidence(case.fit(seed, settings)) for seed in range(1, 9)]
+    claimed = np.sqrt(np.mean([e.standard_error**2 for e in each]))
+    values = np.array([float(e) for e in each])
+    assert 0.5 < values.std(ddof=1) / claimed < 2.0
+    off = (values - case.exact()) / [e.standard_error for e in each]
+    assert 0.5 < np.sqrt((off**2).mean()) < 2.0
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_a_row_of_weight_two_is_two_rows() -> None:
+    rows = SEVEN[[0, 2, 3, 5, 6]]
+    twice = Case("diag", np.repeat(rows, 2, axis=0), 2, "inverse gamma")
+    fit = fit_quick(
+        twice.fit(settings=sg.NUTS(chains=1, draws=20)).model,
+        rows,
+        NUTS,
+        sample_weight=np.full(len(rows), 2.0),
+    )
+    evidence = log_evidence(fit)
+    assert abs(float(evidence) - twice.exact()) < 3 * evidence.standard_error
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_evidence_is_a_density_of_the_data_in_their_units() -> None:
+    """With default priors, which follow the data: a factor a feature, and no other change."""
+    x = np.random.default_rng(1).normal(size=(40, 2)) + np.repeat([[0, 0], [4, 3]], 20, axis=0)
+    factor, offset = np.array([1e-3, 50.0]), np.array([7.0, -2e4])
+    model = sg.GaussianMixture(2)
+    before, after = (
+        log_evidence(fit_quick(model, data, sg.NUTS())) for data in (x, offset + factor * x)
+    )
+    error = np.hypot(before.standard_error, after.standard_error)
+    expected = -len(x) * np.log(factor).sum()
+    assert error < 0.1
+    assert abs(float(after) - float(before) - expected) < 3 * error
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_evidence_of_galaxies_does_not_depend_on_the_seed(fits_galaxies: LazyFits) -> None:
+    fit = fits_galaxies["nuts"]
+    other = fit_quick(fits_galaxies.model, fits_galaxies.X, sg.NUTS(), seed=2)
+    one, two = log_evidence(fit), log_evidence(other)
+    assert one.reliable
+    assert two.reliable
+    error = np.hypot(one.standard_error, two.standard_error)
+    assert error < 0.1
+    assert abs(float(one) - float(two)) < 3 * error
+    assert log_evidence(fit) == one  # the fit's seed
+    assert log_evidence(fit, seed=3) != one
+    labels = fit.reordered(np.array([2, 0, 1]))
+    assert abs(float(log_evidence(labels)) - float(one)) < 3 * error
+
+
+# ---- when it is not to be believed -----------------------------------------------------------
+
+
+@pytest.mark.stan
+def test_chains_in_different_modes_are_not_believed() -> None:
+    """Three groups and two components: which two groups are one is settled by the start."""
+    rng = np.random.default_rng(3)
+    x = np.concatenate([rng.normal(m, 0.3, 25) for m in (-4.0, 0.0, 4.2)])
+    fit = fit_quick(sg.GaussianMixture(2, "diag"), x, sg.NUTS(draws=300))
+    with pytest.warns(sg.ConvergenceWarning, match="chains disagree") as caught:
+        evidence = log_evidence(fit)
+    assert not evidence.reliable
+    assert evidence.why in str(caught[0].message)
+    assert "Not to be believed: The chains disagree" in str(evidence)
+
+
+@pytest.mark.stan
+def test_few_draws_and_a_single_chain_are_not_believed() -> None:
+    case = CASES["K=2, overlapping, half-Cauchy"]
+    fit = case.fit(settings=sg.NUTS(chains=1, draws=60))
+    with pytest.warns(sg.ConvergenceWarning) as caught:
+        evidence = log_evidence(fit)
+    assert not evidence.reliable
+    for words in ("One chain has nothing to agree with", "independent ones", "draw more"):
+        assert words in evidence.why
+        assert words in str(caught[0].message)
+    with pytest.raises(sg.ModelError, match="at least 20 draws of each chain, got 15"):
+        log_evidence(case.fit(settings=sg.NUTS(chains=1, draws=15)))
+
+
+def test_a_point_estimate_has_no_evidence() -> None:
+    fit = fit_quick(sg.GaussianMixture(2, "diag"), APART, sg.EM(restarts=4))
+    with pytest.raises(sg.ModelError, match=r'"em" gives one point. Use method="nuts", or bic'):
+        log_evidence(fit)
+
+
+def test_a_seed_must_be_a_whole_number(fits_galaxies: LazyFits) -> None:
+    fit = fits_galaxies["em"]
+    with pytest.raises(sg.ModelError):
+        log_evidence(fit, seed=-1)
+
+
+# ---- its parts -------------------------------------------------------------------------------
+
+
+def _log_ratios(rng: np.random.Generator, rho: float) -> tuple[np.ndarray, np.ndarray]:
+    """exp(5) N(0.5, 1.3) as the posterior, chains of correlation rho; proposal N(0, 1)."""
+    chains, draws = 4, 1000
+    noise = rng.normal(0, np.sqrt(1 - rho**2), (chains, draws))
+    noise[:, 0] = rng.standard_normal(chains)
+    for t in range(1, draws):
+        noise[:, t] += rho * noise[:, t - 1]
+
+    def ratio(v: np.ndarray) -> np.ndarray:
+        return np.asarray(5.0 + stats.norm(0.5, 1.3).logpdf(v) - stats.norm(0, 1).logpdf(v))
+
+    return ratio(0.5 + 1.3 * noise), ratio(rng.standard_normal(400))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.9])
+def test_the_bridge_finds_a_known_constant_within_its_standard_error(rho: float) -> None:
+    rng = np.random.default_rng(11)
+    bridges = [Bridge.between(*_log_ratios(rng, rho)) for _ in range(100)]
+    off = np.array([(b.log_ratio - 5.0) / b.standard_error for b in bridges])
+    assert abs(off.mean()) < 3 / np.sqrt(len(off))
+    assert 0.8 < off.std() < 1.25  # 100 of them: within 7% or so of 1
+    same, far = stats.norm(0.5, 1.3).pdf, stats.norm(0, 1).pdf
+    overlap = integrate.quad(lambda v: 2 * same(v) * far(v) / (same(v) + far(v)), -10, 10)[0]
+    assert np.mean([b.overlap for b in bridges]) == pytest.approx(overlap, abs=0.01)
+
+
+def test_a_proposal_that_never_meets_the_posterior_gives_no_answer() -> None:
+    of_posterior = np.random.default_rng(12).normal(3, 1, (4, 100))
+    bridge = Bridge.between(of_posterior, np.full(400, -np.inf))
+    assert np.isnan(bridge.log_ratio)
+    assert bridge.standard_error == np.inf
+    assert bridge.overlap == 0
+
+
+def test_the_labelling_rule_picks_one_of_all_labellings() -> None:
+    """Whichever order a mixture's components come in: else regions would overlap or leave gaps."""
+    rng = np.random.default_rng(13)
+    n, k = 300, 4
+    draws = Mixture(
+        rng.dirichlet(np.ones(k), n),
+        rng.normal(0, 1, (n, k, 2)) + np.arange(k)[:, np.newaxis],
+        rng.lognormal(0, 0.5, (n, k, 2)),
+    )
+    rule = _Labelling.of(draws, pivot=0)
+    meant = rule.relabelled(draws)
+    assert rule.obeyed(meant).all()
+    times = np.zeros(n)
+    for order in itertools.permutations(range(k)):
+        shuffled = draws.permute(np.array(order))
+        np.testing.assert_array_equal(rule.relabelled(shuffled).means, meant.means)
+        times += rule.obeyed(shuffled)
+    np.testing.assert_array_equal(times, 1)
+
+
+def test_evidence_is_a_number_and_a_sentence() -> None:
+    good = Evidence(-226.3412, 0.0141, 1080.4, 0.87, True, "")
+    assert float(good) == -226.3412
+    assert str(good) == "log evidence -226.341 (standard error 0.014, 1080 effective draws)."
+    bad = replace(good, reliable=False, why="One chain.")
+    assert str(bad).endswith("effective draws). Not to be believed: One chain.")
