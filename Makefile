@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers lint clean
+.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers sbc lint clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
 
@@ -71,6 +71,11 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/em_seeds.py
 	$(BIN)/python benchmarks/nuts.py
 	$(BIN)/python benchmarks/scaling.py
+
+sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or two, goes on where it was stopped
+	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500
+	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method advi --replications 100
+	PYTHONPATH=tests $(BIN)/python -m calibration.run summary
 
 lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/ruff check .

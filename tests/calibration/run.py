@@ -1,0 +1,108 @@
+"""Simulation-based calibration: run replications, and sum them up.
+
+    PYTHONPATH=tests python -m calibration.run simulate --method nuts --replications 500
+    PYTHONPATH=tests python -m calibration.run summary
+
+`simulate` can be stopped at any time; called again it does what is missing. See README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shlex
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .configurations import CONFIGURATIONS
+from .provenance import design, versions
+from .records import append, start
+from .replication import SETTINGS, replicate
+from .summary import summarize
+
+_REPORT_SECONDS = 30.0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line and do it."""
+    arguments = _parser().parse_args(argv)
+    if arguments.step == "summary":
+        summarize(arguments.directory, arguments.destination)
+        return
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(arguments.directory / "lock", timeout=0):
+            _simulate(arguments)
+    except Timeout:
+        raise SystemExit(f"Another run is at work in {arguments.directory}.") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="calibration.run", description=__doc__.splitlines()[0])
+    steps = parser.add_subparsers(dest="step", required=True)
+    simulate = steps.add_parser("simulate", help="run the replications that are missing")
+    simulate.add_argument("--method", choices=list(SETTINGS), default="nuts")
+    simulate.add_argument("--replications", type=int, default=500)
+    simulate.add_argument(
+        "--configurations", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS)
+    )
+    simulate.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    summary = steps.add_parser("summary", help="write the table and the pictures")
+    summary.add_argument("--destination", type=Path, default=Path(__file__).parent)
+    for step in (simulate, summary):
+        step.add_argument("--directory", type=Path, default=Path("out/calibration"))
+    return parser
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    begun = {
+        "design": design(arguments.method),
+        "versions": versions(),
+        "command": f"PYTHONPATH=tests python -m calibration.run {shlex.join(sys.argv[1:])}",
+    }
+    folder = arguments.directory / arguments.method
+    done = {
+        name: start(folder / f"{name}.jsonl", begun).by_replication
+        for name in arguments.configurations
+    }
+    # All configurations advance together, so that a run that is stopped is of use for all.
+    missing = [
+        (name, replication)
+        for replication in range(arguments.replications)
+        for name in arguments.configurations
+        if replication not in done[name]
+    ]
+    print(f"{arguments.method}: {len(missing)} replications to do", flush=True)
+    began = reported = time.monotonic()
+    failed = 0
+    # Fresh processes, one BLAS thread each: they are as many as the processors.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
+        futures = {
+            pool.submit(replicate, CONFIGURATIONS[name], arguments.method, replication): name
+            for name, replication in missing
+        }
+        try:
+            for count, future in enumerate(as_completed(futures), start=1):
+                record: dict[str, Any] = future.result()
+                append(folder / f"{futures[future]}.jsonl", record)
+                failed += "error" in record
+                if time.monotonic() - reported > _REPORT_SECONDS or count == len(missing):
+                    reported = time.monotonic()
+                    minutes = (reported - began) / count * (len(missing) - count) / 60
+                    left = f"{failed} failed, {minutes:.0f} min left"
+                    print(f"{count} of {len(missing)} done, {left}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    main()
