@@ -37,6 +37,7 @@ model {
 # Four chains, two at a time, that would take hours.
 ENDLESS = """\
 import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and that is inherited
 from pathlib import Path
 from stangmm.cmdstan import cmdstan_run
 with cmdstan_run(Path(sys.argv[1]), "test") as run:
