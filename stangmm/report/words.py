@@ -148,9 +148,8 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
             f"standard deviation for {by_how_much}."
         )
     sure = table[table["sd_ratio"] < TOO_SURE]
-    if len(sure):
-        by_how_much = ", ".join(
-            f"{label} (by a factor of {number(r)})"
-            for label, r in sure["sd_ratio"].to_dict().items()
+    for name, ratio in sure["sd_ratio"].to_dict().items():
+        yield (
+            f"{name} is too sure: one of its posterior standard deviations is {percent(ratio)} of "
+            "the reference's."
         )
-        yield f"Posterior standard deviations are too small by {by_how_much}: it is too sure."
