@@ -15,6 +15,7 @@ from scipy.linalg import solve_triangular
 
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
+from stangmm.groups import group_rows
 from stangmm.priors import ResolvedPriors
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -115,8 +116,37 @@ class Mixture:
         """Mixtures of ``center + unit * x``, for mixtures of x; both have shape (D,)."""
         return Mixture(self.weights, center + unit * self.means, unit * self.scales, self.corr_chol)
 
+    def marginal(self, features: IntArray) -> Mixture:
+        """Mixtures of some of the features (indices, any order), the others integrated out."""
+        means, scales = self.means[..., features], self.scales[..., features]
+        if self.corr_chol is None:
+            return Mixture(self.weights, means, scales)
+        rows = self.corr_chol[..., features, :]
+        leading = np.array_equal(features, np.arange(len(features)))
+        if leading or not len(features):
+            factor = rows[..., : len(features)]
+        else:
+            factor = np.linalg.cholesky(rows @ np.swapaxes(rows, -1, -2))
+        return Mixture(self.weights, means, scales, factor)
+
     def component_log_density(self, x: FloatArray) -> FloatArray:
-        """Log p(x_n | z_n = k), shape (..., K, N), for rows x of shape (N, D)."""
+        """Log p(x_n | z_n = k), shape (..., K, N), for rows x of shape (N, D).
+
+        Values that are NaN are integrated out: a row has the density of the features that it has.
+        """
+        if not np.isnan(x).any():
+            return self._component_log_density(x)
+        log_density = np.zeros((*self.weights.shape, len(x)))
+        order, groups = group_rows(x)
+        for group in groups:
+            if len(group.observed):
+                rows = order[group.rows]
+                log_density[..., rows] = self.marginal(group.observed)._component_log_density(
+                    x[np.ix_(rows, group.observed)]
+                )
+        return log_density
+
+    def _component_log_density(self, x: FloatArray) -> FloatArray:
         log_det = np.log(self.scales).sum(axis=-1)
         if self.corr_chol is None:
             log_density = self._squared_distances_independent(x)

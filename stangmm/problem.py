@@ -16,6 +16,7 @@ from stangmm.covariance import CovarianceStructure
 from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import DataError
+from stangmm.groups import RowGroup
 from stangmm.priors import Priors, ResolvedPriors
 
 
@@ -36,6 +37,11 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
+    groups : tuple of RowGroup
+        How rows that miss values or whose component is known follow one another in x; empty when
+        there are none. Missing values are NaN.
+    start : Mixture or None
+        Where the user wants the search to begin, for x.
     """
 
     x: FloatArray
@@ -46,6 +52,8 @@ class Problem:
     user_priors: ResolvedPriors
     center: FloatArray
     unit: FloatArray
+    groups: tuple[RowGroup, ...] = ()
+    start: Mixture | None = None
 
     @classmethod
     def build(
