@@ -1,8 +1,8 @@
 """Row groups: rows that miss the same features and share what is known of their component.
 
-A group is a complete data set of its own: the features that its rows have, and either all components
-or the one that is known. Methods and densities handle rows that are incomplete or labelled group by
-group; complete, unlabelled data have no groups and cost nothing.
+A group is a complete data set of its own: the features that its rows have, and either all
+components or the one that is known. Methods and densities handle rows that are incomplete or
+labelled group by group; complete, unlabelled data have no groups and cost nothing.
 """
 
 from __future__ import annotations
