@@ -2,8 +2,10 @@
 
 Run as ``python benchmarks/gradient.py [--json FILE] [--quick]``. Every program evaluates the same
 posterior (checked) at the same point, on one core, in turns. The table shows medians of the
-processor's time, in which other programs on the machine do not count. Two threads, and the ratios
-that involve them or the roofline, are by the clock and so of least times.
+processor's time, in which other programs on the machine do not count; the ratio to the roofline is
+between least times. What a second core gains is by the clock: the medians, over the rounds, of the
+ratio of one thread to two, and of the ratio that two independent copies of the program reach, a
+core for each. Two virtual cores may be less than two, and no threads can do better than copies.
 
 The roofline is the least the machine could need: a vectorized exp for each observation and
 component, and the multiply-adds of value and gradient at the peak rate, both measured in the same
@@ -58,9 +60,12 @@ class Peer(Protocol):
 class StanPeer:
     """A compiled Stan model, driven by tests/kernel/model_driver.cpp."""
 
-    def __init__(self, program: Path, data: Path, point: Path, threads: int = 1) -> None:
+    def __init__(
+        self, program: Path, data: Path, point: Path, threads: int = 1, core: int | None = None
+    ) -> None:
         # Stan counts the cores that it may use when it starts.
-        os.sched_setaffinity(0, ALL_CORES if threads > 1 else {max(ALL_CORES)})
+        one = max(ALL_CORES) if core is None else core
+        os.sched_setaffinity(0, ALL_CORES if threads > 1 else {one})
         self._process = subprocess.Popen(
             [program, data, point],
             stdin=subprocess.PIPE,
@@ -69,23 +74,48 @@ class StanPeer:
             env={**os.environ, "STAN_NUM_THREADS": str(threads)},
         )
         os.sched_setaffinity(0, {max(ALL_CORES)})
-        self.value = float(self._answer().split()[0])
+        self.value = float(self._line().split()[0])
 
-    def _answer(self) -> str:
+    def _line(self) -> str:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the model's program ended")
         return line
 
-    def time(self, repeats: int) -> Timing:
+    def ask(self, repeats: int) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{repeats}\n")
         self._process.stdin.flush()
-        return Timing(*map(float, self._answer().split()))
+
+    def answer(self) -> Timing:
+        return Timing(*map(float, self._line().split()))
+
+    def time(self, repeats: int) -> Timing:
+        self.ask(repeats)
+        return self.answer()
 
     def close(self) -> None:
         self._process.communicate()
+
+
+class TwoCopies:
+    """Two independent programs at once, each on a core of its own: what the machine can do."""
+
+    def __init__(self, program: Path, data: Path, point: Path) -> None:
+        self._copies = [StanPeer(program, data, point, core=core) for core in sorted(ALL_CORES)[:2]]
+        self.value = self._copies[0].value
+
+    def time(self, repeats: int) -> Timing:
+        """Both do half of the evaluations."""
+        for copy in self._copies:
+            copy.ask(max(1, repeats // 2))
+        both = [copy.answer() for copy in self._copies]
+        return Timing(*(max(values) for values in zip(*both, strict=True)))
+
+    def close(self) -> None:
+        for copy in self._copies:
+            copy.close()
 
 
 def make(folder: Path, name: str, source: Path, *, flags: str = "", threads: bool = False) -> Path:
@@ -138,6 +168,7 @@ def peers(
     makers: dict[str, Callable[[], Peer]] = {
         "native": lambda: StanPeer(programs["native"], *files),
         "native, 2 threads": lambda: StanPeer(programs["native_threads"], *files, threads=2),
+        "native, 2 copies": lambda: TwoCopies(programs["native"], *files),
         "portable": lambda: StanPeer(programs["portable"], *files),
         "textbook": lambda: StanPeer(programs["textbook"], *files),
         "jax": lambda: JaxPeer(data, point),
@@ -154,7 +185,10 @@ def peers(
 
 
 def measure(found: dict[str, Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Microseconds of one evaluation by each peer, from rounds taken in turns."""
+    """Microseconds of one evaluation by each peer, from rounds taken in turns.
+
+    "gain" is the median over the rounds of how many times as fast as "native" a peer was.
+    """
     repeats = {}
     for name, peer in found.items():
         repeats[name] = max(1, int(seconds / max(peer.time(2).least, 1e-7)))
@@ -162,11 +196,14 @@ def measure(found: dict[str, Peer], rounds: int, seconds: float) -> dict[str, di
     for _ in range(rounds):
         for name, peer in found.items():
             times[name].append(peer.time(repeats[name]))
+    clocks = {name: [t.clock / repeats[name] for t in times[name]] for name in found}
+    native = clocks["native"]
     return {
         name: {
             "processor": 1e6 * statistics.median(t.processor for t in timings) / repeats[name],
-            "clock": 1e6 * statistics.median(t.clock for t in timings) / repeats[name],
+            "clock": 1e6 * statistics.median(clocks[name]),
             "least": 1e6 * min(t.least for t in timings),
+            "gain": statistics.median(a / b for a, b in zip(native, clocks[name], strict=True)),
         }
         for name, timings in times.items()
     }
@@ -201,15 +238,15 @@ def number(value: float) -> str:
 def row(result: dict[str, Any]) -> str:
     """One line of the table."""
     times = result["microseconds"]
-    columns = {name: t["least" if "threads" in name else "processor"] for name, t in times.items()}
+    columns = {name: t["clock" if "2" in name else "processor"] for name, t in times.items()}
     native, least = columns["native"], times["native"]["least"]
     cells = [f"({result['N']}, {result['D']}, {result['K']})", result["covariance_type"]]
     cells += [number(columns[c]) if c in columns else "-" for c in COLUMNS]
     cells += [f"{result['roofline']:.1f}", f"{least / result['roofline']:.2f}"]
     ratios = ["portable", "textbook", "jax", "stanli"]
     cells += [f"{columns[c] / native:.1f}" if c in columns else "-" for c in ratios]
-    threads = columns.get("native, 2 threads")
-    cells.append(f"{least / threads:.2f}" if threads else "-")
+    for name in ("native, 2 threads", "native, 2 copies"):
+        cells.append(f"{times[name]['gain']:.2f}" if name in times else "-")
     return "| " + " | ".join(cells) + " |"
 
 
@@ -217,7 +254,7 @@ def header() -> str:
     """The table's first two lines."""
     cells = ["(N, D, K)", "type", *COLUMNS, "roofline", "native / roofline"]
     cells += [f"{c} / native" for c in ("portable", "textbook", "jax", "stanli")]
-    cells.append("1 / 2 threads")
+    cells += ["gain by 2 threads", "gain by 2 copies"]
     return "| " + " | ".join(cells) + " |\n|" + "---|" * len(cells)
 
 
@@ -256,7 +293,7 @@ def main() -> None:
                 })  # fmt: skip
                 print(row(results[-1]), flush=True)
                 for peer in found.values():
-                    if isinstance(peer, StanPeer):
+                    if isinstance(peer, StanPeer | TwoCopies):
                         peer.close()
     for name, reason in absent.items():
         print(f"{name} is missing: {reason}")
