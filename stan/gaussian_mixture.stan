@@ -35,10 +35,17 @@ data {
   int<lower=1> N; // observations (rows)
   int<lower=1> D; // features (columns)
   int<lower=1> K; // components
-  matrix[N, D] x; // the data, centred and scaled to the order of 1
+  matrix[N, D] x; // the data, centred and scaled to the order of 1; anything where missing
 
   int<lower=0, upper=N> n_sample_weights;           // N, or 0 when every row counts once
   vector<lower=0>[n_sample_weights] sample_weight;  // how often each row counts (a frequency)
+
+  // Rows that miss the same features and share what is known of their component follow one
+  // another. No groups: every row is complete, and no component is known.
+  int<lower=0> n_groups;
+  array[n_groups] int<lower=1> group_rows;                 // how many rows; N in all
+  array[n_groups] int<lower=0, upper=K> group_component;   // the known component, or 0
+  array[n_groups, D] int<lower=0, upper=1> group_observed; // 1: the rows have this feature
 
   int<lower=1> scale_components; // vectors of scales: K, or 1 when shared
   int<lower=1> scale_features;   // scales in each: D, or 1 when all features share one
@@ -54,6 +61,11 @@ data {
 
   int<lower=0, upper=1> use_prior;      // 0: likelihood only (maximum likelihood)
   int<lower=0, upper=1> use_likelihood; // 0: prior only (prior draws)
+}
+transformed data {
+  if (n_groups > 0 && sum(group_rows) != N) {
+    reject("the groups have ", sum(group_rows), " rows, but x has ", N);
+  }
 }
 parameters {
   simplex[K] weights;                                             // mixing proportions
@@ -75,12 +87,14 @@ model {
     }
   }
   if (use_likelihood) {
-    target += mixture_lpdf(x | sample_weight, weights, means, scales, corr_chol);
+    target += mixture_lpdf(x | sample_weight, group_rows, group_component, group_observed,
+                           weights, means, scales, corr_chol);
   }
 }
 generated quantities {
   real log_likelihood = 0; // of all rows; stays 0 when the likelihood is switched off
   if (use_likelihood) {
-    log_likelihood = mixture_lpdf(x | sample_weight, weights, means, scales, corr_chol);
+    log_likelihood = mixture_lpdf(x | sample_weight, group_rows, group_component, group_observed,
+                                  weights, means, scales, corr_chol);
   }
 }

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
+from stangmm.arrays import FloatArray, IntArray
 from stangmm.density import Mixture
+from stangmm.groups import RowGroup
 from stangmm.problem import Problem
 
 
@@ -19,9 +20,13 @@ class StanData:
     N: int
     D: int
     K: int
-    x: FloatArray  # (N, D)
+    x: FloatArray  # (N, D); 0 where missing
     n_sample_weights: int  # N, or 0 when every row counts once
     sample_weight: FloatArray  # (n_sample_weights,)
+    n_groups: int  # G: 0 when every row is complete and no component is known
+    group_rows: IntArray  # (G,), how many rows
+    group_component: IntArray  # (G,), 1 to K, or 0 where unknown
+    group_observed: IntArray  # (G, D), 1 for features that the rows have
     scale_components: int  # C: K, or 1 when shared
     scale_features: int  # S: D, or 1 when all features share one
     n_correlations: int  # R: K, 1 or 0
@@ -48,9 +53,10 @@ class StanData:
             N=problem.n_observations,
             D=d,
             K=k,
-            x=problem.x,
+            x=np.nan_to_num(problem.x, nan=0.0) if problem.groups else problem.x,
             n_sample_weights=len(weight),
             sample_weight=weight,
+            **group_data(problem.groups, d),
             scale_components=c,
             scale_features=s,
             n_correlations=problem.structure.n_correlations(k, d),
@@ -68,6 +74,20 @@ class StanData:
     def values(self) -> dict[str, Any]:
         """Name to value, as cmdstanpy writes it to JSON."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def group_data(groups: tuple[RowGroup, ...], n_features: int) -> dict[str, Any]:
+    """Fields of `StanData` that say how rows are grouped."""
+    observed = np.zeros((len(groups), n_features), dtype=int)
+    for row, group in zip(observed, groups, strict=True):
+        row[group.observed] = 1
+    known = [0 if g.component is None else g.component + 1 for g in groups]
+    return {
+        "n_groups": len(groups),
+        "group_rows": np.array([g.rows.stop - g.rows.start for g in groups], dtype=int),
+        "group_component": np.array(known, dtype=int),
+        "group_observed": observed,
+    }
 
 
 def parameters_of(mixture: Mixture, problem: Problem) -> dict[str, FloatArray]:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
 
+from stangmm.stan_data import group_data
+
 pytestmark = pytest.mark.stan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,6 +142,40 @@ def random_points() -> dict[str, Point]:
     }
 
 
+GROUPED_SHAPES = [  # N, D, K, how rows are weighted, share of missing values, of known labels
+    (60, 2, 2, "none", 0.3, 0.0),
+    (200, 4, 3, "fractions", 0.2, 0.3),
+    (150, 1, 3, "counts", 0.0, 0.5),
+    (90, 3, 4, "none", 0.0, 0.4),
+    (40, 3, 1, "none", 0.4, 0.3),
+    (120, 10, 3, "counts", 0.2, 0.1),  # nearly every row a group of its own
+    (2500, 6, 2, "none", 0.01, 0.2),  # groups of hundreds of rows
+    (1500, 9, 3, "fractions", 0.01, 0.0),
+    (200, 2, 3, "none", 0.7, 1.0),  # many rows of which the label alone is known
+]
+
+
+def grouped_points() -> dict[str, Point]:
+    rng = np.random.default_rng(20261122)
+    points = {}
+    for kind in COVARIANCE_TYPES:
+        for n, d, k, w, missing, known in GROUPED_SHAPES:
+            p = random_point(rng, kind, n, d, k, sample_weight=w).grouped(rng, missing, known)
+            name = f"{kind}, N={n}, D={d}, K={k}, {w}, missing {missing}, known {known}"
+            points[name] = p
+    return points
+
+
+def test_grouped_points_have_what_they_are_to_test() -> None:
+    groups = [g for p in grouped_points().values() for g in p.groups]
+    rows = [g.rows.stop - g.rows.start for g in groups]
+    assert rows.count(1) > 100
+    assert sum(n > 256 for n in rows) > 4
+    assert any(len(g.observed) == 0 and g.component is not None for g in groups)
+    assert any(len(g.observed) == 0 and g.component is None for g in groups)
+    assert any(g.component is not None and 0 < len(g.observed) < 4 for g in groups)
+
+
 def extreme_points() -> dict[str, Point]:
     """Points at the edge of what the plain formula holds, but where it still gives an answer."""
     rng = np.random.default_rng(7)
@@ -169,7 +205,16 @@ def extreme_points() -> dict[str, Point]:
     return points
 
 
-@pytest.mark.parametrize("points", [random_points(), extreme_points()], ids=["random", "extreme"])
+def extreme_grouped_points() -> dict[str, Point]:
+    rng = np.random.default_rng(8)
+    return {name: p.grouped(rng, 0.1, 0.05) for name, p in extreme_points().items()}
+
+
+@pytest.mark.parametrize(
+    "points",
+    [random_points(), extreme_points(), grouped_points(), extreme_grouped_points()],
+    ids=["random", "extreme", "grouped", "extreme, grouped"],
+)
 @pytest.mark.parametrize("kernel", ["native", "avx512", "avx2", "plain"])
 def test_native_equals_portable(
     programs: Programs, tmp_path: Path, kernel: str, points: dict[str, Point]
@@ -182,9 +227,10 @@ def test_native_equals_portable(
         assert_same(a, b, reference(p)[2], name)
 
 
-def test_native_equals_scipy(programs: Programs, tmp_path: Path) -> None:
-    points = random_points()
-    lines = programs.evaluate("native", list(points.values()), tmp_path)
+@pytest.mark.parametrize("kernel", ["native", "portable"])
+def test_kernel_equals_scipy(programs: Programs, tmp_path: Path, kernel: str) -> None:
+    points = random_points() | grouped_points()
+    lines = programs.evaluate(kernel, list(points.values()), tmp_path)
     for (name, p), line in zip(points.items(), lines, strict=True):
         _, value, gradient = numbers(line)
         expected_value, expected, terms = reference(p)
@@ -201,6 +247,7 @@ def test_a_component_of_weight_zero_has_a_finite_gradient(
         for kind in COVARIANCE_TYPES
         for w in ([0.0, 0.25, 0.75], [1e-310, 0.5, 0.5], [0.0, 0.0, 1.0])
     ]
+    points += [p.grouped(rng, 0.2, 0.0) for p in points]
     for p, line in zip(points, programs.evaluate("native", points, tmp_path), strict=True):
         _, value, gradient = numbers(line)
         expected_value, expected, terms = reference(p)
@@ -245,6 +292,9 @@ def impossible_points() -> dict[str, Point]:
         "corr_chol, singular": changed("corr_chol", (0, 1, 1), 0.0),
         "-inf": changed("x", (100, 1), 1e200),
         "-inf, data": changed("x", (199, 0), np.nan),
+        "-inf, a known component of weight zero": replace(
+            p.grouped(np.random.default_rng(6), 0.1, 0.1), weights=np.array([0.0, 1.0])
+        ),
     }
 
 
@@ -260,7 +310,10 @@ def test_an_impossible_point_is_rejected_with_its_reason(
 # ---- threads and sampling ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("problem", ["100000 2 3 1", "20000 8 4 1", "50000 5 6 0", "3000 12 3 1"])
+@pytest.mark.parametrize(
+    "problem",
+    ["100000 2 3 1 0", "20000 8 4 1 0", "50000 5 6 0 0", "3000 12 3 1 0", "40000 7 3 1 300"],
+)
 def test_results_are_the_same_bits_on_any_number_of_threads(
     programs: Programs, problem: str
 ) -> None:
@@ -281,6 +334,7 @@ def stan_data(covariance_type: str) -> dict[str, Any]:
     features = 1 if covariance_type == "spherical" else d
     return {
         "N": n, "D": d, "K": k, "x": x, "n_sample_weights": 0, "sample_weight": [],
+        **group_data((), d),
         "scale_components": components, "scale_features": features,
         "n_correlations": {"full": k, "tied": 1}.get(covariance_type, 0),
         "weights_concentration": np.full(k, 2.0),

@@ -4,10 +4,11 @@
 //
 // "native" and "portable" go through Stan's types; the names of instruction sets run that form of
 // the native kernel's inner loops. A point in the file is
-//   N D K n_sample_weight n_scales scale_size n_correlations
-// and then x (by columns), sample_weight, weights, means, scales, and corr_chol (by rows). Every
-// point gives one line: the value without a gradient, the value with it, and the gradient in the
-// order of the parameters; or "error" and the message.
+//   N D K n_sample_weight n_groups n_scales scale_size n_correlations
+// and then group_rows, group_component, group_observed (by rows), x (by columns), sample_weight,
+// weights, means, scales, and corr_chol (by rows). Every point gives one line: the value without a
+// gradient, the value with it, and the gradient in the order of the parameters (0 above the
+// diagonal of corr_chol); or "error" and the message.
 #include "mixture_lpdf.hpp"
 
 #include "portable_kernel.hpp"  // made by stanc of kernel_functions.stan
@@ -19,6 +20,8 @@
 namespace {
 
 struct point {
+  std::vector<int> group_rows, group_component;
+  std::vector<std::vector<int>> group_observed;
   Eigen::MatrixXd x;
   Eigen::VectorXd sample_weight, weights;
   std::vector<Eigen::VectorXd> means, scales;
@@ -39,8 +42,16 @@ void read_columns(std::istream& in, M& m) {
 }
 
 bool read_point(std::istream& in, point& p) {
-  int N, D, K, n_weights, n_scales, scale_size, n_correlations;
-  if (!(in >> N >> D >> K >> n_weights >> n_scales >> scale_size >> n_correlations)) return false;
+  int N, D, K, n_weights, n_groups, n_scales, scale_size, n_correlations;
+  if (!(in >> N >> D >> K >> n_weights >> n_groups >> n_scales >> scale_size >> n_correlations)) {
+    return false;
+  }
+  p.group_rows.resize(n_groups);
+  p.group_component.resize(n_groups);
+  p.group_observed.assign(n_groups, std::vector<int>(D));
+  for (int& n : p.group_rows) in >> n;
+  for (int& k : p.group_component) in >> k;
+  for (auto& group : p.group_observed) for (int& yes : group) in >> yes;
   p.x.resize(N, D);
   p.sample_weight.resize(n_weights);
   p.weights.resize(K);
@@ -79,11 +90,13 @@ T call(const std::string& kernel, const point& p, const parameters<T>& q) {
   const Eigen::Map<Eigen::VectorXd> w(const_cast<double*>(p.sample_weight.data()),
                                       p.sample_weight.size());
   if (kernel == "portable") {
-    return portable_model_namespace::mixture_lpdf<false>(x, w, q.weights, q.means, q.scales,
-                                                         q.corr_chol, &std::cerr);
+    return portable_model_namespace::mixture_lpdf<false>(
+        x, w, p.group_rows, p.group_component, p.group_observed, q.weights, q.means, q.scales,
+        q.corr_chol, &std::cerr);
   }
-  return gaussian_mixture_model_namespace::mixture_lpdf<false>(x, w, q.weights, q.means, q.scales,
-                                                               q.corr_chol, &std::cerr);
+  return gaussian_mixture_model_namespace::mixture_lpdf<false>(
+      x, w, p.group_rows, p.group_component, p.group_observed, q.weights, q.means, q.scales,
+      q.corr_chol, &std::cerr);
 }
 
 void through_stan(const std::string& kernel, const point& p) {
@@ -103,7 +116,9 @@ void through_stan(const std::string& kernel, const point& p) {
     for (const auto& m : q.means) for (int i = 0; i < m.size(); ++i) print(m(i));
     for (const auto& s : q.scales) for (int i = 0; i < s.size(); ++i) print(s(i));
     for (const auto& c : q.corr_chol) {
-      for (int i = 0; i < c.rows(); ++i) for (int j = 0; j < c.cols(); ++j) print(c(i, j));
+      for (int i = 0; i < c.rows(); ++i) {
+        for (int j = 0; j < c.cols(); ++j) print(j <= i ? c(i, j) : var(0.0));
+      }
     }
     std::printf("\n");
   } catch (const std::domain_error& e) {
@@ -115,14 +130,22 @@ void through_stan(const std::string& kernel, const point& p) {
 void through_instruction_set(stangmm::chunk_function run_chunk, const point& p) {
   const parameters<double> q(p);
   const auto values = stangmm::to_values(p.x.cols(), q.weights, q.means, q.scales, q.corr_chol);
-  auto gradient = values;
-  const stangmm::mixture_data data{p.x.data(), p.x.rows(),
-                                   p.sample_weight.size() ? p.sample_weight.data() : nullptr};
-  std::printf("%.17g", stangmm::log_likelihood(data, values, nullptr, run_chunk));
-  std::printf(" %.17g", stangmm::log_likelihood(data, values, &gradient, run_chunk));
-  for (const auto* part : {&gradient.weights, &gradient.means, &gradient.scales,
-                           &gradient.corr_chol}) {
+  stangmm::mixture_values gradient;
+  const stangmm::mixture_data data{p.x.data(), p.x.rows(), p.x.rows(),
+                                   p.sample_weight.size() ? p.sample_weight.data() : nullptr,
+                                   nullptr};
+  const stangmm::row_groups groups{p.group_rows, p.group_component, p.group_observed};
+  std::printf("%.17g", stangmm::log_likelihood(data, groups, values, nullptr, run_chunk));
+  std::printf(" %.17g", stangmm::log_likelihood(data, groups, values, &gradient, run_chunk));
+  for (const auto* part : {&gradient.weights, &gradient.means, &gradient.scales}) {
     for (double g : *part) std::printf(" %.17g", g);
+  }
+  for (int r = 0; r < values.n_correlations; ++r) {
+    for (int i = 0; i < values.D; ++i) {
+      for (int j = 0; j < values.D; ++j) {
+        std::printf(" %.17g", j <= i ? gradient.chol(r)[i * values.D + j] : 0.0);
+      }
+    }
   }
   std::printf("\n");
 }

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stangmm.groups import RowGroup, group_rows
+from stangmm.stan_data import group_data
+
 
 def write_variables(path: Path, variables: dict[str, Any]) -> Path:
     """Write Stan variables in the format that model_driver.cpp reads."""
@@ -21,9 +24,9 @@ def write_variables(path: Path, variables: dict[str, Any]) -> Path:
 
 
 def mixture_problem(
-    n: int, d: int, k: int, covariance_type: str, *, seed: int = 1
+    n: int, d: int, k: int, covariance_type: str, *, seed: int = 1, missing: float = 0.0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draw a mixture and data from it.
+    """Draw a mixture and data from it, of which a share of the values is missing.
 
     Returns
     -------
@@ -46,6 +49,11 @@ def mixture_problem(
     if correlations:
         noise = np.einsum("nij,nj->ni", chol[np.minimum(z, correlations - 1)], noise)
     x = means[z] + scales[np.minimum(z, components - 1)] * noise
+    groups: tuple[RowGroup, ...] = ()
+    if missing:
+        x[rng.random(x.shape) < missing] = np.nan
+        order, groups = group_rows(x)
+        x = np.nan_to_num(x[order])
     data = {
         "N": n,
         "D": d,
@@ -53,6 +61,7 @@ def mixture_problem(
         "x": x,
         "n_sample_weights": 0,
         "sample_weight": np.empty(0),
+        **group_data(groups, d),
         "scale_components": components,
         "scale_features": features,
         "n_correlations": correlations,

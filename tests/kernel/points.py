@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import Covariance, multivariate_normal
+
+from stangmm.groups import RowGroup, group_rows
+from stangmm.stan_data import group_data
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 
@@ -15,21 +19,38 @@ COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 class Point:
     """The arguments of one call of the kernel."""
 
-    x: np.ndarray  # (N, D)
+    x: np.ndarray  # (N, D), NaN where missing
     sample_weight: np.ndarray  # (N,) or (0,)
     weights: np.ndarray  # (K,)
     means: np.ndarray  # (K, D)
     scales: np.ndarray  # (K or 1, D or 1)
     corr_chol: np.ndarray  # (K, 1 or 0, D, D)
+    groups: tuple[RowGroup, ...] = ()
 
     def text(self) -> str:
         n, d = self.x.shape
-        sizes = [n, d, len(self.weights), self.sample_weight.size]
+        groups = group_data(self.groups, d)
+        sizes = [n, d, len(self.weights), self.sample_weight.size, groups.pop("n_groups")]
         sizes += [*self.scales.shape, len(self.corr_chol)]
         arrays = [self.x.T, self.sample_weight, self.weights, self.means]
         arrays += [self.scales, self.corr_chol]
+        integers = np.concatenate([sizes, *(np.ravel(a) for a in groups.values())])
         numbers = np.concatenate([np.ravel(a) for a in arrays])
-        return " ".join([*map(str, sizes), *map(repr, numbers.tolist())])
+        return " ".join([*map(str, integers.tolist()), *map(repr, numbers.tolist())])
+
+    def grouped(self, rng: np.random.Generator, missing: float, known: float) -> Point:
+        """Take a share of the values away, and say of a share of the rows where they belong."""
+        x = np.where(rng.random(self.x.shape) < missing, np.nan, self.x)
+        labels = rng.integers(len(self.weights), size=len(x))
+        order, groups = group_rows(x, np.where(rng.random(len(x)) < known, labels, -1))
+        weight = self.sample_weight[order] if self.sample_weight.size else self.sample_weight
+        return replace(self, x=x[order], sample_weight=weight, groups=groups)
+
+    def parts(self) -> Iterator[tuple[slice, np.ndarray, list[int]]]:
+        """Rows, the features that they have, and the components they may come from."""
+        d, k = self.x.shape[1], len(self.weights)
+        for g in self.groups or [RowGroup(slice(None), np.arange(d))]:
+            yield g.rows, g.observed, list(range(k)) if g.component is None else [g.component]
 
 
 def random_point(
@@ -62,47 +83,69 @@ def random_point(
 def reference(p: Point) -> tuple[float, np.ndarray, np.ndarray]:
     """Value, gradient, and the size of the gradient's terms, by scipy and the covariance matrix.
 
-    With Sigma = L L', L = diag(scales) C and u = Sigma^-1 (x - mean), the derivatives of a
-    component's log density are u by the mean and (u u' - Sigma^-1) L by L.
+    With L the observed rows of diag(scales) C, Sigma = L L' and u = Sigma^-1 (x - mean), the
+    derivatives of a component's log density are u by the mean and (u u' - Sigma^-1) L by L.
     """
-    n, d = p.x.shape
-    k = len(p.weights)
-    w = p.sample_weight if p.sample_weight.size else np.ones(n)
-    chols, scales = [], []
-    log_normal = np.empty((n, k))
-    for i in range(k):
-        scale = np.broadcast_to(p.scales[min(i, len(p.scales) - 1)], d)
-        corr = p.corr_chol[min(i, len(p.corr_chol) - 1)] if len(p.corr_chol) else np.eye(d)
-        chols.append(corr)
-        scales.append(scale)
-        factor = scale[:, None] * corr
-        covariance = Covariance.from_cholesky(factor)
-        log_normal[:, i] = multivariate_normal.logpdf(p.x, p.means[i], covariance)
-    with np.errstate(divide="ignore"):
-        log_joint = np.log(p.weights) + log_normal
-    log_density = logsumexp(log_joint, axis=1)
-    r = w[:, None] * np.exp(log_joint - log_density[:, None])
+    value = 0.0
+    gradient, terms = (
+        [np.zeros(a.shape) for a in (p.weights, p.means, p.scales, p.corr_chol)] for _ in range(2)
+    )
+    for rows, features, components in p.parts():
+        x = p.x[rows][:, features]
+        w = p.sample_weight[rows] if p.sample_weight.size else np.ones(len(x))
+        normals = [_Normal(p, k, features) for k in components]
+        log_normal = np.array([normal.log_density(x) for normal in normals]).T
+        with np.errstate(divide="ignore"):
+            log_joint = np.log(p.weights[components]) + log_normal
+        log_density = logsumexp(log_joint, axis=1)
+        value += float(w @ log_density)
+        r = w[:, None] * np.exp(log_joint - log_density[:, None])
+        by_weight = w @ np.exp(log_normal - log_density[:, None])
+        for sums, absolute in ((gradient, False), (terms, True)):
+            sums[0][components] += by_weight
+            for normal, responsibility in zip(normals, r.T, strict=True):
+                normal.add_gradient(x, responsibility, sums, absolute)
+    return value, *(np.concatenate([np.ravel(a) for a in part]) for part in (gradient, terms))
 
-    sums: list[list[np.ndarray]] = []
-    for absolute in (False, True):
+
+class _Normal:
+    """The density of some features under one component."""
+
+    def __init__(self, p: Point, k: int, features: np.ndarray) -> None:
+        d = p.x.shape[1]
+        self.k, self.features = k, features
+        self.mean = p.means[k, features]
+        self.scale = np.broadcast_to(p.scales[min(k, len(p.scales) - 1)], d)[features]
+        corr = p.corr_chol[min(k, len(p.corr_chol) - 1)] if len(p.corr_chol) else np.eye(d)
+        self.corr = corr[features]
+        self.rows = self.scale[:, None] * self.corr
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        if not len(self.features):
+            return np.zeros(len(x))
+        factor = np.linalg.qr(self.rows.T, mode="r").T
+        covariance = Covariance.from_cholesky(factor * np.sign(np.diag(factor)))
+        log_density = multivariate_normal.logpdf(x, self.mean, covariance)
+        return np.asarray(np.reshape(log_density, len(x)))
+
+    def add_gradient(
+        self, x: np.ndarray, r: np.ndarray, sums: list[np.ndarray], absolute: bool
+    ) -> None:
         size = np.abs if absolute else np.asarray
-        g_weights = w @ np.exp(log_normal - log_density[:, None])
-        g_means, g_scales = np.zeros((k, d)), np.zeros(p.scales.shape)
-        g_chol = np.zeros(p.corr_chol.shape)
-        for i in range(k):
-            factor = scales[i][:, None] * chols[i]
-            inverse = np.linalg.inv(factor)
-            precision = inverse.T @ inverse
-            u = (p.x - p.means[i]) @ precision
-            g_means[i] = r[:, i] @ size(u)
-            sign = 1 if absolute else -1
-            g_factor = np.einsum("n,ni,nj->ij", r[:, i], size(u), size(u @ factor))
-            g_factor += sign * r[:, i].sum() * size(precision @ factor)
-            by_feature = (size(g_factor * np.tril(chols[i]))).sum(axis=1)
-            row = min(i, len(p.scales) - 1)
-            g_scales[row] += by_feature if p.scales.shape[1] == d else by_feature.sum()
-            if len(p.corr_chol):
-                g_chol[min(i, len(p.corr_chol) - 1)] += np.tril(scales[i][:, None] * g_factor)
-        sums.append([g_weights, g_means, g_scales, g_chol])
-    gradient, terms = (np.concatenate([np.ravel(a) for a in part]) for part in sums)
-    return float(w @ log_density), gradient, terms
+        inverse = np.linalg.inv(np.linalg.qr(self.rows.T, mode="r"))
+        precision = inverse @ inverse.T
+        u = (x - self.mean) @ precision
+        by_rows = np.einsum("n,ni,nj->ij", r, size(u), size(u @ self.rows))
+        by_rows += (1 if absolute else -1) * r.sum() * size(precision @ self.rows)
+        by_scale = size(by_rows * self.corr).sum(axis=1)
+        _, means, scales, chol = sums
+        means[self.k, self.features] += r @ size(u)
+        row = scales[min(self.k, len(scales) - 1)]
+        if len(row) == len(means[0]):
+            row[self.features] += by_scale
+        else:
+            row += by_scale.sum()
+        if len(chol):
+            d = len(means[0])
+            below = np.tril(np.ones((d, d)))[self.features]
+            chol[min(self.k, len(chol) - 1)][self.features] += below * self.scale[:, None] * by_rows

@@ -1,9 +1,9 @@
 // Prints value and gradient of a generated problem to the last bit, on a number of threads.
 //
-//   thread_driver threads N D K correlated
+//   thread_driver threads N D K correlated n_groups
 //
 // Without Stan: the likelihood alone. Built with and without STAN_THREADS.
-#include "mixture_likelihood.hpp"
+#include "row_groups.hpp"
 
 #ifdef STAN_THREADS
 #include <tbb/global_control.h>
@@ -41,9 +41,20 @@ int main(int, char** argv) {
   }
   std::vector<double> x(N * p.D);
   for (double& value : x) value = 4 * uniform(generator);
-  stangmm::mixture_values gradient = p;
-  const double value = stangmm::log_likelihood({x.data(), N, nullptr}, p, &gradient,
-                                               stangmm::fastest_chunk_function());
+  const int n_groups = std::atoi(argv[6]);  // the first two hold half of the rows
+  std::vector<int> rows(n_groups), component(n_groups);
+  std::vector<std::vector<int>> observed(n_groups, std::vector<int>(p.D));
+  std::ptrdiff_t left = N;
+  for (int g = 0; g < n_groups; ++g) {
+    rows[g] = g + 1 == n_groups ? left : g < 2 ? N / 4 : N / 2 / n_groups;
+    left -= rows[g];
+    component[g] = g % 3 ? 0 : 1 + g % p.K;
+    for (int& yes : observed[g]) yes = uniform(generator) < 0.6;
+  }
+  stangmm::mixture_values gradient;
+  const double value
+      = stangmm::log_likelihood({x.data(), N, N, nullptr, nullptr}, {rows, component, observed}, p,
+                                &gradient, stangmm::fastest_chunk_function());
   std::printf("%a", value);
   for (const auto* part : {&gradient.weights, &gradient.means, &gradient.scales,
                            &gradient.corr_chol}) {

@@ -95,8 +95,8 @@ def largest_difference(programs: list[Path], folder: Path) -> float:
     """Largest relative difference between two programs' values and gradients."""
     worst = 0.0
     for i, kind in enumerate(["full", "tied", "diag", "spherical"]):
-        for n, d, k in [(700, 3, 2), (100, 1, 3), (300, 6, 4)]:
-            data, point = mixture_problem(n, d, k, kind, seed=i)
+        for n, d, k, missing in [(700, 3, 2, 0.0), (100, 1, 3, 0.0), (300, 6, 4, 0.2)]:
+            data, point = mixture_problem(n, d, k, kind, seed=i, missing=missing)
             files = [write_variables(folder / "data", data)]
             files += [write_variables(folder / "point", point)]
             a, b = (np.array(run([p, *files]).split(), dtype=float) for p in programs)

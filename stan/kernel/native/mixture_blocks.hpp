@@ -286,7 +286,7 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
     const int rows = (here + unroll * width - 1) / (unroll * width) * (unroll * width);
     const bool weighted = task.sample_weight || here < rows;
     for (int d = 0; d < D; ++d) {
-      const double* from = task.x + d * task.x_stride + start;
+      const double* from = task.x + (task.features ? task.features[d] : d) * task.x_stride + start;
       for (int n = 0; n < here; ++n) x[d * block + n] = from[n];
       for (int n = here; n < rows; ++n) x[d * block + n] = from[here - 1];
       for (int n = 0; n < block; n += 8) __builtin_prefetch(from + block + n, 0, 2);

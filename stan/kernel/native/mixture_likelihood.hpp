@@ -10,6 +10,8 @@
 //
 //   d/d weights_k = N_k / weights_k          d/d means_k = L_k^{-T} g_k
 //   d/d C         = H_k                      d/d scales_k = diag(H_k C') / scales_k
+//
+// The data are complete here; row_groups.hpp is for those that are not.
 #ifndef STANGMM_MIXTURE_LIKELIHOOD_HPP
 #define STANGMM_MIXTURE_LIKELIHOOD_HPP
 
@@ -37,8 +39,9 @@ namespace stangmm {
 struct chunk_task {
   static constexpr int block = 128;  // rows whose features and intermediate results fit the cache
 
-  const double* x;               // N x D, column after column
-  std::ptrdiff_t x_stride;       // N
+  const double* x;               // column after column, ...
+  std::ptrdiff_t x_stride;       // ... so far from one to the next
+  const int* features;           // D: which columns; null: all in their order
   const double* sample_weight;   // N, or null: every row counts once
   int D;
   int K;
@@ -111,16 +114,20 @@ inline chunk_function fastest_chunk_function() {
   return fastest;
 }
 
-// The data as the model holds them.
+// The data as the model holds them: some rows of a larger matrix, and of these some columns.
 struct mixture_data {
-  const double* x;
-  std::ptrdiff_t N;
+  const double* x;              // of the first row
+  std::ptrdiff_t N;             // rows
+  std::ptrdiff_t x_stride;      // from one column to the next
   const double* sample_weight;  // null: every row counts once
+  const int* features;          // D: which columns; null: all in their order
+
+  const double* column(int i) const { return x + (features ? features[i] : i) * x_stride; }
 };
 
 // The same sums as run_chunk, row by row and entirely on the log scale: for points where the fast
-// pass meets numbers that a double cannot hold. weight_gradient[k] = sum_n w_n N(x_n | k) / p(x_n),
-// which N_k / weights_k gives only where weights_k is not tiny.
+// pass meets numbers that a double cannot hold, and for few rows. For tiny weights_k, with which
+// N_k / weights_k does not give it, weight_gradient[k] = sum_n w_n N(x_n | k) / p(x_n).
 inline void run_carefully(const mixture_data& data, const mixture_values& p,
                           const mixture_constants& constants, std::vector<double>& sums,
                           std::vector<double>& weight_gradient) {
@@ -128,7 +135,7 @@ inline void run_carefully(const mixture_data& data, const mixture_values& p,
   const bool correlated = p.n_correlations > 0;
   const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
   std::vector<double> y(static_cast<std::size_t>(K) * D), log_normal(K), log_joint(K);
-  std::fill(sums.begin(), sums.end(), 0.0);
+  sums.assign(1 + static_cast<std::size_t>(K) * n_moments, 0.0);
   weight_gradient.assign(K, 0.0);
   for (std::ptrdiff_t n = 0; n < data.N; ++n) {
     const double w = data.sample_weight ? data.sample_weight[n] : 1.0;
@@ -137,7 +144,7 @@ inline void run_carefully(const mixture_data& data, const mixture_values& p,
     for (int k = 0; k < K; ++k) {
       double q = 0;
       for (int i = 0; i < D; ++i) {
-        double z = (data.x[i * data.N + n] - p.means[k * D + i]) * constants.inv_scales[k * D + i];
+        double z = (data.column(i)[n] - p.means[k * D + i]) * constants.inv_scales[k * D + i];
         if (correlated) {
           const double* row = constants.unit_chol.data() + (p.chol(k) - p.corr_chol.data()) + i * D;
           for (int j = 0; j < i; ++j) z -= row[j] * y[k * D + j];
@@ -156,7 +163,7 @@ inline void run_carefully(const mixture_data& data, const mixture_values& p,
     const double log_density = top + std::log(sum);
     sums[0] += w * log_density;
     for (int k = 0; k < K; ++k) {
-      weight_gradient[k] += w * std::exp(log_normal[k] - log_density);
+      if (is_tiny(p.weights[k])) weight_gradient[k] += w * std::exp(log_normal[k] - log_density);
       const double r = w * std::exp(log_joint[k] - log_density);
       if (!(r > 0)) continue;
       double* moments = sums.data() + 1 + static_cast<std::size_t>(k) * n_moments;
@@ -208,7 +215,8 @@ inline double* aligned_memory(std::size_t doubles) {
   return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
-// Turns the sums of a pass into the gradient with respect to the parameters.
+// Turns the sums of a pass into the gradient with respect to the parameters. The gradient by C has
+// an upper triangle, too: that of the likelihood as a function of any C with this C C'.
 inline void chain_rule(const mixture_values& p, const mixture_constants& constants,
                        const std::vector<double>& sums, mixture_values& gradient) {
   const int D = p.D;
@@ -245,14 +253,14 @@ inline void chain_rule(const mixture_values& p, const mixture_constants& constan
     double* chol_gradient = gradient.chol(k);
     for (int i = D - 1; i >= 0; --i) {
       for (int l = i + 1; l < D; ++l) {
-        for (int j = 0; j <= i; ++j) h[i * D + j] -= chol[l * D + i] * h[l * D + j];
+        for (int j = 0; j < D; ++j) h[i * D + j] -= chol[l * D + i] * h[l * D + j];
       }
-      double scale_gradient = 0;
-      for (int j = 0; j <= i; ++j) {
+      for (int j = 0; j < D; ++j) {
         h[i * D + j] /= chol[i * D + i];
         chol_gradient[i * D + j] += h[i * D + j];
-        scale_gradient += h[i * D + j] * chol[i * D + j];
       }
+      double scale_gradient = 0;
+      for (int j = 0; j <= i; ++j) scale_gradient += h[i * D + j] * chol[i * D + j];
       gradient.scale(k, i) += scale_gradient / p.scale(k, i);
     }
   }
@@ -265,21 +273,22 @@ inline bool all_finite(const std::vector<double>& values) {
   return true;
 }
 
-// The log likelihood at p, -inf where there is none, and its gradient if one is asked for.
-inline double log_likelihood(const mixture_data& data, const mixture_values& p,
-                             mixture_values* gradient, chunk_function run_chunk) {
+// The sums of the fast pass over all rows.
+inline std::vector<double> run_chunks(const mixture_data& data, const mixture_values& p,
+                                      const mixture_constants& constants, bool gradient,
+                                      chunk_function run_chunk) {
   const int D = p.D, K = p.K;
-  const mixture_constants constants(p);
   std::vector<double> log_const(constants.log_const);
   for (int k = 0; k < K; ++k) log_const[k] += std::log(p.weights[k]);
   chunk_task task;
   task.x = data.x;
-  task.x_stride = data.N;
+  task.x_stride = data.x_stride;
+  task.features = data.features;
   task.sample_weight = data.sample_weight;
   task.D = D;
   task.K = K;
   task.correlated = p.n_correlations > 0;
-  task.gradient = gradient != nullptr;
+  task.gradient = gradient;
   task.n_second = task.correlated ? D * (D + 1) / 2 : D;
   task.log_const = log_const.data();
   task.means = p.means.data();
@@ -302,17 +311,26 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
   for (int i = 1; i < n_chunks; ++i) {
     for (std::size_t j = 0; j < n_sums; ++j) sums[j] += parts[i * n_sums + j];
   }
+  return sums;
+}
 
-  std::vector<double> weight_gradient;
-  if (!all_finite(sums) || is_extreme(p)) {
-    sums.resize(1 + static_cast<std::size_t>(K) * (1 + D + task.n_second));
+// The log likelihood at p, -inf where there is none, and its gradient if one is asked for. Without
+// run_chunk there is only the careful pass, which wastes nothing where rows are few.
+inline double log_likelihood(const mixture_data& data, const mixture_values& p,
+                             mixture_values* gradient, chunk_function run_chunk) {
+  const mixture_constants constants(p);
+  std::vector<double> sums, weight_gradient;
+  if (run_chunk) sums = run_chunks(data, p, constants, gradient != nullptr, run_chunk);
+  if (!run_chunk || !all_finite(sums) || is_extreme(p)) {
     run_carefully(data, p, constants, sums, weight_gradient);
     if (!std::isfinite(sums[0])) return -std::numeric_limits<double>::infinity();
   }
   if (gradient) {
-    gradient->resize();
+    gradient->resize_like(p);
     chain_rule(p, constants, sums, *gradient);
-    if (!weight_gradient.empty()) gradient->weights = weight_gradient;
+    for (std::size_t k = 0; k < weight_gradient.size(); ++k) {
+      if (is_tiny(p.weights[k])) gradient->weights[k] = weight_gradient[k];
+    }
   }
   return sums[0];
 }

@@ -1,14 +1,14 @@
 // The mixture's log likelihood as a function of Stan's types: the native kernel.
 //
 // A user header for the external function declared in mixture_lpdf.stan. The numbers come from
-// mixture_likelihood.hpp; here they are taken out of Stan's types, and value and gradient put on
-// Stan's tape as one node. C++14; Stan 2.27 and later.
+// mixture_likelihood.hpp and row_groups.hpp; here they are taken out of Stan's types, and value and
+// gradient put on Stan's tape as one node. C++14; Stan 2.27 and later.
 #ifndef STANGMM_MIXTURE_LPDF_HPP
 #define STANGMM_MIXTURE_LPDF_HPP
 
 #include <stan/model/model_header.hpp>  // first, or its precompiled form goes unused
 
-#include "mixture_likelihood.hpp"
+#include "row_groups.hpp"
 
 #include <ostream>
 #include <stdexcept>
@@ -52,25 +52,26 @@ typedef Eigen::Map<Eigen::Matrix<double, -1, -1>> data_matrix;
 typedef Eigen::Map<Eigen::Matrix<double, -1, 1>> data_vector;
 
 inline mixture_data to_data(const data_matrix& x, const data_vector& sample_weight) {
-  return {x.data(), x.rows(), sample_weight.size() == 0 ? nullptr : sample_weight.data()};
+  const double* weight = sample_weight.size() == 0 ? nullptr : sample_weight.data();
+  return {x.data(), x.rows(), x.rows(), weight, nullptr};
 }
 
 // Values only. A point without a density is log(0), so that generated quantities, which Stan
 // writes after the fact, never end a run.
 inline double mixture_lpdf(const data_matrix& x, const data_vector& sample_weight,
-                           const Eigen::Matrix<double, -1, 1>& weights,
+                           const row_groups& groups, const Eigen::Matrix<double, -1, 1>& weights,
                            const std::vector<Eigen::Matrix<double, -1, 1>>& means,
                            const std::vector<Eigen::Matrix<double, -1, 1>>& scales,
                            const std::vector<Eigen::Matrix<double, -1, -1>>& corr_chol) {
   const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
   if (!invalid_parameter(p).empty()) return -std::numeric_limits<double>::infinity();
-  return log_likelihood(to_data(x, sample_weight), p, nullptr, fastest_chunk_function());
+  return log_likelihood(to_data(x, sample_weight), groups, p, nullptr, fastest_chunk_function());
 }
 
 // Value and gradient. A point without a density throws std::domain_error, upon which every
 // algorithm of Stan's rejects the proposal and goes on.
 inline stan::math::var mixture_lpdf(
-    const data_matrix& x, const data_vector& sample_weight,
+    const data_matrix& x, const data_vector& sample_weight, const row_groups& groups,
     const Eigen::Matrix<stan::math::var, -1, 1>& weights,
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& means,
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& scales,
@@ -78,9 +79,9 @@ inline stan::math::var mixture_lpdf(
   const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
   const std::string problem = invalid_parameter(p);
   if (!problem.empty()) throw std::domain_error("mixture_lpdf: " + problem);
-  mixture_values gradient = p;
+  mixture_values gradient;
   const double value
-      = log_likelihood(to_data(x, sample_weight), p, &gradient, fastest_chunk_function());
+      = log_likelihood(to_data(x, sample_weight), groups, p, &gradient, fastest_chunk_function());
   if (!std::isfinite(value)) throw std::domain_error("mixture_lpdf: the log density is -inf");
 
   std::vector<stan::math::var> operands;
@@ -123,11 +124,14 @@ namespace STANGMM_MODEL_NAMESPACE {
 
 template <bool propto__, typename T>
 T mixture_lpdf(const stangmm::data_matrix& x, const stangmm::data_vector& sample_weight,
+               const std::vector<int>& group_rows, const std::vector<int>& group_component,
+               const std::vector<std::vector<int>>& group_observed,
                const Eigen::Matrix<T, -1, 1>& weights,
                const std::vector<Eigen::Matrix<T, -1, 1>>& means,
                const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
                const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol, std::ostream*) {
-  return stangmm::mixture_lpdf(x, sample_weight, weights, means, scales, corr_chol);
+  return stangmm::mixture_lpdf(x, sample_weight, {group_rows, group_component, group_observed},
+                               weights, means, scales, corr_chol);
 }
 
 }  // namespace STANGMM_MODEL_NAMESPACE

@@ -13,20 +13,39 @@
 namespace stangmm {
 
 // The parameters as plain numbers, and the gradient in the same layout. Sizes tell the covariance
-// type, as in the Stan program.
+// type, as in the Stan program. The upper triangle of corr_chol is 0; that of its gradient counts
+// only for row_groups.hpp.
 struct mixture_values {
   int D = 0;
   int K = 0;
   int n_scales = 0;        // K or 1 vectors of scales ...
   int scale_size = 0;      // ... of D or 1 numbers
   int n_correlations = 0;  // K, 1 or 0
-  std::vector<double> weights, means, scales, corr_chol;  // corr_chol by rows, upper triangle 0
+  std::vector<double> weights, means, scales, corr_chol;  // corr_chol by rows
 
   void resize() {
     weights.assign(K, 0.0);
     means.assign(static_cast<std::size_t>(K) * D, 0.0);
     scales.assign(static_cast<std::size_t>(n_scales) * scale_size, 0.0);
     corr_chol.assign(static_cast<std::size_t>(n_correlations) * D * D, 0.0);
+  }
+  void resize_like(const mixture_values& other) {
+    D = other.D;
+    K = other.K;
+    n_scales = other.n_scales;
+    scale_size = other.scale_size;
+    n_correlations = other.n_correlations;
+    resize();
+  }
+  mixture_values& operator+=(const mixture_values& other) {
+    const auto add = [](std::vector<double>& to, const std::vector<double>& from) {
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+    };
+    add(weights, other.weights);
+    add(means, other.means);
+    add(scales, other.scales);
+    add(corr_chol, other.corr_chol);
+    return *this;
   }
   double scale(int k, int i) const {
     return scales[std::min(k, n_scales - 1) * scale_size + (scale_size == 1 ? 0 : i)];
@@ -42,13 +61,14 @@ struct mixture_values {
   }
 };
 
+inline bool is_tiny(double value) { return value < 1e-100; }
+inline bool is_huge(double value) { return value > 1e100; }
+
 // Whether squares of scales, or responsibilities divided by weights, may leave a double's range.
 inline bool is_extreme(const mixture_values& p) {
-  const auto tiny = [](double v) { return v < 1e-100; };
-  const auto huge = [](double v) { return v > 1e100; };
-  return std::any_of(p.weights.begin(), p.weights.end(), tiny)
-         || std::any_of(p.scales.begin(), p.scales.end(), tiny)
-         || std::any_of(p.scales.begin(), p.scales.end(), huge);
+  return std::any_of(p.weights.begin(), p.weights.end(), is_tiny)
+         || std::any_of(p.scales.begin(), p.scales.end(), is_tiny)
+         || std::any_of(p.scales.begin(), p.scales.end(), is_huge);
 }
 
 // Why there is no density at this point, or an empty string.
