@@ -8,10 +8,14 @@ from stangmm.errors import ModelError
 from stangmm.methods.advi import ADVI
 from stangmm.methods.base import Method
 from stangmm.methods.em import EM
+from stangmm.methods.laplace import Laplace
 from stangmm.methods.nuts import NUTS
 from stangmm.methods.optimize import Optimize
+from stangmm.methods.pathfinder import Pathfinder
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (EM, Optimize, ADVI, NUTS)}
+METHODS: dict[str, type[Method]] = {
+    m.name: m for m in (EM, Optimize, ADVI, NUTS, Pathfinder, Laplace)
+}
 
 
 def as_method(method: Any) -> Method:
@@ -30,4 +34,14 @@ def as_method(method: Any) -> Method:
     raise ModelError(f"method must be one of {names}, or such a settings object, got {method!r}.")
 
 
-__all__ = ["ADVI", "EM", "METHODS", "NUTS", "Method", "Optimize", "as_method"]
+__all__ = [
+    "ADVI",
+    "EM",
+    "METHODS",
+    "NUTS",
+    "Laplace",
+    "Method",
+    "Optimize",
+    "Pathfinder",
+    "as_method",
+]

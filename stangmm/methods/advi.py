@@ -5,6 +5,7 @@ Kucukelbir et al. 2017 (https://jmlr.org/papers/v18/16-107.html).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,7 +20,8 @@ from stangmm.methods.stan import (
     CompleteDataVariances,
     StanMethod,
     column,
-    plausible_starts,
+    given_start,
+    plausible_optima,
     read_mixtures,
     stan_inits,
     stan_run,
@@ -31,7 +33,7 @@ from stangmm.problem import Problem
 class ADVI(StanMethod):
     """Settings of automatic differentiation variational inference.
 
-    It starts at EM's optimum.
+    It starts at EM's optimum, or at starting values given by hand (``init``).
 
     Parameters
     ----------
@@ -75,21 +77,22 @@ class ADVI(StanMethod):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Fit the approximation and draw from it."""
         model = self.compiled(run)
-        optimum = plausible_starts(problem, run)[0]
+        optimum = plausible_optima(problem, run)[0]
+        start = (given_start(problem) or (optimum,))[0]
         # Stan's approximation starts with standard deviation 1 on the unconstrained scale. In the
         # problem's units that is far wider than the posterior of the means, and the first steps
         # would leave the optimum; in units of the means' standard errors it is about right.
         outer, problem = problem, problem.rescaled(_standard_error(optimum.mixture, problem))
-        optimum = optimum.in_units_of(outer, problem)
+        start, optimum = (o.in_units_of(outer, problem) for o in (start, optimum))
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
         size = max(1.0, abs(optimum.objective + prior))  # of the ELBO, nearly
         with stan_run(model, problem, self.name) as (cmdstan, data):
-            (start,) = stan_inits(cmdstan, [optimum.mixture], problem)
+            (init,) = stan_inits(cmdstan, [start.mixture], problem)
             vb = cmdstan.call(
                 lambda stan: stan.variational(
                     data=data,
                     seed=run.stan_seed("advi"),
-                    inits=start,  # type: ignore[arg-type]  # a file, as for sample()
+                    inits=init,  # type: ignore[arg-type]  # a file, as for sample()
                     algorithm=self.algorithm,
                     iter=self.iterations,
                     grad_samples=self.gradient_samples,
@@ -101,7 +104,8 @@ class ADVI(StanMethod):
                     save_diagnostics=True,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
-                )
+                ),
+                watch=self._watch(cmdstan.directory, run),
             )
             columns = tuple(vb.column_names)
             table = np.asarray(vb.variational_sample)[np.newaxis]  # (1, draws, columns)
@@ -114,9 +118,25 @@ class ADVI(StanMethod):
             converged=converged,
             log_p=column(columns, table, "log_p__")[0],
             log_q=column(columns, table, "log_g__")[0],
-            starts=(optimum,),
+            starts=(start,),
         )
         return Draws(mixture, log_likelihood, info).in_user_units(problem)
+
+    def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
+        """Show how many iterations the diagnostic file tells of."""
+        if not run.show_progress:
+            return None
+        advance = run.progress("ADVI iterations (at most)", self.iterations)
+        shown = 0
+
+        def watch() -> None:
+            nonlocal shown
+            lines = [line for path in directory.glob("*diagnostic*.csv") for line in path.open()]
+            done = max((int(x.split(",")[0]) for x in lines if x[:1].isdigit()), default=0)
+            advance(done - shown)
+            shown = done
+
+        return watch
 
 
 def _standard_error(mixture: Mixture, problem: Problem) -> float:

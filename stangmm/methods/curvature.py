@@ -12,6 +12,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.density import Mixture
+from stangmm.methods.rows import rows_by_group
 from stangmm.problem import Problem
 
 # The metric is used when each component holds so many rows for each free number of its own, when
@@ -41,22 +42,24 @@ def inverse_metric(
     k, d = problem.n_components, problem.n_features
     free = k * (1 + d) - 1 + problem.structure.n_parameters(k, d)
     own = d + (0 if problem.structure.pooled else problem.structure.n_parameters(k, d) // k)
-    held = float(mixture.weights.min()) * problem.total_weight
+    n = problem.n_observations
+    seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
+    held = float(mixture.weights.min()) * problem.total_weight * seen_least
     if free > _MAX_PARAMETERS or held < _ROWS_PER_PARAMETER * own:
         return None
-    rows = np.arange(problem.n_observations)
-    if len(rows) > _MAX_ROWS:
-        rows = np.sort(rng.choice(rows, _MAX_ROWS, replace=False))
-    x = problem.x[rows]
-    weight = np.ones(len(rows)) if problem.sample_weight is None else problem.sample_weight[rows]
-    weight = weight * (problem.total_weight / weight.sum())
+    rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
+    weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
+    scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
     observed, complete = np.zeros((free, free)), np.zeros(free)
     transforms = _weights_jacobian(mixture.weights, stick_breaking), _corr_jacobians(mixture)
-    for first in range(0, len(x), max(1, _BLOCK // free)):
-        block = slice(first, first + max(1, _BLOCK // free))
-        score, squares = _scores(mixture, problem, x[block], transforms)
-        observed += score.T @ (score * weight[block, np.newaxis])
-        complete += weight[block] @ squares
+    step = max(1, _BLOCK // free)
+    for group, index in rows_by_group(problem, rows):
+        x, weight_of_group = problem.x[index], scale * weight[index]
+        for first in range(0, len(x), step):
+            block = slice(first, first + step)
+            score, squares = _scores(mixture, problem, x[block], transforms, group.component)
+            observed += score.T @ (score * weight_of_group[block, np.newaxis])
+            complete += weight_of_group[block] @ squares
     prior = _prior_precision(mixture, problem, free)
     observed += np.diag(prior)
     root = 1.0 / np.sqrt(complete + prior)
@@ -71,29 +74,40 @@ def _scores(
     problem: Problem,
     x: FloatArray,
     transforms: tuple[FloatArray, FloatArray],
+    component: int | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Gradients of log p(x_n), shape (N, P), and the squares of those of known labels, averaged.
 
-    With y = L^{-1} (x - mu), L = diag(scales) C: d/d mu = L^{-T} y = g, d/d log scale_i =
-    g_i (x - mu)_i - 1, d/d C_ij = scale_i g_i y_j (minus 1 / C_ii where i = j).
+    The rows miss the same features and may come from a known component. With the precision P of
+    the features that are there, zero elsewhere, g = P (x - mu), and L = diag(scales) C: d/d mu = g,
+    d/d log scale_i = g_i (x - mu)_i - 1 (0 for a feature that is missing), d/d C_ij =
+    scale_i (g_i (L' g)_j - (P L)_ij).
     """
     k, d = problem.n_components, problem.n_features
     c, s = problem.structure.scale_shape(k, d)
     n_corr = problem.structure.n_correlations(k, d)
-    responsibility = mixture.responsibilities(x).T  # (N, K)
     of_weights, of_corr = transforms
-    inverse = np.linalg.inv(mixture.cholesky)
-    deviation = x[:, np.newaxis] - mixture.means  # (N, K, D)
-    y = np.einsum("kij,nkj->nki", inverse, deviation)
-    g = np.einsum("kji,nkj->nki", inverse, y)
-    scale = (g * deviation - 1.0).reshape(len(x), k, s, d // s).sum(axis=3)  # (N, K, S)
+    seen = ~np.isnan(x[0])
+    observed = np.flatnonzero(seen)
+    marginal = mixture.marginal(observed)
+    if component is None:
+        responsibility = marginal.responsibilities(x[:, observed]).T  # (N, K)
+    else:
+        responsibility = np.tile(np.eye(k)[component], (len(x), 1))
+    inverse = np.linalg.inv(marginal.cholesky)
+    precision = np.zeros((k, d, d))
+    precision[:, observed[:, np.newaxis], observed] = np.swapaxes(inverse, -1, -2) @ inverse
+    deviation = np.where(seen, x, 0.0)[:, np.newaxis] - seen * mixture.means  # (N, K, D)
+    g = np.einsum("kij,nkj->nki", precision, deviation)
+    scale = (g * deviation - 1.0 * seen).reshape(len(x), k, s, d // s).sum(axis=3)  # (N, K, S)
     parts, squares = [responsibility @ of_weights], [responsibility @ of_weights**2]
     for each, shared in ((g, False), (scale, c < k)):
         _collect(parts, squares, each, responsibility, shared)
     if n_corr and mixture.corr_chol is not None:
         i, j = np.tril_indices(d)
-        of_chol = mixture.scales[:, i] * g[:, :, i] * y[:, :, j]
-        of_chol -= np.where(i == j, 1.0 / np.einsum("kii->ki", mixture.corr_chol)[:, i], 0.0)
+        factor = mixture.cholesky
+        y = np.einsum("kji,nkj->nki", factor, g)
+        of_chol = mixture.scales[:, i] * (g[:, :, i] * y[:, :, j] - (precision @ factor)[:, i, j])
         unconstrained = np.einsum("nkm,kmp->nkp", of_chol, of_corr)
         _collect(parts, squares, unconstrained, responsibility, n_corr < k)
     return np.concatenate(parts, axis=1), np.concatenate(squares, axis=1)

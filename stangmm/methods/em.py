@@ -1,7 +1,8 @@
 """EM: maximum likelihood by Expectation-Maximization, from many starting points.
 
 The E step computes responsibilities, the M step weighted moments (Dempster, Laird & Rubin 1977,
-doi:10.1111/j.2517-6161.1977.tb01600.x). The steps themselves are in `em_steps`.
+doi:10.1111/j.2517-6161.1977.tb01600.x). The steps themselves are in `em_steps`. Where values are
+missing at random, what is maximized is the likelihood of the values that are there (`em_rows`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.density import Mixture
 from stangmm.draws import Draws, RestartInfo
 from stangmm.methods.base import Kind, Method, Run, check_count, check_positive
-from stangmm.methods.em_steps import EMParameters, EMSpace
+from stangmm.methods.em_algebra import EMParameters
+from stangmm.methods.em_steps import EMSpace
 from stangmm.methods.restarts import distinct, restart_report, usable
 from stangmm.problem import Problem
 
@@ -32,6 +34,8 @@ _POLISHED, _POLISHED_WITHIN = 3, 10.0
 @dataclass(frozen=True)
 class EM(Method):
     """Settings of Expectation-Maximization.
+
+    From starting values given by hand (``init``), it runs once, without restarts.
 
     Parameters
     ----------
@@ -101,11 +105,15 @@ class EM(Method):
         """
         rng = run.rng("em")
         space = self._search_space(EMSpace(problem), rng)
-        starts = space.starts(self.restarts, rng)
+        given = space.start
+        starts = space.starts(self.restarts, rng) if given is None else given
         return self._report(space, self._climb(space, starts, run, pseudo_rows=1.0))
 
     def starting_points(self, problem: Problem, run: Run) -> Mixture:
-        """Where EM would start, as a batch of mixtures (restarts,) in the problem's units."""
+        """Where EM would start, as a batch of mixtures (restarts,) in the problem's units.
+
+        A start given by hand is the only one.
+        """
         rng = run.rng("em")
         space = self._search_space(EMSpace(problem), rng)
         return space.mixture_of(self._starts(space, rng))
@@ -114,9 +122,9 @@ class EM(Method):
         k, d = space.n_components, space.n_features
         free = k * (1 + d) + space.structure.n_parameters(k, d)
         wanted = max(_SEARCH_ROWS, _SEARCH_ROWS_PER_PARAMETER * free)
-        if space.n_rows <= wanted:
+        if space.n_rows <= wanted or space.problem.start is not None:
             return space
-        return space.subset(np.sort(rng.choice(space.n_rows, wanted, replace=False)))
+        return space.subset(space.random_rows(wanted, rng))
 
     def _report(self, space: EMSpace, result: _Result) -> RestartInfo:
         return restart_report(
@@ -133,8 +141,11 @@ class EM(Method):
     def _starts(self, space: EMSpace, rng: np.random.Generator) -> EMParameters:
         """Starting points; every second one first climbs with regularized covariances.
 
-        Where components are many for the data, plain starts mostly collapse and these do not.
+        Where components are many for the data, plain starts mostly collapse and these do not. A
+        start given by hand is the only one, and left as it is.
         """
+        if space.start is not None:
+            return space.start
         starts = space.starts(self.restarts, rng)
         second = np.arange(0, self.restarts, 2)
         draft = replace(self, tolerance=_DRAFT_TOLERANCE)._climb(

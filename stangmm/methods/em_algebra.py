@@ -1,8 +1,7 @@
 """The arithmetic of EM's two steps, for covariances with and without correlations.
 
-Each class answers the same three questions about blocks of rows: how far each row is from each
-component, what the M step needs of a block, and which covariances follow from that. Both work on
-R running mixtures at once.
+Each class answers the same two questions about blocks of rows: how far each row is from each
+component, and what the M step needs of a block. Both work on R running mixtures at once.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
+from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
 
 # Squared distances are expanded, x^2/v - 2 x m/v + m^2/v, where this loses no more than
@@ -29,18 +28,66 @@ _TRANSPOSED_ROWS = 1024
 Distances: TypeAlias = Callable[[slice], FloatArray]
 
 
+@dataclass(frozen=True, eq=False)
+class EMParameters:
+    """R running mixtures in EM's own space: covariances as variances or matrices."""
+
+    weights: FloatArray  # (R, K)
+    means: FloatArray  # (R, K, D)
+    covariances: FloatArray  # (R, C, D) or (R, C, D, D), C = K or 1
+
+    def __getitem__(self, index: BoolArray | IntArray) -> EMParameters:
+        return EMParameters(self.weights[index], self.means[index], self.covariances[index])
+
+    def component(self, k: int) -> EMParameters:
+        """One component of each mixture, with its weight as it is."""
+        one = slice(k, k + 1)
+        shared = self.covariances.shape[1] == 1
+        covariances = self.covariances if shared else self.covariances[:, one]
+        return EMParameters(self.weights[:, one], self.means[:, one], covariances)
+
+    def assign(self, index: IntArray, other: EMParameters) -> None:
+        """Overwrite some of the mixtures."""
+        self.weights[index] = other.weights
+        self.means[index] = other.means
+        self.covariances[index] = other.covariances
+
+
 @dataclass(eq=False)
 class Sums:
     """Sums over rows of responsibilities times 1, x and squares or products of x."""
 
     counts: FloatArray  # (R, K)
     first: FloatArray  # (R, K, D)
-    second: FloatArray  # (R, K, D), (R, K, D, D), or (1, 1, D, D) when pooled
+    second: FloatArray  # (R, K, D), (R, K, D, D), or (R or 1, 1, D, D) when pooled
+
+    @classmethod
+    def none(cls, parameters: EMParameters) -> Sums:
+        """Zeros, for R mixtures like these."""
+        return cls(
+            np.zeros_like(parameters.weights),
+            np.zeros_like(parameters.means),
+            np.zeros_like(parameters.covariances),
+        )
+
+    def add(self, other: Sums, component: int | None = None) -> None:
+        """Add sums over other rows; when their component is known, they have this one alone."""
+        own = slice(None) if component is None else slice(component, component + 1)
+        self.counts[:, own] += other.counts
+        self.first[:, own] += other.first
+        self.second[:, slice(None) if self.second.shape[1] == 1 else own] += other.second
 
     @property
     def means(self) -> FloatArray:
         """Weighted means, shape (R, K, D)."""
         return self.first / np.maximum(self.counts, np.finfo(float).tiny)[..., np.newaxis]
+
+    def covariances(self, structure: CovarianceStructure) -> FloatArray:
+        """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
+        counts = self.counts.sum(axis=1, keepdims=True) if structure.pooled else self.counts
+        counts = np.maximum(counts, np.finfo(float).tiny)
+        counts = counts.reshape(*counts.shape, *(1,) * (self.second.ndim - 2))
+        return structure.covariance(self.counts, self.means, self.second / counts)
 
 
 class Algebra(ABC):
@@ -77,10 +124,6 @@ class Algebra(ABC):
     @abstractmethod
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
         """Add a block of rows; responsibilities (R, K, B) are times the sample weights."""
-
-    @abstractmethod
-    def covariances(self, sums: Sums) -> FloatArray:
-        """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
 
 
 class IndependentAlgebra(Algebra):
@@ -136,11 +179,6 @@ class IndependentAlgebra(Algebra):
         sums.counts += total[..., 0]
         sums.first += total[..., 1 : 1 + d]
         sums.second += total[..., 1 + d :]
-
-    def covariances(self, sums: Sums) -> FloatArray:
-        """Variances."""
-        counts = np.maximum(sums.counts, np.finfo(float).tiny)[..., np.newaxis]
-        return self.structure.covariance(sums.counts, sums.means, sums.second / counts)
 
 
 class CorrelatedAlgebra(Algebra):
@@ -203,12 +241,6 @@ class CorrelatedAlgebra(Algebra):
             return
         for index in np.ndindex(r, k):
             sums.second[index] += (responsibilities[index] * columns) @ columns.T
-
-    def covariances(self, sums: Sums) -> FloatArray:
-        """Covariance matrices."""
-        counts = sums.counts.sum(axis=1, keepdims=True) if self.structure.pooled else sums.counts
-        counts = np.maximum(counts, np.finfo(float).tiny)[..., np.newaxis, np.newaxis]
-        return self.structure.covariance(sums.counts, sums.means, sums.second / counts)
 
 
 def algebra_for(

@@ -7,38 +7,22 @@ N x K is ever stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
-from stangmm.density import LOG_2PI, Mixture
-from stangmm.methods.em_algebra import Sums, algebra_for
-from stangmm.methods.restarts import degenerate
+from stangmm.density import Mixture
+from stangmm.methods.em_algebra import EMParameters, Sums
+from stangmm.methods.em_rows import EMRows
+from stangmm.methods.restarts import degenerate, effective_rows
+from stangmm.methods.rows import rows_by_group
 from stangmm.problem import Problem
 
-# Responsibilities are at least exp of this: of no weight, and no subnormal number, which is slow.
-_NEGLIGIBLE = -600.0
-_BLOCK = 2**16  # numbers that one pass touches at once: 0.5 MB, so that they stay in cache
-
-
-@dataclass(frozen=True, eq=False)
-class EMParameters:
-    """R running mixtures in EM's own space: covariances as variances or matrices."""
-
-    weights: FloatArray  # (R, K)
-    means: FloatArray  # (R, K, D)
-    covariances: FloatArray  # (R, C, D) or (R, C, D, D), C = K or 1
-
-    def __getitem__(self, index: BoolArray | IntArray) -> EMParameters:
-        return EMParameters(self.weights[index], self.means[index], self.covariances[index])
-
-    def assign(self, index: IntArray, other: EMParameters) -> None:
-        """Overwrite some of the mixtures."""
-        self.weights[index] = other.weights
-        self.means[index] = other.means
-        self.covariances[index] = other.covariances
+# A random subset of the rows keeps so many of each component that has known ones, since without
+# them another component could take its place.
+_NAMED_ROWS = 200
 
 
 class EMSpace:
@@ -53,45 +37,71 @@ class EMSpace:
         self.problem = problem
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
-        x = problem.x
-        weight = problem.sample_weight
         self.frame: FloatArray | None = None
         if self.structure.correlated:
             self.frame = np.asarray(np.linalg.cholesky(problem.total_covariance), dtype=np.float64)
-        if rows is not None:
-            x = x[rows]
-            weight = None if weight is None else weight[rows]
-        self.sample_weight = weight
-        self.n_rows, self.n_features = x.shape
-        self.total = float(self.n_rows if weight is None else weight.sum())
-        log_unit = 0.0 if self.frame is None else np.log(np.diag(self.frame)).sum()
-        self.log_jacobian = -self.total * float(log_unit)
-        self._algebra = algebra_for(x, self.frame, weight, self.structure)
+        every = slice(None) if rows is None else rows
+        weight, labels = problem.sample_weight, problem.labels
+        self.sample_weight = None if weight is None else weight[every]
+        self._labels = None if labels is None else labels[every]
+        self._rows = tuple(
+            EMRows(
+                problem.x[index],
+                None if weight is None else weight[index],
+                self.frame,
+                self.structure,
+                group,
+            )
+            for group, index in rows_by_group(problem, rows)
+        )
+        self.n_rows = problem.n_observations if rows is None else len(rows)
+        self.n_features = problem.n_features
+        self.total = float(self.n_rows if weight is None else weight[every].sum())
+
+    @cached_property
+    def x(self) -> FloatArray:
+        """The rows in EM's coordinates, shape (N, D), with guesses where values are missing."""
+        filled = [rows.filled() for rows in self._rows]
+        return filled[0] if len(filled) == 1 else np.concatenate(filled)
 
     @property
-    def x(self) -> FloatArray:
-        """The rows in EM's coordinates, shape (N, D)."""
-        return self._algebra.columns.T
+    def start(self) -> EMParameters | None:
+        """The start given by hand, with a leading axis of 1."""
+        return None if self.problem.start is None else self.parameters_of(self.problem.start)
 
     def subset(self, rows: IntArray) -> EMSpace:
         """The same coordinates with some of the rows."""
         return EMSpace(self.problem, rows)
 
+    def random_rows(self, n_rows: int, rng: np.random.Generator) -> IntArray:
+        """So many rows, ascending, and besides some of each component that has known ones."""
+        rows = rng.choice(self.n_rows, n_rows, replace=False)
+        named = [rng.permutation(known)[:_NAMED_ROWS] for known in self._known_rows().values()]
+        return np.unique(np.concatenate([rows, *named]))
+
     def starts(self, n_starts: int, rng: np.random.Generator) -> EMParameters:
-        """Half k-means++ (one hard assignment to the nearest centre), half random rows."""
+        """Half k-means++ (one hard assignment to the nearest centre), half random rows.
+
+        A component of which rows are known starts at their mean, or at one of them.
+        """
         n_plus = (n_starts + 1) // 2
         k, d = self.n_components, self.n_features
         share = None if self.sample_weight is None else self.sample_weight / self.total
+        known = self._known_rows()
         centers = np.empty((n_starts, k, d))
-        centers[:n_plus] = self._k_means_plus_plus(n_plus, share, rng)
+        centers[:n_plus] = self._k_means_plus_plus(n_plus, share, known, rng)
         for r in range(n_plus, n_starts):
             centers[r] = self.x[rng.choice(self.n_rows, k, replace=False, p=share)]
+            for component, rows in known.items():
+                centers[r, component] = self.x[rng.choice(rows)]
         everything: FloatArray = np.cov(self.x.T, bias=True, aweights=self.sample_weight).reshape(
             d, d
         )
         if not self.structure.correlated:
             everything = np.diag(everything).copy()
-        c = self.structure.scale_shape(k, d)[0]
+        c, n_scales = self.structure.scale_shape(k, d)
+        if n_scales < d:
+            everything[:] = everything.mean()
         covariances = np.array(np.broadcast_to(everything, (n_starts, c, *everything.shape)))
         weights = np.full((n_starts, k), 1.0 / k)
         start = EMParameters(weights, centers, covariances)
@@ -107,74 +117,86 @@ class EMSpace:
         covariances[good] = fitted.covariances[good]
         return EMParameters(weights, centers, covariances)
 
+    def _known_rows(self) -> dict[int, IntArray]:
+        """Rows of each component that has known ones."""
+        if self._labels is None:
+            return {}
+        named = np.unique(self._labels[self._labels >= 0]).tolist()
+        return {component: np.flatnonzero(self._labels == component) for component in named}
+
     def _k_means_plus_plus(
-        self, n_starts: int, share: FloatArray | None, rng: np.random.Generator
+        self,
+        n_starts: int,
+        share: FloatArray | None,
+        known: dict[int, IntArray],
+        rng: np.random.Generator,
     ) -> FloatArray:
-        """Centres by D^2 sampling, shape (R, K, D)."""
-        k = self.n_components
-        first = rng.choice(self.n_rows, n_starts, p=share)
-        centers = np.empty((n_starts, k, self.n_features))
-        centers[:, 0] = self.x[first]
+        """Centres by D^2 sampling, shape (R, K, D), beside the means of known components."""
+        centers = np.empty((n_starts, self.n_components, self.n_features))
         nearest = np.full((n_starts, self.n_rows), np.inf)
-        for j in range(1, k):
-            for r in range(n_starts):
-                distance = ((self.x - centers[r, j - 1]) ** 2).sum(axis=1)
-                np.minimum(nearest[r], distance, out=nearest[r])
-                cumulative = np.cumsum(nearest[r] if share is None else nearest[r] * share)
-                target = rng.random() * cumulative[-1]
-                pick = min(int(np.searchsorted(cumulative, target, "right")), self.n_rows - 1)
-                centers[r, j] = self.x[pick]
+        for component, rows in known.items():
+            weight = None if share is None else share[rows]
+            center = np.average(self.x[rows], axis=0, weights=weight)
+            centers[:, component] = center
+            np.minimum(nearest, ((self.x - center) ** 2).sum(axis=1), out=nearest)
+        free = [j for j in range(self.n_components) if j not in known]
+        for i, j in enumerate(free):
+            if i == 0 and not known:
+                picks = rng.choice(self.n_rows, n_starts, p=share)
+            else:
+                picks = np.array([self._far_row(each, share, rng) for each in nearest])
+            centers[:, j] = self.x[picks]
+            if j != free[-1]:
+                for r in range(n_starts):
+                    distance = ((self.x - centers[r, j]) ** 2).sum(axis=1)
+                    np.minimum(nearest[r], distance, out=nearest[r])
         return centers
+
+    def _far_row(
+        self, nearest: FloatArray, share: FloatArray | None, rng: np.random.Generator
+    ) -> int:
+        """Draw a row with probability proportional to its squared distance from all centres."""
+        cumulative = np.cumsum(nearest if share is None else nearest * share)
+        target = rng.random() * cumulative[-1]
+        return min(int(np.searchsorted(cumulative, target, "right")), len(nearest) - 1)
 
     def expectation(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
         """E step: log likelihoods (R,), and the sums over rows that the M step needs."""
-        r, k = parameters.weights.shape
-        distances, log_det = self._algebra.distances(parameters.means, parameters.covariances)
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(parameters.weights)
-        constant = (log_weights - log_det - 0.5 * self.n_features * LOG_2PI)[..., np.newaxis]
-        log_lik = np.zeros(r)
-        sums = self._algebra.no_sums(r, k)
-        size = max(64, _BLOCK // self._algebra.numbers_per_row(r, k))
-        for first in range(0, self.n_rows, size):
-            block = slice(first, first + size)
-            log_joint = distances(block)
-            log_joint *= -0.5
-            log_joint += constant
-            peak = log_joint.max(axis=1)
-            log_joint -= peak[:, np.newaxis]
-            np.maximum(log_joint, _NEGLIGIBLE, out=log_joint)
-            joint = np.exp(log_joint, out=log_joint)
-            total = joint.sum(axis=1)
-            weight = None if self.sample_weight is None else self.sample_weight[block]
-            joint *= (1.0 / total if weight is None else weight / total)[:, np.newaxis]
-            log_density = np.log(total, out=total)
-            log_density += peak
-            log_lik += log_density.sum(axis=1) if weight is None else log_density @ weight
-            self._algebra.add(sums, joint, block)
-        return log_lik + self.log_jacobian, sums
+        if not self.problem.groups:
+            return self._rows[0].expectation(parameters)
+        log_lik, sums = np.zeros(len(parameters.weights)), Sums.none(parameters)
+        for rows in self._rows:
+            known = rows.component
+            own = parameters if known is None else parameters.component(known)
+            value, part = rows.expectation(own)
+            log_lik += value
+            sums.add(part, known)
+        return log_lik, sums
 
     def maximization(self, sums: Sums, pseudo_rows: float = 0.0) -> tuple[EMParameters, BoolArray]:
         """M step: new parameters, and which restarts have become degenerate."""
         counts, first = sums.counts, sums.means
-        covariances = self._algebra.covariances(sums)
+        covariances = sums.covariances(self.structure)
         if pseudo_rows:
             share = self._shrinkage(counts, pseudo_rows, covariances.ndim)
             covariances = (1 - share) * covariances + share * self._target(covariances)
             return EMParameters(counts / self.total, first, covariances), np.zeros(
                 len(counts), bool
             )
-        rows = counts * (self.n_rows / self.total)  # sample weights brought to an average of one
         return (
             EMParameters(counts / self.total, first, covariances),
-            degenerate(self.structure, rows, covariances),
+            degenerate(self.structure, self._rows_held(counts), covariances),
         )
+
+    def _rows_held(self, counts: FloatArray) -> FloatArray:
+        """Sums of responsibilities as numbers of rows, see `effective_rows`."""
+        return counts * (effective_rows(self.n_rows, self.total) / self.total)
 
     def _shrinkage(self, counts: FloatArray, pseudo_rows: float, ndim: int) -> FloatArray:
         """Share of the target in each regularized covariance, ready to broadcast."""
         c = self.structure.scale_shape(self.n_components, self.n_features)[0]
         held = counts if c == self.n_components else counts.sum(axis=1, keepdims=True)
-        share = pseudo_rows / (held * (self.n_rows / self.total) + pseudo_rows)
+        share = pseudo_rows / (self._rows_held(held) + pseudo_rows)
         return np.asarray(share.reshape(*share.shape, *(1,) * (ndim - 2)))
 
     def _target(self, covariances: FloatArray) -> FloatArray:

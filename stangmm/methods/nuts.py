@@ -23,8 +23,9 @@ from stangmm.methods.stan import (
     CompleteDataVariances,
     StanMethod,
     column,
+    given_start,
     jittered,
-    plausible_starts,
+    plausible_optima,
     read_mixtures,
     stan_inits,
     stan_run,
@@ -66,7 +67,9 @@ class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.
 
     Chains start around EM's optima, jittered by about two posterior standard deviations; optima
-    that are nearly as probable as the best get chains of their own.
+    that are nearly as probable as the best get chains of their own. With starting values given by
+    hand (``init``) all chains start around these, jittered likewise; only the metric is that of
+    the optimum which EM reaches from there.
 
     Parameters
     ----------
@@ -120,9 +123,9 @@ class NUTS(StanMethod):
         """Sample the posterior."""
         model = self.compiled(run)
         processors = max(1, (os.cpu_count() or 1) // self.threads_per_chain)
-        optima = plausible_starts(problem, run)
-        starts = tuple(optima[i % len(optima)] for i in range(self.chains))
-        start = self._adaptation(starts, problem, run, model.cmdstan.version)
+        optima = self._for_each_chain(plausible_optima(problem, run))
+        starts = self._for_each_chain(given_start(problem)) or optima
+        adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
         rng = run.rng("nuts jitter")
         points = [jittered(start.mixture, problem, rng) for start in starts]
         with stan_run(model, problem, self.name) as (cmdstan, data):
@@ -137,9 +140,9 @@ class NUTS(StanMethod):
                     force_one_process_per_chain=True,  # so that one crash does not take all
                     seed=run.stan_seed("nuts"),
                     inits=inits,
-                    metric=start.metric,
-                    inv_metric=list(start.inverse_metrics),  # one for each chain
-                    iter_warmup=start.warmup,
+                    metric=adaptation.metric,
+                    inv_metric=list(adaptation.inverse_metrics),  # one for each chain
+                    iter_warmup=adaptation.warmup,
                     iter_sampling=self.draws,
                     adapt_delta=self.adapt_delta,
                     max_treedepth=self.max_tree_depth,
@@ -159,9 +162,13 @@ class NUTS(StanMethod):
                 raise
             return self._draws(mcmc, problem, starts)
 
+    def _for_each_chain(self, points: tuple[Optimum, ...]) -> tuple[Optimum, ...]:
+        """Deal points to the chains; none if there are none."""
+        return tuple(points[i % len(points)] for i in range(self.chains)) if points else ()
+
     def _adaptation(
         self,
-        starts: tuple[Optimum, ...],
+        optima: tuple[Optimum, ...],
         problem: Problem,
         run: Run,
         cmdstan_version: tuple[int, int, int],
@@ -174,14 +181,14 @@ class NUTS(StanMethod):
                 id(optimum): inverse_metric(
                     optimum.mixture, problem, rng, stick_breaking=stick_breaking
                 )
-                for optimum in starts
+                for optimum in optima
             }
-            metrics = [dense[id(optimum)] for optimum in starts]
+            metrics = [dense[id(optimum)] for optimum in optima]
             if all(metric is not None for metric in metrics):
                 return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
         diagonal = tuple(
             CompleteDataVariances.of(optimum.mixture, problem).inverse_metric()
-            for optimum in starts
+            for optimum in optima
         )
         return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
 

@@ -37,7 +37,7 @@ class Optimize(StanMethod):
     """Settings of Stan's optimizer.
 
     It starts where EM starts (k-means++ centres and random rows), not where EM ends, so that the
-    two check each other.
+    two check each other. From starting values given by hand (``init``), it runs once.
 
     Parameters
     ----------
@@ -70,10 +70,11 @@ class Optimize(StanMethod):
         """Maximize from every start; the best optimum that is not degenerate wins."""
         model = self.compiled(run)
         starts = EM(restarts=self.restarts).starting_points(problem, run)
+        (n_starts,) = starts.batch_shape
         use_prior = self.objective == "map"
-        advance = run.progress("optimize restarts", self.restarts)
+        advance = run.progress("optimize restarts", n_starts)
         with stan_run(model, problem, self.name, use_prior=use_prior) as (cmdstan, data):
-            inits = stan_inits(cmdstan, [starts[i] for i in range(self.restarts)], problem)
+            inits = stan_inits(cmdstan, [starts[i] for i in range(n_starts)], problem)
 
             def climb(stan: CmdStanModel, i: int) -> _Ended | None:
                 directory = cmdstan.directory / str(i)
@@ -105,13 +106,13 @@ class Optimize(StanMethod):
 
             def climb_all(stan: CmdStanModel) -> list[_Ended]:
                 with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                    each = pool.map(lambda i: climb(stan, i), range(self.restarts))
+                    each = pool.map(lambda i: climb(stan, i), range(n_starts))
                     return [ended for ended in each if ended is not None]
 
             ended = cmdstan.call(climb_all)
             if not ended:
                 raise InferenceError(
-                    f"None of {self.restarts} starts could be optimized; CmdStan's log says why.",
+                    f"None of {n_starts} starts could be optimized; CmdStan's log says why.",
                     log=cmdstan.console(),
                 )
         columns = ended[0][0]

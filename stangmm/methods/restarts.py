@@ -47,6 +47,14 @@ def degenerate(
     return np.asarray(flat | few.any(axis=1))
 
 
+def effective_rows(n_rows: int, total_weight: float) -> float:
+    """How many rows there are: a row of weight 3 is three.
+
+    Weights that are below one on average are no frequencies, and are brought to an average of one.
+    """
+    return max(float(n_rows), total_weight)
+
+
 def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     """`degenerate` for mixtures (R,) in the problem's units."""
     c = problem.structure.scale_shape(problem.n_components, problem.n_features)[0]
@@ -57,7 +65,8 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
         covariances = mixture.scales[:, :c] ** 2
     finite = np.isfinite(covariances).all(axis=tuple(range(1, covariances.ndim)))
     safe = np.where(finite.reshape(-1, *(1,) * (covariances.ndim - 1)), covariances, 0.0)
-    return degenerate(problem.structure, mixture.weights * problem.n_observations, safe)
+    n_rows = effective_rows(problem.n_observations, problem.total_weight)
+    return degenerate(problem.structure, mixture.weights * n_rows, safe)
 
 
 def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:
@@ -97,11 +106,14 @@ def restart_report(
     """
     groups = distinct(values, usable(converged, is_collapsed))
     if not groups:
+        given = problem.start is not None
+        who = f"{method} from init" if given else f"All {len(values)} {method} restarts"
         raise InferenceError(
-            f"All {len(values)} {method} restarts collapsed: a component shrank onto a few rows, "
+            f"{who} collapsed: a component shrank onto a few rows, "
             f"where the {objective} has no maximum. {problem.n_components} components with "
             f'"{problem.structure.name}" covariances are too many for {problem.n_observations} '
-            "rows, or rows have repeated values. Use fewer components, more restarts, "
+            "rows, or rows have repeated values. Use fewer components, "
+            f"{'another init' if given else 'more restarts'}, "
             'covariance_type="tied", or draws from the posterior (method="nuts").'
         )
     optima = tuple(

@@ -13,7 +13,7 @@ import numpy as np
 from stangmm.arrays import FloatArray
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
-from stangmm.density import Mixture, log_prior
+from stangmm.density import Mixture, log_likelihood, log_prior
 from stangmm.draws import Optimum
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Method, Run, check_choice
@@ -73,10 +73,11 @@ def stan_run(
         yield cmdstan, cmdstan.write_json("data", data.values())
 
 
-def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
-    """Optima of the likelihood to start from, the one of highest log joint density first.
+def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Optima of the likelihood, the one of highest log joint density first.
 
-    Where every EM restart collapses, the optima of EM with regularized covariances take over.
+    Where every EM restart collapses, the optima of EM with regularized covariances take over. From
+    a start given by hand it is the one optimum that EM reaches from there.
     """
     try:
         optima = EM().search(problem, run).optima
@@ -90,6 +91,19 @@ def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     ranked = sorted(((joint(o), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
     return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+
+
+def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Where to start from: the start given by hand, else `plausible_optima`."""
+    return given_start(problem) or plausible_optima(problem, run)
+
+
+def given_start(problem: Problem) -> tuple[Optimum, ...]:
+    """The start given by hand, as an optimum that no restart led to; empty when there is none."""
+    if problem.start is None:
+        return ()
+    reached = log_likelihood(problem.start, problem.x, problem.sample_weight, problem.labels)
+    return (Optimum(problem.start, float(reached), 0, False, np.empty(0)),)
 
 
 def jittered(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mixture:
@@ -154,7 +168,11 @@ def stan_inits(
 ) -> list[str]:
     """Write initial values, one file for each mixture."""
     return [
-        run.write_json(f"{name}-{i}", parameters_of(mixture, problem))
+        run.write_json(
+            f"{name}-{i}",
+            # Newer versions of Stan reject an empty array of matrices; what is left out is empty.
+            {name: v for name, v in parameters_of(mixture, problem).items() if v.size},
+        )
         for i, mixture in enumerate(mixtures)
     ]
 
