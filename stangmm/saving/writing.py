@@ -1,0 +1,115 @@
+"""Writing: one object and the fits in it to one netCDF file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stangmm.arviz_bridge import inference_data
+from stangmm.saving.files import checked_target, write_whole
+from stangmm.saving.tree import PackedArrays, encode
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stangmm.fit import Fit
+
+# Raised when files of before can no longer be read.
+FORMAT = 1
+GROUP = "stangmm"
+TEXT = "json"
+# Rows times draws beyond which the rows' log likelihood is left out: 128 MB of 8-byte numbers.
+LARGEST_LOG_LIKELIHOOD = 2**24
+
+
+def save(thing: object, fits: Mapping[str, Fit], path: str | os.PathLike[str]) -> Path:
+    """Write an object to a netCDF file, from which `load` makes it again.
+
+    Parameters
+    ----------
+    thing : Fit, Comparison or Selection
+    fits : mapping of str to Fit
+        What ArviZ is to find: fits by the group under which theirs go; "" is the file's root.
+    path : path
+        A file that is there is replaced at once, when the new one is complete.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ModelError
+        The folder does not exist, the path is a folder, or the object holds foreign ones, such as
+        settings of a method that is not stangmm's.
+    OSError
+        The file could not be written; what was there before is as it was.
+    """
+    import xarray as xr
+
+    target = checked_target(path, "fit.nc")
+    arrays = PackedArrays()
+    text = json.dumps(encode(thing, arrays))
+    packed = arrays.packed()
+    own = xr.Dataset(
+        {TEXT: ((), text), **{name: (f"n_{name}", flat) for name, flat in packed.items()}},
+        attrs={
+            "format": FORMAT,
+            "stangmm_version": version("stangmm"),
+            "arrays": " ".join(packed),
+            "sha256": checksum(text, packed),
+        },
+    )
+    groups = {GROUP: own}
+    for place, fit in fits.items():
+        groups |= {f"{place}/{name}": group for name, group in _arviz_groups(fit)}
+    # HDF5 takes the whole process down when a disk is full, so it gets to see only memory.
+    content = xr.DataTree.from_dict(groups).to_netcdf(
+        engine="h5netcdf", encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}}
+    )
+    write_whole(target, content)
+    return target
+
+
+def checksum(text: str, packed: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over all that an object is made of."""
+    digest = sha256(text.encode())
+    for name in sorted(packed):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(packed[name]).data)
+    return digest.hexdigest()
+
+
+def _arviz_groups(fit: Fit) -> Iterator[tuple[str, xr.Dataset]]:
+    n_draws, n_rows = fit.lp.size, fit.dataset.n_observations
+    small = n_draws * n_rows <= LARGEST_LOG_LIKELIHOOD
+    data = inference_data(fit, log_likelihood=small)
+    for name in data.groups():
+        group = _storable(data[name])
+        if name == "posterior" and not small:
+            group.attrs["log_likelihood"] = (
+                f"Left out: {n_rows} rows in {n_draws} draws are "
+                f"{n_rows * n_draws * 8 / 1e9:.1f} GB. stangmm.load(path).to_arviz() computes it."
+            )
+        yield name, group
+
+
+def _storable(group: xr.Dataset) -> xr.Dataset:
+    """Write a copy's names and attributes in a way that HDF5 can hold; the JSON has them as is."""
+    names = {
+        dim: [name.encode(errors="replace").decode().replace("\0", "?") for name in index.values]
+        for dim, index in group.coords.items()
+        if index.dtype.kind not in "biuf"
+    }
+    stored = group.assign_coords(names)
+    huge = {n: v for n, v in group.attrs.items() if isinstance(v, int) and v >= 2**63}
+    return stored.assign_attrs({name: str(value) for name, value in huge.items()})
