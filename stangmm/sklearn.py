@@ -1,0 +1,365 @@
+"""The mixture as a scikit-learn estimator: `StanGaussianMixture`, with the names users know.
+
+scikit-learn is an optional dependency: nothing else in stangmm imports this module.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.covariance import structure_named
+from stangmm.data import Dataset
+from stangmm.density import log_likelihood
+from stangmm.draws import RestartInfo
+from stangmm.errors import ConvergenceWarning, DataError, InferenceError
+from stangmm.fit import Fit
+from stangmm.methods import EM, Method, as_method
+from stangmm.methods.base import Run
+from stangmm.methods.em_algebra import EMParameters
+from stangmm.methods.em_steps import EMSpace
+from stangmm.methods.restarts import effective_rows
+from stangmm.model import GaussianMixture, checked_seed, package_versions
+from stangmm.priors import Priors
+from stangmm.problem import Problem
+from stangmm.relabel import Relabelling, checked_relabelling
+
+try:
+    from sklearn.base import BaseEstimator, DensityMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        'stangmm.sklearn needs scikit-learn 1.6 or newer: pip install "stangmm[sklearn]"'
+    ) from error
+
+# Variance that regularization leaves in every direction, relative to each feature's own.
+_RIDGE = 1e-6
+# Regularized EM ends when no number changes by more than this.
+_SETTLED = 1e-8
+
+# The shape that scikit-learn gives covariances (K, D, D) of each type.
+_COMPACT: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "full": lambda covariances: covariances,
+    "tied": lambda covariances: covariances[0],
+    "diag": lambda covariances: np.diagonal(covariances, axis1=1, axis2=2).copy(),
+    "spherical": lambda covariances: covariances[:, 0, 0].copy(),
+}
+
+
+class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """Gaussian mixture with the interface of ``sklearn.mixture.GaussianMixture``.
+
+    Every method of stangmm fits it; `fit_` is the whole result. Where a method gives draws,
+    predictions are averaged over them, and `weights_`, `means_` and `covariances_` are their means.
+
+    Parameters
+    ----------
+    n_components : int
+        K, at least 1.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+        What the components' covariance matrices share.
+    priors : Priors, optional
+        As in `GaussianMixture`; "em" does not use them.
+    method : str or Method
+        "em", "optimize", "advi", "nuts", or settings such as ``NUTS(draws=2000)``. The default is
+        EM, because pipelines and searches over a grid fit many times: it takes milliseconds, the
+        same random state gives the same answer, and it needs no CmdStan.
+    relabel : {"stephens", "ecr", "means"} or None
+        How the components' labels are settled after sampling; see `Fit.relabel`.
+    random_state : int, RandomState or None
+        An integer is the ``seed`` of `GaussianMixture.fit`; otherwise a seed is drawn, as
+        everywhere in scikit-learn.
+    progress : bool
+        Whether work of more than a second shows how far it is, on standard error.
+
+    Attributes
+    ----------
+    weights_ : ndarray, shape (K,)
+    means_ : ndarray, shape (K, D)
+    covariances_ : ndarray
+        Shape (K, D, D) for "full", (D, D) for "tied", (K, D) for "diag", (K,) for "spherical".
+    precisions_ : ndarray
+        Inverses of ``covariances_``, same shape.
+    precisions_cholesky_ : ndarray
+        Upper triangular factors U with precision U U', same shape; for "diag" and "spherical" the
+        inverse standard deviations.
+    converged_ : bool
+        Whether no check of ``fit_.diagnose()`` failed.
+    n_iter_ : int or None
+        Iterations of EM in its best run; None for other methods.
+    lower_bound_ : float
+        Log likelihood of the data for each unit of sample weight, averaged over the draws.
+    regularized_ : bool
+        Whether EM needed the prior of `RegularizedEM`, because the likelihood has no maximum.
+    fit_ : Fit
+        The fit itself: posterior, diagnostics, pictures, report. It holds the data.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (D,)
+        Only where the columns of X have names.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> from stangmm.sklearn import StanGaussianMixture
+    >>> mixture = StanGaussianMixture(2, random_state=1).fit(sg.datasets.faithful())
+    >>> print(f"{272 * mixture.lower_bound_:.3f}")
+    -1130.264
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        priors: Priors | None = None,
+        method: str | Method = "em",
+        relabel: Relabelling | None = "stephens",
+        random_state: int | np.random.RandomState | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.priors = priors
+        self.method = method
+        self.relabel = relabel
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> StanGaussianMixture:
+        """Fit the mixture.
+
+        Where the likelihood has no maximum (in every restart a component shrinks onto a few rows,
+        or features determine one another), EM gives the estimate of `RegularizedEM` instead.
+
+        Parameters
+        ----------
+        X : array-like, shape (N, D)
+        y : ignored
+        sample_weight : array-like, shape (N,), optional
+            How often each row counts: a row of weight 3 is three rows.
+
+        Returns
+        -------
+        StanGaussianMixture
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            The data or the parameters cannot be used; `DataError` and `ModelError` are such.
+        InferenceError
+            A method other than EM failed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A check of the finished fit failed, or the likelihood has no maximum.
+        """
+        model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
+        settings = as_method(self.method)
+        x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        if hasattr(self, "feature_names_in_"):
+            import pandas as pd
+
+            x = pd.DataFrame(x, columns=self.feature_names_in_)
+        options: dict[str, Any] = {
+            "seed": self._seed(),
+            "sample_weight": sample_weight,
+            "relabel": self.relabel,
+            "progress": self.progress,
+        }
+        no_maximum: Exception | None = None
+        try:
+            self.fit_ = model.fit(x, settings, **options)
+        except (DataError, InferenceError) as error:
+            if not isinstance(settings, EM):
+                raise
+            no_maximum = error
+        self.regularized_ = no_maximum is not None
+        if isinstance(settings, EM) and no_maximum is not None:
+            self.fit_ = _regularized_fit(model, x, settings, **options)
+            warnings.warn(
+                f"The likelihood has no maximum, so covariances were regularized. {no_maximum}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self._describe(self.fit_)
+        return self
+
+    def _describe(self, fit: Fit) -> None:
+        self.weights_ = fit.weights
+        self.means_ = fit.means
+        self.covariances_ = _COMPACT[self.covariance_type](fit.covariances)
+        if structure_named(self.covariance_type).correlated:
+            inverse = np.tril(np.linalg.inv(np.linalg.cholesky(self.covariances_)))
+            self.precisions_cholesky_ = np.swapaxes(inverse, -1, -2)
+            self.precisions_ = self.precisions_cholesky_ @ inverse
+        else:
+            self.precisions_cholesky_ = 1.0 / np.sqrt(self.covariances_)
+            self.precisions_ = self.precisions_cholesky_**2
+        path = fit.info.best.path if isinstance(fit.info, RestartInfo) else ()
+        self.n_iter_ = len(path) or None
+        self.converged_ = not fit.diagnose().failed
+        self.lower_bound_ = float(fit.total_log_likelihood.mean() / fit.dataset.total_weight)
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> IntArray:
+        """Fit, and give the most probable component (0 to K-1) of each row, shape (N,)."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def predict(self, X: Any) -> IntArray:
+        """Most probable component (0 to K-1) of each row, shape (N,)."""
+        x = self._rows(X)
+        return np.asarray(self.fit_.predict(x, progress=False))
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Probability of each component for each row, averaged over the draws, shape (N, K)."""
+        x = self._rows(X)
+        return np.asarray(self.fit_.predict_proba(x, progress=False))
+
+    def score_samples(self, X: Any) -> FloatArray:
+        """Log predictive density of each row, shape (N,)."""
+        x = self._rows(X)
+        return np.asarray(self.fit_.log_density(x, progress=False))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log predictive density of the rows: what a search over a grid maximizes."""
+        return float(np.average(self.score_samples(X), weights=sample_weight))
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, IntArray]:
+        """Draw new observations.
+
+        Returns
+        -------
+        X : ndarray, shape (n_samples, D)
+            In random order; scikit-learn sorts them by component.
+        y : ndarray of int, shape (n_samples,)
+            The component that each came from.
+        """
+        check_is_fitted(self)
+        return self.fit_.sample(n_samples, self._seed())
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion on X at the best draw, lower is better.
+
+        Schwarz 1978 (doi:10.1214/aos/1176344136); meant for maximum likelihood.
+        """
+        x = self._rows(X)
+        return self._deviance(x) + float(np.log(len(x))) * self._n_parameters()
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion on X at the best draw, lower is better.
+
+        Akaike 1974 (doi:10.1109/TAC.1974.1100705); meant for maximum likelihood.
+        """
+        return self._deviance(self._rows(X)) + 2.0 * self._n_parameters()
+
+    def _deviance(self, x: FloatArray) -> float:
+        best = int(np.argmax(self.fit_.total_log_likelihood))
+        return -2.0 * float(log_likelihood(self.fit_.mixture[best : best + 1], x).item())
+
+    def _n_parameters(self) -> int:
+        return self.fit_.model.n_parameters(self.n_features_in_)
+
+    def _rows(self, X: Any) -> FloatArray:
+        check_is_fitted(self)
+        x: FloatArray = validate_data(self, X, reset=False, dtype=np.float64)
+        return x
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, Integral):
+            return checked_seed(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+class RegularizedEM(EM):
+    """EM for data on which the likelihood has no maximum: the mode under a conjugate prior.
+
+    Each component gets one pseudo-row, with the covariance of all data shrunk to a K-th of their
+    volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). Of several modes the one of
+    highest likelihood is given.
+    """
+
+    def search(self, problem: Problem, run: Run) -> RestartInfo:
+        """Run all restarts, and bring the best to convergence on all rows."""
+        found = self.regularized(problem, run)
+        space = EMSpace(problem)
+        # One row is one unit of sample weight, so that a weight of three is three rows.
+        one_row = effective_rows(space.n_rows, space.total) / space.total
+        parameters = space.parameters_of(found.best.mixture)
+        path: list[float] = []
+        converged = False
+        # What grows is the posterior density, not the likelihood, so the parameters must settle.
+        while not converged and len(path) < self.max_iterations:
+            log_lik, sums = space.expectation(parameters)
+            path.append(float(log_lik[0]))
+            updated, _ = space.maximization(sums, one_row)
+            converged = _change(parameters, updated) < _SETTLED
+            parameters = updated
+        best = replace(
+            found.best,
+            mixture=space.mixture_of(parameters)[0],
+            objective=path[-1],
+            converged=converged,
+            path=np.array(path),
+        )
+        return found.polished((best,), [best.restarts], found.rows_searched)
+
+
+def _change(old: EMParameters, new: EMParameters) -> float:
+    """Largest change of a number, in coordinates in which all data have variance 1."""
+    pairs = [(old.weights, new.weights), (old.means, new.means)]
+    pairs.append((old.covariances, new.covariances))
+    return max(float(np.abs(a - b).max()) for a, b in pairs)
+
+
+def _regularized_fit(
+    model: GaussianMixture,
+    X: Any,
+    settings: EM,
+    *,
+    seed: int,
+    sample_weight: Any,
+    relabel: Relabelling | None,
+    progress: bool,
+) -> Fit:
+    """`GaussianMixture.fit` by `RegularizedEM`; what else is wrong with the data is raised."""
+    began = time.perf_counter()
+    regularized = RegularizedEM(**asdict(settings))
+    structure = structure_named(model.covariance_type)
+    dataset = Dataset.from_input(X, sample_weight)
+    dataset.check_components(model.n_components)
+    problem = Problem.build(_spread_out(dataset), model.n_components, structure, model.priors)
+    draws = regularized.run(problem, Run(seed, progress))
+    own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
+    return Fit(
+        model,
+        dataset,
+        regularized,
+        replace(draws, log_likelihood=own),
+        structure=structure,
+        priors=model.priors.resolve(dataset, structure, model.n_components),
+        relabel=checked_relabelling(relabel),
+        seed=seed,
+        seconds=time.perf_counter() - began,
+        versions=package_versions(),
+    )
+
+
+def _spread_out(dataset: Dataset) -> Dataset:
+    """Add pairs of rows of next to no weight, so that no features determine one another.
+
+    Each pair is one standard deviation to either side of the mean, in one feature.
+    """
+    mean, sd = dataset.mean_and_sd()
+    pairs = np.concatenate([mean + np.diag(sd), mean - np.diag(sd)])
+    counted = np.ones(len(dataset.x)) if dataset.sample_weight is None else dataset.sample_weight
+    share = np.full(len(pairs), 0.5 * _RIDGE * dataset.total_weight)
+    return Dataset.from_input(np.concatenate([dataset.x, pairs]), np.concatenate([counted, share]))
