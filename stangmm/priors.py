@@ -6,7 +6,7 @@ spreads them to full shape and fills in defaults that are scaled by the data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, xlogy
 
 from stangmm.arrays import FloatArray
-from stangmm.covariance import CovarianceStructure
-from stangmm.data import Dataset
+from stangmm.covariance import CovarianceStructure, structure_named
+from stangmm.data import Dataset, Missing
 from stangmm.errors import ModelError
 
 
@@ -47,6 +47,20 @@ def _spread(name: str, value: FloatArray, shape: tuple[int, ...], meaning: str) 
         ) from error
 
 
+def _words(prior: Any) -> str:
+    """Name of a prior's family with its parameters, to four digits."""
+    parts = []
+    for field in fields(prior):
+        text = np.array2string(
+            np.asarray(getattr(prior, field.name)),
+            separator=", ",
+            max_line_width=1_000_000,
+            formatter={"float_kind": lambda v: f"{v:.4g}"},
+        )
+        parts.append(f"{field.name}={text}")
+    return f"{type(prior).__name__}({', '.join(parts)})"
+
+
 @dataclass(frozen=True, eq=False)
 class Dirichlet:
     """Dirichlet prior of the weights.
@@ -69,6 +83,10 @@ class Dirichlet:
         a = np.asarray(self.concentration)
         constant = gammaln(a.sum()) - gammaln(a).sum()
         return np.asarray(constant + xlogy(a - 1, weights).sum(axis=-1))
+
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw weights, shape (n, K), for a concentration of shape (K,)."""
+        return rng.dirichlet(np.asarray(self.concentration), n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +112,11 @@ class Normal:
         each = -0.5 * z**2 - np.log(np.asarray(self.scale)) - 0.5 * np.log(2 * np.pi)
         return np.asarray(each.sum(axis=(-2, -1)))
 
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw means, shape (n, K, D), for parameters of shape (K, D)."""
+        location = np.asarray(self.location)
+        return location + np.asarray(self.scale) * rng.standard_normal((n, *location.shape))
+
 
 class ScalePrior:
     """Base of the priors of the standard deviations; each fills in one density."""
@@ -117,6 +140,10 @@ class ScalePrior:
         """Give the same prior with parameters of full shape (C, S)."""
         scale = _spread(f"{type(self).__name__} scale", self.scale, shape, "(components, features)")
         return replace(self, scale=scale)  # type: ignore[type-var]
+
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+        raise NotImplementedError
 
     def _each(self, scales: FloatArray) -> FloatArray:
         raise NotImplementedError
@@ -142,6 +169,11 @@ class HalfCauchy(ScalePrior):
         b = np.asarray(self.scale)
         return np.asarray(np.log(2 / np.pi) - np.log(b) - np.log1p((scales / b) ** 2))
 
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+        b = np.asarray(self.scale)
+        return np.asarray(b * np.abs(rng.standard_cauchy((n, *b.shape))))
+
 
 @dataclass(frozen=True, eq=False)
 class HalfNormal(ScalePrior):
@@ -162,6 +194,11 @@ class HalfNormal(ScalePrior):
     def _each(self, scales: FloatArray) -> FloatArray:
         b = np.asarray(self.scale)
         return np.asarray(0.5 * np.log(2 / np.pi) - np.log(b) - 0.5 * (scales / b) ** 2)
+
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+        b = np.asarray(self.scale)
+        return np.asarray(b * np.abs(rng.standard_normal((n, *b.shape))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +243,12 @@ class InverseGamma(ScalePrior):
         of_variance = a * np.log(b) - gammaln(a) - 2 * (a + 1) * log_scales - b / scales**2
         return np.asarray(of_variance + np.log(2) + log_scales)  # d variance = 2 scale d scale
 
+    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+        a, b = np.asarray(self.shape), np.asarray(self.scale)
+        precision = rng.standard_gamma(a, (n, *a.shape))
+        return np.asarray(np.sqrt(b / np.maximum(precision, np.finfo(float).tiny)))
+
 
 @dataclass(frozen=True, eq=False)
 class LKJ:
@@ -236,6 +279,23 @@ class LKJ:
         powers = d - np.arange(1, d + 1) + 2 * self.shape - 2
         each = self._log_constant(d) + (powers * np.log(diagonal))[..., 1:].sum(axis=-1)
         return np.asarray(each.sum(axis=-1))
+
+    def draw(self, n: int, n_features: int, rng: np.random.Generator) -> FloatArray:
+        """Draw Cholesky factors, shape (n, D, D).
+
+        The rows of the factor are independent: the square of row i's part below the diagonal is
+        Beta distributed, and its direction is uniform (the "onion" of Lewandowski, Kurowicka &
+        Joe 2009, section 3.2).
+        """
+        chol = np.zeros((n, n_features, n_features))
+        chol[:, 0, 0] = 1.0
+        for i in range(1, n_features):
+            squared = rng.beta(0.5 * i, self.shape + 0.5 * (n_features - 1 - i), n)
+            direction = rng.standard_normal((n, i))
+            length = np.sqrt(squared / np.square(direction).sum(axis=1))
+            chol[:, i, :i] = length[:, np.newaxis] * direction
+            chol[:, i, i] = np.sqrt(1.0 - squared)
+        return chol
 
     def _log_constant(self, d: int) -> float:
         k = np.arange(1, d)
@@ -277,6 +337,68 @@ class Priors:
             if value is not None and not isinstance(value, kind):
                 raise ModelError(f"The prior of the {name} must be {known}, got {value!r}.")
 
+    @classmethod
+    def from_data(
+        cls,
+        X: Any,
+        covariance_type: str = "full",
+        *,
+        sample_weight: Any = None,
+        missing: Missing = "error",
+    ) -> Priors:
+        """Give the default priors for some data, to look at and to change.
+
+        Parameters
+        ----------
+        X : array, list, DataFrame or Series, shape (N, D) or (N,)
+        covariance_type : {"full", "tied", "diag", "spherical"}
+            Only "spherical" has another default: one scale for all features.
+        sample_weight : array, shape (N,), optional
+        missing : {"error", "marginalize"}
+            Whether X may have missing values, as in a fit.
+
+        Returns
+        -------
+        Priors
+            Complete, for any number of components; a fit with them is the fit without. Print it
+            for a table, change a part with ``dataclasses.replace``.
+
+        Raises
+        ------
+        DataError, ModelError
+            As in a fit.
+
+        Examples
+        --------
+        >>> import stangmm as sg
+        >>> print(sg.Priors.from_data(sg.datasets.faithful()))
+        weights      Dirichlet(concentration=1)
+        means        Normal(location=[3.35, 69.5], scale=[3.5, 53])
+        scales       HalfCauchy(scale=[1.139, 13.57])
+        correlation  LKJ(shape=2)
+        """
+        dataset = Dataset.from_input(X, sample_weight, missing=missing)
+        return cls(*cls()._completed(dataset, structure_named(covariance_type)))
+
+    def __str__(self) -> str:
+        """One line for each part that is given."""
+        given = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return "\n".join(f"{name:<13}{_words(p)}" for name, p in given if p is not None)
+
+    def _completed(
+        self, dataset: Dataset, structure: CovarianceStructure
+    ) -> tuple[Dirichlet, Normal, ScalePrior, LKJ]:
+        """Fill in the defaults: the one place where they are."""
+        low, high = dataset.range()
+        unit = structure.unit(dataset.mean_and_sd()[1])
+        n_scales = structure.scale_shape(1, dataset.n_features)[1]
+        return (
+            self.weights or Dirichlet(),
+            self.means or Normal(low + (high - low) / 2, high - low),
+            self.scales or HalfCauchy(unit[:n_scales]),
+            self.correlation or LKJ(),
+        )
+
     def resolve(
         self, dataset: Dataset, structure: CovarianceStructure, n_components: int
     ) -> ResolvedPriors:
@@ -288,23 +410,15 @@ class Priors:
             A parameter's shape does not fit K components and D features.
         """
         k, d = n_components, dataset.n_features
-        shape = structure.scale_shape(k, d)
-        weights = self.weights or Dirichlet()
-        means = self.means
-        if means is None:
-            low, high = dataset.range()
-            means = Normal(low + (high - low) / 2, high - low)
-        scales = self.scales
-        if scales is None:
-            scales = HalfCauchy(structure.unit(dataset.mean_and_sd()[1])[: shape[1]])
+        weights, means, scales, correlation = self._completed(dataset, structure)
         alpha = _spread("Dirichlet concentration", np.asarray(weights.concentration), (k,), "(K,)")
         location = _spread("Normal location", np.asarray(means.location), (k, d), "(K, D)")
         scale = _spread("Normal scale", np.asarray(means.scale), (k, d), "(K, D)")
         return ResolvedPriors(
             weights=Dirichlet(alpha),
             means=Normal(location, scale),
-            scales=scales.spread(shape),
-            correlation=self.correlation or LKJ(),
+            scales=scales.spread(structure.scale_shape(k, d)),
+            correlation=correlation,
         )
 
 

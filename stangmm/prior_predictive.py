@@ -1,0 +1,68 @@
+"""Data drawn from the prior: what a model holds possible before it has seen the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stangmm import predict
+from stangmm.arrays import FloatArray
+from stangmm.covariance import structure_named
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.priors import ResolvedPriors
+from stangmm.stan_data import mixture_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from stangmm.model import GaussianMixture
+
+
+@dataclass(frozen=True, eq=False)
+class PriorPredictive:
+    """Data sets from the prior; made by `GaussianMixture.prior_predictive`.
+
+    Attributes
+    ----------
+    x : ndarray, shape (n, N, D)
+        The data sets, each as many rows as the data.
+    mixtures : Mixture
+        Batch of shape (n,): the mixture that each data set comes from.
+    dataset : Dataset
+        The data, to compare with.
+    priors : ResolvedPriors
+        The priors with full shapes; defaults are scaled by the data.
+    """
+
+    x: FloatArray
+    mixtures: Mixture
+    dataset: Dataset
+    priors: ResolvedPriors
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the data with the densities from the prior, a panel for each feature."""
+        from stangmm.plots.prior_predictive import prior_predictive as draw
+
+        return draw(self, ax)
+
+
+def prior_predictive(
+    model: GaussianMixture, dataset: Dataset, n: int, rng: np.random.Generator
+) -> PriorPredictive:
+    """Draw n mixtures from the prior, and from each as many rows as the data have."""
+    structure = structure_named(model.covariance_type)
+    k, d = model.n_components, dataset.n_features
+    priors = model.priors.resolve(dataset, structure, k)
+    r = structure.n_correlations(k, d)
+    mixtures = mixture_of(
+        priors.weights.draw(n, rng),
+        priors.means.draw(n, rng),
+        priors.scales.draw(n, rng),
+        priors.correlation.draw(n * r, d, rng).reshape(n, r, d, d) if r else None,
+    )
+    rows = dataset.n_observations
+    x = np.stack([predict.sample(mixtures[i : i + 1], rows, rng)[0] for i in range(n)])
+    return PriorPredictive(x, mixtures, dataset, priors)
