@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stangmm import datasets
     from stangmm.averaging import Stack, stack
     from stangmm.comparison import Comparison, compare
+    from stangmm.distribution import MixtureDistribution
     from stangmm.errors import (
         CmdStanNotFoundError,
         CompileError,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     )
     from stangmm.evidence import Evidence
     from stangmm.fit import Fit
-    from stangmm.methods import ADVI, EM, NUTS, Optimize
+    from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
     from stangmm.model import GaussianMixture
+    from stangmm.predict import Band, OutlierScore
     from stangmm.priors import LKJ, Dirichlet, HalfCauchy, HalfNormal, InverseGamma, Normal, Priors
+    from stangmm.saving.reading import load
     from stangmm.selection import Selection, select_components
     from stangmm.stacking import stacking_weights
 
@@ -33,7 +36,9 @@ _HOME = {
     "ADVI": "methods",
     "EM": "methods",
     "NUTS": "methods",
+    "Laplace": "methods",
     "Optimize": "methods",
+    "Pathfinder": "methods",
     "CmdStanNotFoundError": "errors",
     "CompileError": "errors",
     "ConvergenceWarning": "errors",
@@ -43,9 +48,12 @@ _HOME = {
     "StangmmError": "errors",
     "Comparison": "comparison",
     "compare": "comparison",
+    "MixtureDistribution": "distribution",
     "Evidence": "evidence",
     "Fit": "fit",
     "GaussianMixture": "model",
+    "Band": "predict",
+    "OutlierScore": "predict",
     "Dirichlet": "priors",
     "HalfCauchy": "priors",
     "HalfNormal": "priors",
@@ -53,6 +61,7 @@ _HOME = {
     "LKJ": "priors",
     "Normal": "priors",
     "Priors": "priors",
+    "load": "saving.reading",
     "Selection": "selection",
     "select_components": "selection",
     "Stack": "averaging",
@@ -65,6 +74,7 @@ __all__ = [
     "EM",
     "LKJ",
     "NUTS",
+    "Band",
     "CmdStanNotFoundError",
     "Comparison",
     "CompileError",
@@ -78,15 +88,20 @@ __all__ = [
     "HalfNormal",
     "InferenceError",
     "InverseGamma",
+    "Laplace",
+    "MixtureDistribution",
     "ModelError",
     "Normal",
     "Optimize",
+    "OutlierScore",
+    "Pathfinder",
     "Priors",
     "Selection",
     "Stack",
     "StangmmError",
     "compare",
     "datasets",
+    "load",
     "select_components",
     "stack",
     "stacking_weights",

@@ -11,6 +11,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.draws import McmcInfo, VariationalInfo
+from stangmm.predict import replicated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,23 +32,45 @@ def arviz() -> ModuleType:
     return arviz
 
 
-def inference_data(fit: Fit) -> InferenceData:
-    """Groups posterior, log_likelihood, observed_data, and sample_stats for chains."""
+def inference_data(
+    fit: Fit, *, log_likelihood: bool = True, posterior_predictive: bool = False
+) -> InferenceData:
+    """Groups posterior, observed_data, and as far as there is such a thing the others.
+
+    These are log_likelihood, posterior_predictive (see `stangmm.predict.replicated`), sample_stats
+    (chains) and constant_data (sample weights and known labels).
+    """
     az = arviz()
     xr_module = _xarray()
     rows = np.arange(fit.dataset.n_observations)
     c, s = fit.lp.shape
     groups: dict[str, Any] = {
         "posterior": fit.posterior,
-        "log_likelihood": xr_module.Dataset(
-            {"x": (("chain", "draw", "row"), fit.log_likelihood().reshape(c, s, -1))},
-            coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
-        ),
         "observed_data": xr_module.Dataset(
             {"x": (("row", "feature"), fit.dataset.x)},
             coords={"row": rows, "feature": list(fit.dataset.feature_names)},
         ),
     }
+    if log_likelihood:
+        groups["log_likelihood"] = xr_module.Dataset(
+            {"x": (("chain", "draw", "row"), fit.log_likelihood().reshape(c, s, -1))},
+            coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
+        )
+    if posterior_predictive:
+        draws, x = replicated(fit.shaped, len(rows), np.random.default_rng(fit.seed))
+        groups["posterior_predictive"] = xr_module.Dataset(
+            {"x": (("chain", "draw", "row", "feature"), x)},
+            coords={
+                "chain": np.arange(c),
+                "draw": draws,
+                "row": rows,
+                "feature": list(fit.dataset.feature_names),
+            },
+        )
+    given = {name: getattr(fit.dataset, name) for name in ("sample_weight", "labels")}
+    constants = {name: ("row", values) for name, values in given.items() if values is not None}
+    if constants:
+        groups["constant_data"] = xr_module.Dataset(constants, coords={"row": rows})
     stats = _sample_stats(fit)
     if stats:
         groups["sample_stats"] = xr_module.Dataset(

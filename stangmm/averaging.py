@@ -15,6 +15,7 @@ from stangmm.data import Dataset
 from stangmm.density import log_sum_exp
 from stangmm.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.fit import Fit
+from stangmm.frames import like
 from stangmm.methods.base import check_count
 from stangmm.stacking import stacking_weights
 
@@ -44,12 +45,12 @@ class Stack:
     elpd: float
     standard_error: float
 
-    def log_density(self, X: Any) -> FloatArray:
+    def log_density(self, X: Any) -> Any:
         """Log predictive density of each row, shape (N,); errors as `Fit.log_density`."""
         used = self._used()
         each = np.stack([fit.log_density(X) for fit, _ in used])
         logs = np.log([[weight] for _, weight in used])
-        return log_sum_exp(each + logs, axis=0)
+        return like(X, log_sum_exp(each + logs, axis=0), "log_density")
 
     def sample(self, n: int, seed: int | None = None) -> tuple[FloatArray, IntArray]:
         """Draw new observations from the averaged predictive distribution.
@@ -171,13 +172,8 @@ def _check_stackable(fits: Mapping[Any, Any]) -> None:
                 'Use method="nuts".'
             )
         first = first or fit.dataset
-        same = np.array_equal(fit.dataset.x, first.x)
-        own, other = fit.dataset.sample_weight, first.sample_weight
-        same &= (own is None and other is None) or (
-            own is not None and other is not None and np.array_equal(own, other)
-        )
-        if not same:
+        if not fit.dataset.same_as(first):
             raise DataError(
-                "All fits of a stack must be of the same rows with the same sample weights, got "
-                f"others for {label!r}. Fit every model to the same X."
+                "All fits of a stack must be of the same rows with the same sample weights and "
+                f"labels, got others for {label!r}. Fit every model to the same X."
             )

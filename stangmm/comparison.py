@@ -12,7 +12,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.criteria import psis_loo
-from stangmm.data import Dataset
+from stangmm.data import Dataset, Missing
 from stangmm.density import Mixture
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.fit import Fit
@@ -113,6 +113,27 @@ class Comparison:
             "method"
         )
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the comparison to a netCDF file and give its path; `stangmm.load` reads it.
+
+        ``az.InferenceData.from_netcdf(path, base_group="nuts")`` opens the fit of that name.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced at once, when the new one is complete.
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist, or the path is a folder.
+        OSError
+            The file could not be written; what was there before is as it was.
+        """
+        from stangmm.saving.writing import save
+
+        return save(self, self.fits, path)
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a self-contained HTML report and give its path."""
         from stangmm.report import comparison_report
@@ -172,6 +193,9 @@ def compare(
     *,
     seed: int | None = None,
     sample_weight: Any = None,
+    labels: Any = None,
+    missing: Missing = "error",
+    init: Any = None,
     progress: bool = True,
 ) -> Comparison:
     """Fit one model to one data set by several methods.
@@ -184,8 +208,7 @@ def compare(
         Fits that already exist, of the same model to the same data, are taken as they are.
     seed : int, optional
         The same for every method.
-    sample_weight : array, shape (N,), optional
-    progress : bool
+    sample_weight, labels, missing, init, progress
         As for `GaussianMixture.fit`.
 
     Returns
@@ -198,7 +221,7 @@ def compare(
     DataError, ModelError
         Before anything starts.
     """
-    dataset = Dataset.from_input(X, sample_weight)
+    dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)
     if isinstance(methods, str | Method | Fit) or not len(methods):
         raise ModelError(f"methods must be a list of methods or fits, got {methods!r}.")
@@ -216,9 +239,7 @@ def compare(
         try:
             with warnings.catch_warnings():  # said in the table's status
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                fits[label] = model.fit(
-                    X, job, seed=seed, sample_weight=sample_weight, progress=progress
-                )
+                fits[label] = model.fit(dataset, job, seed=seed, init=init, progress=progress)
         except InferenceError as error:
             failures[label] = str(error)
     return Comparison(model, dataset, _matched(fits), failures, seed)
@@ -254,12 +275,13 @@ def _matched(fits: dict[str, Fit]) -> dict[str, Fit]:
     if not fits:
         return fits
     reference = next((f for f in fits.values() if f.kind == "mcmc"), next(iter(fits.values())))
-    if not reference.priors.exchangeable:
+    free = reference.free_components
+    if len(free) < 2:
         return fits
     point = _point(reference)
     x = reference.dataset.x
     return {
-        label: fit if fit is reference else fit.reordered(match(_point(fit), point, x))
+        label: fit if fit is reference else fit.reordered(match(_point(fit), point, x, free))
         for label, fit in fits.items()
     }
 
@@ -279,5 +301,8 @@ def _check_same_problem(fit: Fit, model: GaussianMixture, dataset: Dataset) -> N
         model.covariance_type,
     ):
         raise ModelError(f"All fits must be of one model, {model!r}, got one of {fit.model!r}.")
-    if fit.dataset.x.shape != dataset.x.shape or not np.array_equal(fit.dataset.x, dataset.x):
-        raise DataError("All fits must be of the data given as X; one was fitted to other data.")
+    if not fit.dataset.same_as(dataset):
+        raise DataError(
+            "All fits must be of the data given, with the same sample weights and labels; one was "
+            "fitted to others."
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stangmm import predict
 from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.arviz_bridge import arviz, inference_data
 from stangmm.errors import ConvergenceWarning, ModelError
@@ -62,9 +63,11 @@ def icl(fit: Fit) -> float:
     """
     best = int(np.argmax(fit.total_log_likelihood))
     mixture, x, weight = fit.mixture[best : best + 1], fit.dataset.x, fit.dataset.sample_weight
+    labels = fit.dataset.labels
     doubt = 0.0
     for _, rows in mixture.blocks(len(x)):
-        each = -np.log(mixture.responsibilities(x[rows])[0].max(axis=0))
+        known = None if labels is None else labels[rows]
+        each = -np.log(mixture.responsibilities(x[rows], known)[0].max(axis=0))
         doubt += float(each.sum() if weight is None else each @ weight[rows])
     return bic(fit) + 2.0 * doubt
 
@@ -95,7 +98,7 @@ def waic(fit: Fit) -> ELPDData:
         warnings.simplefilter("ignore", UserWarning)
         result: ELPDData = arviz().waic(inference_data(fit), pointwise=True)
     pointwise = np.asarray(result["waic_i"])
-    variance = fit.log_density(fit.dataset.x) - pointwise
+    variance = _in_sample(fit) - pointwise
     weight = fit.dataset.sample_weight
     result["elpd_waic"], result["se"] = pooled(pointwise, weight)
     result["p_waic"] = pooled(variance, weight)[0]
@@ -271,7 +274,8 @@ CRITERIA = {
 
 
 def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
-    x, weight = fit.dataset.x, fit.dataset.sample_weight
+    data = fit.dataset
+    weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
     result = deepcopy(psis)
     # Defaults are scaled by the data: without the row they would be other priors.
     used = fit.priors
@@ -280,14 +284,17 @@ def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -
     advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
     failed = []
     for row in rows:
-        left = np.ones(len(x)) if weight is None else weight.copy()
+        left = weight.copy()
         left[row] = max(left[row] - 1.0, 0.0)
         with warnings.catch_warnings():  # said once, for all of them
             warnings.simplefilter("ignore", ConvergenceWarning)
-            without = model.fit(x, fit.settings, seed=fit.seed, sample_weight=left, progress=False)
+            rest = replace(data, sample_weight=left)
+            without = model.fit(rest, fit.settings, seed=fit.seed, progress=False)
         if without.diagnose().failed:
             failed.append(row)
-        result["loo_i"].values[row] = without.log_density(x[row : row + 1])[0]
+        one = slice(row, row + 1)
+        known = None if data.labels is None else data.labels[one]
+        result["loo_i"].values[row] = predict.log_density(without.mixture, data.x[one], known)[0]
         result["pareto_k"].values[row] = 0.0
         advance(1)
     _settle(fit, result)
@@ -307,8 +314,13 @@ def _settle(fit: Fit, result: ELPDData) -> None:
     """Sum the rows' values up, each as often as it counts."""
     weight = fit.dataset.sample_weight
     result["elpd_loo"], result["se"] = pooled(np.asarray(result["loo_i"]), weight)
-    in_sample, _ = pooled(fit.log_density(fit.dataset.x), weight)
+    in_sample, _ = pooled(_in_sample(fit), weight)
     result["p_loo"] = in_sample - result["elpd_loo"]
+
+
+def _in_sample(fit: Fit) -> FloatArray:
+    """Log of the mean over draws of each row's density, shape (N,)."""
+    return predict.log_density(fit.mixture, fit.dataset.x, fit.dataset.labels)
 
 
 def _free_parameters(fit: Fit) -> int:

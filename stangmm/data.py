@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
-from stangmm.errors import DataError
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.errors import DataError, ModelError
+
+Missing: TypeAlias = Literal["error", "marginalize"]
 
 _BLOCK = 2**15  # numbers that a pass over the data holds at once, so that they stay in cache
 # A feature whose range is this few units in the last place of its values holds no usable numbers.
@@ -24,44 +26,85 @@ class Dataset:
     Attributes
     ----------
     x : ndarray, shape (N, D)
-        The observations, in the user's units.
+        The observations, in the user's units; NaN where a value is missing.
     feature_names : tuple of str, length D
         Column names of a DataFrame, else ``x1 ... xD`` (``x`` when D = 1).
     sample_weight : ndarray, shape (N,), or None
         How often each row counts (a frequency); None when every row counts once.
     named : bool
         Whether the user gave the names.
+    missing : {"error", "marginalize"}
+        Whether rows may miss values.
+    labels : ndarray of int, shape (N,), or None
+        The component that each row is known to come from, -1 where it is unknown; None when all
+        are.
     """
 
     x: FloatArray
     feature_names: tuple[str, ...]
     sample_weight: FloatArray | None = None
     named: bool = False
+    missing: Missing = "error"
+    labels: IntArray | None = None
 
     @classmethod
-    def from_input(cls, X: Any, sample_weight: Any = None) -> Dataset:
+    def from_input(
+        cls,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        missing: Missing = "error",
+        labels: Any = None,
+    ) -> Dataset:
         """Check a table and wrap it.
 
         Parameters
         ----------
         X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
-            Observations in rows.
+            Observations in rows. A Dataset is given back as it is.
         sample_weight : array, shape (N,), optional
             Non-negative frequencies.
+        missing : {"error", "marginalize"}
+            What NaN means: a mistake, or a value that is integrated out.
+        labels : array, shape (N,), optional
+            Known components, from 0; -1 or NaN where unknown.
 
         Raises
         ------
         DataError
-            Empty, not numeric, not finite, wrong number of dimensions, a constant feature, or
-            weights of the wrong length or sign.
+            Empty, not numeric, not finite, wrong number of dimensions, a constant feature, a row
+            without any value, or weights or labels of the wrong length or range.
+        ModelError
+            ``missing`` is neither of the two.
         """
-        x, names = as_table(X)
+        if isinstance(X, Dataset):
+            return X
+        if missing not in get_args(Missing):
+            raise ModelError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}.")
+        x, names = as_table(X, missing)
         if len(set(names)) < len(names):
             raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
-        weight = None if sample_weight is None else _as_sample_weight(sample_weight, len(x))
-        dataset = cls(x, names, weight, _column_names(X) is not None)
-        _check_features_vary(*dataset.range(), len(dataset.counted()[0]), names)
+        if missing == "marginalize":
+            _check_no_blank_rows(x)
+        weight = None if sample_weight is None else as_sample_weight(sample_weight, len(x))
+        known = None if labels is None else _as_labels(labels, len(x))
+        dataset = cls(x, names, weight, _column_names(X) is not None, missing, known)
+        _check_features_vary(*dataset.range(), len(dataset.counted().x), names)
         return dataset
+
+    def same_as(self, other: Dataset) -> bool:
+        """Whether both hold the same rows with the same weights and labels."""
+        pairs = (
+            (self.x, other.x),
+            (self.sample_weight, other.sample_weight),
+            (self.labels, other.labels),
+        )
+        return all(
+            np.array_equal(own, its, equal_nan=True)
+            if own is not None and its is not None
+            else own is its
+            for own, its in pairs
+        )
 
     @property
     def n_observations(self) -> int:
@@ -80,8 +123,23 @@ class Dataset:
             return float(self.n_observations)
         return float(self.sample_weight.sum())
 
-    def counted(self) -> tuple[FloatArray, FloatArray | None]:
-        """Rows of positive weight with their weights: those that the fit sees."""
+    @cached_property
+    def incomplete(self) -> bool:
+        """Whether a value is missing."""
+        return self.missing == "marginalize" and bool(np.isnan(self.x).any())
+
+    @property
+    def labelled_components(self) -> IntArray:
+        """The components that have rows of known label and positive weight, ascending."""
+        labels = self.counted().labels
+        return np.unique(labels[labels >= 0]) if labels is not None else np.empty(0, dtype=int)
+
+    def free_components(self, n_components: int) -> IntArray:
+        """The components that no label names, ascending."""
+        return np.setdiff1d(np.arange(n_components), self.labelled_components)
+
+    def counted(self) -> Dataset:
+        """Give the rows of positive weight: those that the fit sees."""
         return self._counted
 
     def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
@@ -93,41 +151,35 @@ class Dataset:
         return self._moments[:2]
 
     @cached_property
-    def _counted(self) -> tuple[FloatArray, FloatArray | None]:
-        if self.sample_weight is None:
-            return self.x, None
+    def _counted(self) -> Dataset:
+        if self.sample_weight is None or (self.sample_weight > 0).all():
+            return self
         counts = self.sample_weight > 0
-        return self.x[counts], self.sample_weight[counts]
+        labels = None if self.labels is None else self.labels[counts]
+        weight = self.sample_weight[counts]
+        return replace(self, x=self.x[counts], sample_weight=weight, labels=labels)
 
     @cached_property
     def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        x, weight = self.counted()
-        share = np.full(len(x), 1.0 / len(x)) if weight is None else weight / weight.sum()
-        step = max(1, _BLOCK // x.shape[1])
-        blocks = [slice(first, first + step) for first in range(0, len(x), step)]
-
-        def columns(block: slice) -> FloatArray:
-            # numpy loops along a row inside: for short rows it pays to turn the block round.
-            return x[block].T if x.shape[1] >= 16 else np.array(x[block].T, order="C")
-
-        extremes = [(c.min(axis=1), c.max(axis=1)) for c in map(columns, blocks)]
-        low = np.min([smallest for smallest, _ in extremes], axis=0)
-        high = np.max([largest for _, largest in extremes], axis=0)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            size = high - low  # zero or infinite only until the features are checked
-            mean = low + sum(
-                (columns(block) - low[:, np.newaxis]) @ share[block] for block in blocks
-            )
-            variance = np.zeros_like(mean)
-            for block in blocks:
-                deviation: FloatArray = columns(block) - mean[:, np.newaxis]
-                deviation *= (1.0 / size)[:, np.newaxis]  # squares of these are no overflow
-                variance += np.square(deviation, out=deviation) @ share[block]
-            return low, high, mean, np.sqrt(variance) * size
+        counted = self.counted()
+        if not self.incomplete:
+            return _moments(counted.x, counted.sample_weight)
+        each = []
+        for column in counted.x.T:
+            seen = ~np.isnan(column)
+            weight = None if counted.sample_weight is None else counted.sample_weight[seen]
+            each.append(_moments(column[seen, np.newaxis], weight))
+        low, high, mean, sd = (np.concatenate(parts) for parts in zip(*each, strict=True))
+        return low, high, mean, sd
 
     def check_components(self, n_components: int) -> None:
-        """Raise DataError when there are fewer distinct rows than components."""
-        x, _ = self.counted()
+        """Raise DataError for labels beyond K, or fewer distinct rows than components."""
+        x = self.counted().x
+        if self.labels is not None and self.labels.max() >= n_components:
+            raise DataError(
+                f"labels must name components 0 to {n_components - 1} (or be -1 where unknown), "
+                f"got {self.labels.max()}. Renumber them, or use more components."
+            )
         if len(x) < n_components:
             raise DataError(
                 f"{n_components} components need at least {n_components} rows"
@@ -136,8 +188,8 @@ class Dataset:
             )
         # Nearly always one feature of the first rows settles it; rows are compared if not.
         distinct = len(np.unique(x[: 100 * n_components, 0]))
-        if distinct < n_components:
-            distinct = len(np.unique(x, axis=0))
+        if distinct < n_components:  # infinity stands for what is missing
+            distinct = len(np.unique(np.where(np.isnan(x), np.inf, x), axis=0))
         if distinct < n_components:
             raise DataError(
                 f"{n_components} components need at least {n_components} distinct rows, got "
@@ -145,8 +197,39 @@ class Dataset:
             )
 
 
-def as_table(X: Any) -> tuple[FloatArray, tuple[str, ...]]:
-    """Turn what the user gave into finite numbers (N, D) and feature names.
+def _moments(
+    x: FloatArray, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Smallest and largest value, mean and standard deviation of each feature."""
+    if not len(x):
+        nothing = np.full(x.shape[1], np.nan)
+        return nothing, nothing, nothing, nothing
+    share = np.full(len(x), 1.0 / len(x)) if weight is None else weight / weight.sum()
+    step = max(1, _BLOCK // x.shape[1])
+    blocks = [slice(first, first + step) for first in range(0, len(x), step)]
+
+    def columns(block: slice) -> FloatArray:
+        # numpy loops along a row inside: for short rows it pays to turn the block round.
+        return x[block].T if x.shape[1] >= 16 else np.array(x[block].T, order="C")
+
+    extremes = [(c.min(axis=1), c.max(axis=1)) for c in map(columns, blocks)]
+    low = np.min([smallest for smallest, _ in extremes], axis=0)
+    high = np.max([largest for _, largest in extremes], axis=0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        size = high - low  # zero or infinite only until the features are checked
+        mean = low + sum((columns(block) - low[:, np.newaxis]) @ share[block] for block in blocks)
+        variance = np.zeros_like(mean)
+        for block in blocks:
+            deviation: FloatArray = columns(block) - mean[:, np.newaxis]
+            deviation *= (1.0 / size)[:, np.newaxis]  # squares of these are no overflow
+            variance += np.square(deviation, out=deviation) @ share[block]
+        return low, high, mean, np.sqrt(variance) * size
+
+
+def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str, ...]]:
+    """Turn what the user gave into numbers (N, D) and feature names.
+
+    All are finite, but for NaN with ``missing="marginalize"``.
 
     Raises
     ------
@@ -179,12 +262,14 @@ def as_table(X: Any) -> tuple[FloatArray, tuple[str, ...]]:
     if names is None:
         d = x.shape[1]
         names = ("x",) if d == 1 else tuple(f"x{j + 1}" for j in range(d))
-    _check_finite(x, names)
+    _check_finite(x, names, missing)
     return x, names
 
 
 def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
-    """Check rows given to a fitted model: numbers, finite, with the features of the fit.
+    """Check rows given to a fitted model: numbers with the features of the fit.
+
+    They may miss values if those of the fit may.
 
     One flat row of D > 1 numbers is an error as in scikit-learn, since it could be a column.
 
@@ -193,7 +278,7 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
     DataError
         As `as_table`, or the number or names of the features differ from the fit's.
     """
-    x, names = as_table(X)
+    x, names = as_table(X, fitted.missing)
     feature_names = fitted.feature_names
     if x.shape[1] != len(feature_names):
         raise DataError(
@@ -223,6 +308,9 @@ def _as_numbers(values: Any) -> FloatArray:
         raise TypeError("dates or durations")
     if kind in "UST" or (kind == "O" and any(isinstance(v, str | bytes) for v in raw.flat)):
         raise TypeError("text")
+    if kind == "O":  # what pandas writes where a number is missing
+        raw = np.where([type(v).__name__ == "NAType" for v in raw.flat], np.nan, raw.ravel())
+        raw = raw.reshape(np.shape(values))
     return np.array(raw, dtype=np.float64, order="C")
 
 
@@ -250,20 +338,38 @@ def _is_text(column: Any, dtype: Any) -> bool:
     return getattr(dtype, "kind", "O") not in "fiub"
 
 
-def _check_finite(x: FloatArray, names: tuple[str, ...]) -> None:
-    finite = np.isfinite(x)
-    if finite.all():
+def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing) -> None:
+    accepted = np.isfinite(x) if missing == "error" else ~np.isinf(x)
+    if accepted.all():
         return
-    rows, columns = np.nonzero(~finite)
-    missing = int(np.isnan(x).sum())
-    what = "missing (NaN)" if missing == len(rows) else "missing (NaN) or infinite"
+    rows, columns = np.nonzero(~accepted)
+    n_missing = int(np.isnan(x[rows, columns]).sum())
+    kinds = [("missing (NaN)", n_missing), ("infinite", len(rows) - n_missing)]
+    what = " and ".join(f"{n} {kind}" for kind, n in kinds if n)
+    advice = [
+        (n_missing, 'missing="marginalize" uses what these rows have; or remove or impute them.'),
+        (len(rows) - n_missing, "Remove or replace infinite values."),
+    ]
     raise DataError(
-        f"X must be finite, got {len(rows)} {what} values in {len(set(rows.tolist()))} rows, the "
-        f"first in row {rows[0]}, feature {names[columns[0]]!r}. Remove or impute these rows."
+        f"X must be finite, got {what} among its values, in {len(set(rows.tolist()))} of {len(x)} "
+        f"rows, the first in row {rows[0]}, feature {names[columns[0]]!r}. "
+        f"{' '.join(a for n, a in advice if n)}"
     )
 
 
+def _check_no_blank_rows(x: FloatArray) -> None:
+    blank = np.flatnonzero(np.isnan(x).all(axis=1))
+    if len(blank):
+        raise DataError(
+            f"Every row must have a value, got {len(blank)} rows without any, the first row "
+            f"{blank[0]}. They say nothing about the mixture: remove them."
+        )
+
+
 def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple[str, ...]) -> None:
+    unseen = [n for n, v in zip(names, low, strict=True) if np.isnan(v)]
+    if unseen:
+        raise DataError(f"Every feature must have values, got none in {unseen}. Drop them.")
     with np.errstate(over="ignore"):
         size = high - low
     constant = [n for n, s in zip(names, size, strict=True) if s == 0]
@@ -285,7 +391,8 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
         )
 
 
-def _as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
+def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
+    """Check sample weights: N finite numbers, none negative, not all zero."""
     try:
         weight = _as_numbers(sample_weight)
     except (TypeError, ValueError, OverflowError) as error:
@@ -306,3 +413,24 @@ def _as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
     if not np.isfinite(total):
         raise DataError("sample_weight must have a finite sum, got infinity. Rescale the weights.")
     return weight
+
+
+def _as_labels(labels: Any, n: int) -> IntArray:
+    try:
+        values = _as_numbers(labels)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            "labels must be numbers of components, from 0, with -1 or NaN where unknown, got "
+            f"{labels!r}. Number the classes first, as numpy.unique(..., return_inverse=True) does."
+        ) from error
+    if values.shape != (n,):
+        raise DataError(f"labels must have one entry a row, shape ({n},), got {values.shape}.")
+    values = np.where(np.isnan(values), -1.0, values)
+    wrong = (values < -1) | (values != np.floor(values)) | (values > 1e6)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            "labels must be numbers of components, from 0, with -1 or NaN where unknown, got "
+            f"{values[row]:g} in row {row}."
+        )
+    return values.astype(int)

@@ -119,14 +119,17 @@ class Mixture:
     def marginal(self, features: IntArray) -> Mixture:
         """Mixtures of some of the features (indices, any order), the others integrated out."""
         means, scales = self.means[..., features], self.scales[..., features]
-        if self.corr_chol is None:
+        if self.corr_chol is None or len(features) == 1:
             return Mixture(self.weights, means, scales)
         rows = self.corr_chol[..., features, :]
-        leading = np.array_equal(features, np.arange(len(features)))
-        if leading or not len(features):
-            factor = rows[..., : len(features)]
-        else:
-            factor = np.linalg.cholesky(rows @ np.swapaxes(rows, -1, -2))
+        if np.array_equal(features, np.arange(len(features))):
+            return Mixture(self.weights, means, scales, rows[..., : len(features)])
+        try:
+            factor = np.asarray(np.linalg.cholesky(rows @ np.swapaxes(rows, -1, -2)))
+        except np.linalg.LinAlgError:  # a correlation of nearly one, lost in the product
+            factor = np.swapaxes(np.linalg.qr(np.swapaxes(rows, -1, -2), mode="r"), -1, -2)
+            sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+            factor = factor * sign[..., np.newaxis, :]
         return Mixture(self.weights, means, scales, factor)
 
     def component_log_density(self, x: FloatArray) -> FloatArray:
@@ -184,13 +187,17 @@ class Mixture:
         white = deviation @ np.swapaxes(inverse, -1, -2)
         return np.asarray(np.einsum("...nd,...nd->...n", white, white))
 
-    def log_density(self, x: FloatArray) -> FloatArray:
-        """Log p(x_n), labels summed out, shape (..., N)."""
-        return log_sum_exp(self._log_joint_labels(x), axis=-2)
+    def log_density(self, x: FloatArray, labels: IntArray | None = None) -> FloatArray:
+        """Log p(x_n), labels summed out, shape (..., N).
 
-    def responsibilities(self, x: FloatArray) -> FloatArray:
+        For a row whose component is known (``labels``, shape (N,), not negative) it is
+        log p(x_n, z_n).
+        """
+        return log_sum_exp(self._log_joint_labels(x, labels), axis=-2)
+
+    def responsibilities(self, x: FloatArray, labels: IntArray | None = None) -> FloatArray:
         """P(z_n = k | x_n), shape (..., K, N); sums to one over k."""
-        log_joint = self._log_joint_labels(x)
+        log_joint = self._log_joint_labels(x, labels)
         log_joint -= log_joint.max(axis=-2, keepdims=True)
         joint = np.exp(log_joint)
         joint /= joint.sum(axis=-2, keepdims=True)
@@ -205,10 +212,15 @@ class Mixture:
             for first in range(0, self.batch_shape[0], draws):
                 yield slice(first, first + draws), slice(first_row, first_row + rows)
 
-    def _log_joint_labels(self, x: FloatArray) -> FloatArray:
+    def _log_joint_labels(self, x: FloatArray, labels: IntArray | None) -> FloatArray:
         with np.errstate(divide="ignore"):  # a weight of zero has log -inf, as it should
             log_weights = np.log(self.weights)
-        return self.component_log_density(x) + log_weights[..., np.newaxis]
+        log_joint = self.component_log_density(x)
+        log_joint += log_weights[..., np.newaxis]
+        if labels is not None:
+            other = labels != np.arange(self.n_components)[:, np.newaxis]
+            log_joint[..., other & (labels >= 0)] = -np.inf
+        return log_joint
 
 
 def log_sum_exp(values: FloatArray, axis: int) -> FloatArray:
@@ -220,13 +232,16 @@ def log_sum_exp(values: FloatArray, axis: int) -> FloatArray:
 
 
 def log_likelihood(
-    mixture: Mixture, x: FloatArray, sample_weight: FloatArray | None = None
+    mixture: Mixture,
+    x: FloatArray,
+    sample_weight: FloatArray | None = None,
+    labels: IntArray | None = None,
 ) -> FloatArray:
     """Sum over rows of weight times log p(x_n), shape (...), in blocks of bounded memory."""
     flat = mixture.reshape(-1)
     total = np.zeros(flat.batch_shape)
     for draws, rows in flat.blocks(len(x)):
-        each = flat[draws].log_density(x[rows])
+        each = flat[draws].log_density(x[rows], None if labels is None else labels[rows])
         weight = None if sample_weight is None else sample_weight[rows]
         total[draws] += each.sum(axis=-1) if weight is None else each @ weight
     return total.reshape(mixture.batch_shape)
@@ -255,9 +270,11 @@ def log_joint(
     sample_weight: FloatArray | None,
     priors: ResolvedPriors,
     structure: CovarianceStructure,
+    labels: IntArray | None = None,
 ) -> FloatArray:
     """Log of prior times likelihood: the log posterior up to the evidence, shape (...)."""
-    return log_likelihood(mixture, x, sample_weight) + log_prior(mixture, priors, structure)
+    likelihood = log_likelihood(mixture, x, sample_weight, labels)
+    return likelihood + log_prior(mixture, priors, structure)
 
 
 def _standardized(deviation: FloatArray, scales: FloatArray) -> FloatArray:

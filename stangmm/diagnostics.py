@@ -149,7 +149,7 @@ def _smallest_component(fit: Fit) -> Check:
 
 def _of_labels(fit: Fit) -> Iterator[Check]:
     """Check whether the components can be told apart, where only the draws could tell them."""
-    if fit.kind == "point" or fit.model.n_components == 1 or not fit.priors.exchangeable:
+    if fit.kind == "point" or len(fit.free_components) < 2:
         return
     i, j = fit.labels.least_settled
     value = float(fit.labels.exchange[i, j])
@@ -178,6 +178,8 @@ def _of_modes(fit: Fit, info: McmcInfo) -> Iterator[Check]:
     where = f"They started around {len(starts)} distinct optima that EM found: {listed}."
     if len(starts) == 1:
         where = "They all started around the one plausible optimum that EM found."
+    if fit.started_by_hand:
+        where = "They all started around the starting values given by hand."
     if len(modes) == 1:
         yield Check("modes", 1, "1", "ok", f"All chains are in one mode. {where}")
         return
@@ -277,15 +279,24 @@ def _r_hat(fit: Fit, value: float, chains: int) -> Check:
 def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
     from stangmm.arviz_bridge import pareto_k
 
-    final = float(info.elbo[-1]) if len(info.elbo) else float("nan")
-    yield Check(
-        "ELBO",
-        final,
-        "converged",
-        "ok" if info.converged else "fail",
-        "The evidence lower bound at the end of the optimization.",
-        "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
-    )
+    if len(info.elbo):
+        yield Check(
+            "ELBO",
+            float(info.elbo[-1]),
+            "converged",
+            "ok" if info.converged else "fail",
+            "The evidence lower bound at the end of the optimization.",
+            "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
+        )
+    elif not info.converged:
+        yield Check(
+            "mode",
+            0.0,
+            "1",
+            "fail",
+            "Whether the search for the mode, around which the approximation is, has converged.",
+            "Raise max_iterations.",
+        )
     k = pareto_k(info)
     yield Check(
         "Pareto k-hat",
@@ -296,7 +307,8 @@ def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
         "cannot even be corrected by importance weights.",
         ""
         if k < PARETO_K_OK
-        else 'Take means as rough and intervals as too narrow; use NUTS, or algorithm="fullrank".',
+        else "Take means as rough and intervals as too narrow; use NUTS, or for ADVI "
+        'algorithm="fullrank".',
     )
 
 

@@ -121,9 +121,11 @@ class VariationalInfo:
     Attributes
     ----------
     elbo_iterations, elbo : ndarray, shape (T,)
-        The evidence lower bound over the iterations, as Stan printed it.
+        The evidence lower bound over the iterations, as Stan printed it; empty for Pathfinder and
+        Laplace, which do not climb it.
     converged : bool
-        Whether the ELBO's relative change fell below Stan's tolerance.
+        Whether the ELBO's relative change fell below Stan's tolerance; for Laplace, whether the
+        mode was found.
     log_p, log_q : ndarray, shape (S,)
         Log joint density and log density of the approximation at each draw, on the unconstrained
         scale; their difference judges the approximation (PSIS).

@@ -35,7 +35,7 @@ from stangmm.methods.base import Run, check_count
 from stangmm.methods.em import EM
 from stangmm.priors import Priors
 from stangmm.problem import Problem
-from stangmm.relabel import assign, traits
+from stangmm.relabel import among, assign, traits
 from stangmm.thresholds import (
     DIVERGENT_SHARE_FAIL,
     ESS_PER_CHAIN,
@@ -133,7 +133,8 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
     half = fit.lp.shape[1] // 2
     fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
     pivot = int(np.argmax(fit.lp[:, :half]))
-    rule = _Labelling.of(fitted, pivot) if k > 1 and fit.priors.exchangeable else None
+    free = fit.free_components
+    rule = _Labelling.of(fitted, pivot, free) if len(free) > 1 else None
     if rule is not None:
         fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
     proposal = _fitted_proposal(space.vectors(fitted), run)
@@ -146,14 +147,16 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
     at_proposal = proposal.sample(of_posterior.size, run.rng("evidence"))
     proposed = space.mixtures(at_proposal)
     with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
-        joint = log_joint(proposed, problem.x, problem.sample_weight, problem.priors, structure)
+        joint = log_joint(
+            proposed, problem.x, problem.sample_weight, problem.priors, structure, problem.labels
+        )
         of_proposal = joint + space.log_jacobian(at_proposal) - proposal.log_density(at_proposal)
     of_proposal[~np.isfinite(of_proposal)] = -np.inf
     if rule is not None:
         of_proposal[~rule.obeyed(proposed)] = -np.inf
 
     bridge = Bridge.between(of_posterior, of_proposal)
-    copies = 0.0 if rule is None else float(gammaln(k + 1))
+    copies = float(gammaln(len(free) + 1))
     why = " ".join(_doubts(fit, of_posterior, bridge))
     if why:
         warnings.warn(f"Log evidence: {why}", ConvergenceWarning, stacklevel=3)
@@ -169,34 +172,36 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
 
 @dataclass(frozen=True, eq=False)
 class _Labelling:
-    """Which labelling of a mixture is meant: that whose components fit best into K slots.
+    """Which labelling of a mixture is meant: that whose free components fit best into F slots.
 
     A slot is a normal distribution, with independent coordinates, of a component's log weight,
     means and log scales. Any rule that looks at one mixture at a time gives the right integral;
     one that cuts where the posterior has little mass gives it with the smallest error.
     """
 
-    center: FloatArray  # (K, F)
-    sd: FloatArray  # (K, F)
+    center: FloatArray  # (F, T) for T traits
+    sd: FloatArray  # (F, T)
+    free: IntArray  # (F,), the components whose labels are exchanged
 
     @classmethod
-    def of(cls, mixture: Mixture, pivot: int) -> _Labelling:
+    def of(cls, mixture: Mixture, pivot: int, free: IntArray) -> _Labelling:
         """Fit slots to draws (S,), by turns with the draws' labels; start at the draw ``pivot``."""
-        features = traits(mixture)
-        everywhere = np.broadcast_to(features.std(axis=(0, 1)), features.shape[1:])
-        rule = cls(features[pivot], everywhere)
+        each = traits(mixture)[:, free]
+        everywhere = np.broadcast_to(each.std(axis=(0, 1)), each.shape[1:])
+        rule = cls(each[pivot], everywhere, free)
         for _ in range(_MAX_SWEEPS):
-            features = traits(rule.relabelled(mixture))
-            rule = cls(features.mean(axis=0), features.std(axis=0))
+            each = traits(rule.relabelled(mixture))[:, free]
+            rule = cls(each.mean(axis=0), each.std(axis=0), free)
         return rule
 
     def permutations(self, mixture: Mixture) -> IntArray:
         """Permutations (S, K) that bring draws (S,) to the labelling that is meant."""
-        features = traits(mixture)
+        each = traits(mixture)[:, self.free]
         precision = 1.0 / self.sd**2
-        squared = features**2 @ precision.T - 2.0 * features @ (self.center * precision).T
+        squared = each**2 @ precision.T - 2.0 * each @ (self.center * precision).T
         constant = (self.center**2 * precision + 2.0 * np.log(self.sd)).sum(axis=-1)
-        return assign(-0.5 * np.swapaxes(squared + constant, -1, -2))
+        best = assign(-0.5 * np.swapaxes(squared + constant, -1, -2))
+        return among(self.free, best, mixture.n_components)
 
     def relabelled(self, mixture: Mixture) -> Mixture:
         """The draws (S,) with the labelling that is meant."""

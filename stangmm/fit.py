@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from stangmm import criteria
 from stangmm import predict as _predict
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
-from stangmm.data import Dataset, as_new_rows
+from stangmm.data import Dataset
 from stangmm.density import Mixture, log_prior
 from stangmm.diagnostics import Diagnosis, diagnose
 from stangmm.draws import Draws, Info, McmcInfo, VariationalInfo
 from stangmm.errors import ModelError
 from stangmm.methods.base import Kind, Method, check_count
+from stangmm.prediction import Predictions
 from stangmm.priors import ResolvedPriors
-from stangmm.relabel import Relabelling, by_first_mean, checked_relabelling, relabelled
+from stangmm.relabel import Relabelling, among, by_first_mean, checked_relabelling, relabelled
 from stangmm.thresholds import PARETO_K_OK
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from stangmm.plots import FitPlots
 
 
-class Fit:
+class Fit(Predictions):
     """A fitted mixture; made by `GaussianMixture.fit`.
 
     A point estimate is a posterior of one draw, so that everything below works for every method.
@@ -60,10 +61,12 @@ class Fit:
     versions : mapping of str to str
     priors : ResolvedPriors
         The priors that were used, with full shapes, in the data's units.
+    started_by_hand : bool
+        Whether the search began where the user said (``init``).
     permutations : ndarray of int, shape (chain, draw, component)
         Component k of the posterior is component ``permutations[..., k]`` of the raw draws.
     relabelling : {"stephens", "ecr", "means"} or None
-        How the labels were settled; None also where priors tell the components apart.
+        How the labels were settled; None also where none was free, see `free_components`.
     info : RestartInfo, VariationalInfo or McmcInfo
         Facts of the run, for diagnostics.
     mixture : Mixture
@@ -83,6 +86,7 @@ class Fit:
         seed: int,
         seconds: float,
         versions: Mapping[str, str],
+        started_by_hand: bool = False,
     ) -> None:
         self.model = model
         self.dataset = dataset
@@ -91,21 +95,25 @@ class Fit:
         self.seconds = seconds
         self.versions = dict(versions)
         self.priors = priors
+        self.started_by_hand = started_by_hand
         self.info: Info = draws.info
         self._structure = structure
         self._shape = draws.mixture.batch_shape
         self._log_likelihood = draws.log_likelihood
         self._lp = draws.log_likelihood + log_prior(draws.mixture, priors, structure)
-        self._settle_labels(draws.mixture.reshape(-1), relabel if priors.exchangeable else None)
+        self._settle_labels(draws.mixture.reshape(-1), relabel)
 
     def _settle_labels(self, flat: Mixture, relabel: Relabelling | None) -> None:
         n_draws, k = flat.weights.shape
         permutation = np.tile(np.arange(k), (n_draws, 1))
+        free = self.free_components
+        relabel = relabel if len(free) or k == 1 else None
         if relabel is not None:
             pivot = int(np.argmax(self._lp))
-            permutation = relabelled(relabel, flat, self.dataset.x, pivot)
-            order = by_first_mean(flat.permute(permutation).means.mean(axis=0))
-            permutation = permutation[:, order]
+            data = self.dataset
+            permutation = relabelled(relabel, flat, data.x, pivot, free, data.sample_weight)
+            means = flat.permute(permutation).means.mean(axis=0)
+            permutation = permutation[:, among(free, by_first_mean(means[free]), k)]
         self.relabelling: Relabelling | None = relabel
         self.permutations: IntArray = permutation.reshape(*self._shape, -1)
         self.mixture: Mixture = flat.permute(permutation)
@@ -118,8 +126,8 @@ class Fit:
         how : {"stephens", "ecr", "means"} or None
             By the draws' responsibilities (Stephens 2000, doi:10.1111/1467-9868.00265), by their
             allocations of rows (ECR: Papastamoulis & Iliopoulos 2010,
-            doi:10.1198/jcgs.2010.09008), by the mean in the first feature, or as drawn. Where
-            priors tell the components apart, labels stay as drawn.
+            doi:10.1198/jcgs.2010.09008), by the mean in the first feature, or as drawn. Only
+            `free_components` are relabelled.
 
         Returns
         -------
@@ -128,7 +136,7 @@ class Fit:
         """
         how = checked_relabelling(how)
         other = self._copy()
-        other._settle_labels(self.drawn.reshape(-1), how if self.priors.exchangeable else None)
+        other._settle_labels(self.drawn.reshape(-1), how)
         return other
 
     def reordered(self, order: IntArray) -> Fit:
@@ -227,6 +235,13 @@ class Fit:
         return other
 
     @property
+    def free_components(self) -> IntArray:
+        """Components whose labels mean nothing: neither priors nor known rows tell them apart."""
+        if not self.priors.exchangeable:
+            return np.empty(0, dtype=int)
+        return self.dataset.free_components(self.model.n_components)
+
+    @property
     def method(self) -> str:
         """Short name of the method."""
         return self.settings.name
@@ -308,48 +323,12 @@ class Fit:
             attrs={"method": self.method, "kind": self.kind, "seed": self.seed},
         )
 
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Probability of each component for each row, averaged over the draws.
-
-        Parameters
-        ----------
-        X : array or DataFrame, shape (N, D)
-
-        Returns
-        -------
-        ndarray, shape (N, K)
-
-        Raises
-        ------
-        DataError
-            The rows do not have the features of the fit, or are not finite numbers.
-        """
-        return _predict.responsibilities(self.mixture, self._rows(X))
-
-    def predict(self, X: Any) -> IntArray:
-        """Most probable component (0 to K-1) of each row, shape (N,)."""
-        labels: IntArray = np.argmax(self.predict_proba(X), axis=1)
-        return labels
-
-    def log_density(self, X: Any) -> FloatArray:
-        """Log predictive density of each row, shape (N,); errors as `predict_proba`."""
-        return _predict.log_density(self.mixture, self._rows(X))
-
-    def sample(self, n: int, seed: int | None = None) -> tuple[FloatArray, IntArray]:
-        """Draw new observations from the predictive distribution.
-
-        Returns
-        -------
-        x : ndarray, shape (n, D)
-        labels : ndarray of int, shape (n,)
-            The component that each came from.
-        """
-        check_count("n", n)
-        return _predict.sample(self.mixture, n, np.random.default_rng(seed))
-
     def log_likelihood(self) -> FloatArray:
-        """Log density of each row of the data for each draw, shape (S, N), chain 0 first."""
-        return _predict.log_density_draws(self.mixture, self.dataset.x)
+        """Log density of each row of the data for each draw, shape (S, N), chain 0 first.
+
+        For a row whose component is known, it is the joint density with its label.
+        """
+        return _predict.log_density_draws(self.mixture, self.dataset.x, self.dataset.labels)
 
     def aic(self) -> float:
         """Akaike's information criterion at the best draw, lower is better.
@@ -373,10 +352,15 @@ class Fit:
         return criteria.icl(self)
 
     def to_arviz(self) -> az.InferenceData:
-        """Give ArviZ InferenceData: posterior, log likelihood of the rows, data, sample stats."""
+        """Give ArviZ InferenceData.
+
+        Groups posterior, log_likelihood (of the rows), posterior_predictive (at most 100 data sets
+        of N rows, from evenly spaced draws), observed_data, constant_data (sample weights and known
+        labels, if any) and sample_stats (chains).
+        """
         from stangmm.arviz_bridge import inference_data
 
-        return inference_data(self)
+        return inference_data(self, posterior_predictive=True)
 
     def loo(self, refit: bool = False, *, progress: bool = True) -> az.ELPDData:
         """Leave-one-out expected log predictive density by PSIS (doi:10.1007/s11222-016-9696-4).
@@ -465,6 +449,28 @@ class Fit:
 
         return FitPlots(self)
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the fit to a netCDF file and give its path; `stangmm.load` reads it.
+
+        The file has ArviZ's groups, too: ``az.from_netcdf(path)`` opens it. Where the log
+        likelihood of the rows would take more than 128 MB, it is left out.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced at once, when the new one is complete.
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist, or the path is a folder.
+        OSError
+            The file could not be written; what was there before is as it was.
+        """
+        from stangmm.saving.writing import save
+
+        return save(self, {"": self}, path)
+
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write a self-contained HTML report and give its path."""
         from stangmm.report import fit_report
@@ -488,6 +494,3 @@ class Fit:
             )
             lines.append(f"  {k}: weight {self.weights[k]:.3f}, {values}")
         return "\n".join(lines)
-
-    def _rows(self, X: Any) -> FloatArray:
-        return as_new_rows(X, self.dataset)

@@ -102,7 +102,10 @@ def describe_labels(fit: Fit) -> Labels:
         fit.permutations.reshape(-1, fit.model.n_components), axis=0, return_counts=True
     )
     permuted = float(1.0 - counts.max() / counts.sum())
-    return Labels(fit, permuted, exchange_probabilities(fit.mixture))
+    fixed = np.setdiff1d(np.arange(fit.model.n_components), fit.free_components)
+    exchange = exchange_probabilities(fit.mixture)
+    exchange[fixed] = exchange[:, fixed] = 0.0  # data or priors name these components
+    return Labels(fit, permuted, exchange)
 
 
 def _parameters(mixture: Mixture) -> dict[str, FloatArray]:

@@ -8,12 +8,14 @@ import secrets
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stangmm.covariance import structure_named
-from stangmm.data import Dataset
+from stangmm.data import Dataset, Missing
 from stangmm.draws import Draws
 from stangmm.errors import ConvergenceWarning, InferenceError, ModelError
 from stangmm.fit import Fit
@@ -22,6 +24,10 @@ from stangmm.methods.base import Run, check_count
 from stangmm.priors import Priors
 from stangmm.problem import Problem
 from stangmm.relabel import Relabelling, checked_relabelling
+from stangmm.starts import start_from
+
+if TYPE_CHECKING:
+    from stangmm.prior_predictive import PriorPredictive
 
 _LOG = logging.getLogger("stangmm")
 
@@ -93,6 +99,9 @@ class GaussianMixture:
         *,
         seed: int | None = None,
         sample_weight: Any = None,
+        labels: Any = None,
+        missing: Missing = "error",
+        init: Any = None,
         relabel: Relabelling | None = "stephens",
         progress: bool = True,
     ) -> Fit:
@@ -103,12 +112,22 @@ class GaussianMixture:
         X : array, list, DataFrame or Series, shape (N, D) or (N,)
             Observations in rows, in any units.
         method : str or Method
-            "em", "optimize", "advi", "nuts", or settings such as ``NUTS(draws=2000)``.
+            "em", "optimize", "advi", "nuts", "pathfinder", "laplace", or settings such as
+            ``NUTS(draws=2000)``.
         seed : int, optional
             Not negative. The same seed, settings and machine give the same draws; without one a
             seed is drawn and kept in the fit.
         sample_weight : array, shape (N,), optional
             How often each row counts.
+        labels : array, shape (N,), optional
+            Components that are known, from 0; -1 or NaN where unknown. A row of known component
+            counts with its joint density, and components that are named keep their numbers.
+        missing : {"error", "marginalize"}
+            What NaN in X means: a mistake, or a value that is integrated out, so that each row
+            counts with the features that it has.
+        init : array or Fit, optional
+            Where to begin instead of a search: means of the components, shape (K, D); a component
+            for each row, shape (N,); or another fit with as many components of the same features.
         relabel : {"stephens", "ecr", "means"} or None
             How the components' labels are settled after sampling; see `Fit.relabel`.
         progress : bool
@@ -134,9 +153,11 @@ class GaussianMixture:
         """
         settings = as_method(method)
         relabel = checked_relabelling(relabel)
-        dataset = Dataset.from_input(X, sample_weight)
+        dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
         structure = structure_named(self.covariance_type)
         problem = Problem.build(dataset, self.n_components, structure, self.priors)
+        if init is not None:
+            problem = replace(problem, start=start_from(init, problem, dataset))
         run = Run(checked_seed(seed), progress)
         settings.prepare(run)
         began = time.perf_counter()
@@ -152,7 +173,8 @@ class GaussianMixture:
                 relabel=relabel,
                 seed=run.seed,
                 seconds=0.0,
-                versions=_versions(),
+                versions=package_versions(),
+                started_by_hand=init is not None,
             )
             fit.seconds = time.perf_counter() - began  # settling the labels included
             return fit
@@ -168,6 +190,38 @@ class GaussianMixture:
         _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
         return fit
 
+    def prior_predictive(
+        self,
+        X: Any,
+        n: int = 50,
+        *,
+        seed: int | None = None,
+        sample_weight: Any = None,
+        missing: Missing = "error",
+    ) -> PriorPredictive:
+        """Draw data sets from the prior, to see what the model holds possible.
+
+        Parameters
+        ----------
+        X : array, list, DataFrame or Series, shape (N, D) or (N,)
+            The data: priors that are left out are scaled by them.
+        n : int
+            How many data sets, each of N rows.
+        seed : int, optional
+        sample_weight, missing
+            As in `fit`.
+
+        Returns
+        -------
+        PriorPredictive
+            ``x`` (n, N, D), ``mixtures``, and ``plot()`` for a picture beside the data.
+        """
+        from stangmm.prior_predictive import prior_predictive
+
+        check_count("n", n)
+        dataset = Dataset.from_input(X, sample_weight, missing=missing)
+        return prior_predictive(self, dataset, n, np.random.default_rng(seed))
+
 
 def checked_seed(seed: int | None) -> int:
     """Check a seed, or draw one."""
@@ -177,6 +231,7 @@ def checked_seed(seed: int | None) -> int:
     return int(seed)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a fit rests on."""
     packages = {name: version(name) for name in ("stangmm", "numpy", "scipy", "cmdstanpy")}
     return {"python": platform.python_version(), "platform": sys.platform, **packages}

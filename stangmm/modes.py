@@ -148,7 +148,7 @@ def _label_free(fit: Fit) -> tuple[FloatArray, FloatArray]:
     probability that both belong to one component: what a mode is, is who belongs together.
     """
     pivot = fit.mixture[int(np.argmax(fit.lp))]
-    rows = representative_rows(pivot, fit.dataset.x, _ROWS)
+    rows = representative_rows(pivot, fit.dataset.x, _ROWS, fit.dataset.sample_weight)
     i, j = np.triu_indices(len(rows), 1)
     means, variances = [], []
     for chain in range(fit.lp.shape[0]):

@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
+from stangmm.arrays import FloatArray, IntArray
 from stangmm.covariance import CovarianceStructure
 from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import DataError
-from stangmm.groups import RowGroup
+from stangmm.groups import RowGroup, group_rows
 from stangmm.priors import Priors, ResolvedPriors
 
 
@@ -73,12 +73,18 @@ class Problem:
         center, sd = dataset.mean_and_sd()
         unit = structure.unit(sd)
         resolved = priors.resolve(dataset, structure, n_components)
-        rows, sample_weight = dataset.counted()
-        x = rows - center
+        counted = dataset.counted()
+        x, sample_weight = counted.x, counted.sample_weight
+        groups: tuple[RowGroup, ...] = ()
+        if dataset.incomplete or len(dataset.labelled_components):
+            order, groups = group_rows(x, counted.labels)
+            x, sample_weight = x[order], None if sample_weight is None else sample_weight[order]
+        x = x - center
         x /= unit
         problem = cls(
             x=x,
             sample_weight=sample_weight,
+            groups=groups,
             n_components=n_components,
             structure=structure,
             priors=resolved.in_units_of(center, unit),
@@ -87,7 +93,13 @@ class Problem:
             unit=unit,
         )
         if structure.correlated:
-            _check_independent(problem.total_covariance, dataset.feature_names, structure.name)
+            complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
+            if complete.all() or complete.sum() <= x.shape[1]:
+                covariance = problem.total_covariance
+            else:
+                rows = x[complete]
+                covariance = _covariance(rows - rows.mean(axis=0), None)
+            _check_independent(covariance, dataset.feature_names, structure.name)
         return problem
 
     @property
@@ -100,6 +112,17 @@ class Problem:
         """D."""
         return int(self.x.shape[1])
 
+    @cached_property
+    def labels(self) -> IntArray | None:
+        """Known components of the rows, -1 where unknown, shape (N,); None when all are."""
+        if all(group.component is None for group in self.groups):
+            return None
+        labels = np.full(self.n_observations, -1)
+        for group in self.groups:
+            if group.component is not None:
+                labels[group.rows] = group.component
+        return labels
+
     @property
     def total_weight(self) -> float:
         """Sum of the sample weights: N when every row counts once."""
@@ -110,7 +133,12 @@ class Problem:
     @property
     def log_likelihood_offset(self) -> float:
         """What is added to a log likelihood of x to give that of the data in user's units."""
-        return -self.total_weight * float(np.log(self.unit).sum())
+        log_unit = np.log(self.unit)
+        if not self.groups:
+            return -self.total_weight * float(log_unit.sum())
+        seen = ~np.isnan(self.x)
+        times = seen.sum(axis=0) if self.sample_weight is None else self.sample_weight @ seen
+        return -float(times @ log_unit)
 
     @property
     def log_prior_offset(self) -> float:
@@ -121,20 +149,28 @@ class Problem:
 
     def rescaled(self, factor: float) -> Problem:
         """Give the same problem with all data and priors measured in units ``factor`` as large."""
-        factors = np.full(self.n_features, factor)
+        center, factors = np.zeros(self.n_features), np.full(self.n_features, factor)
         return replace(
             self,
             x=self.x / factor,
-            priors=self.priors.in_units_of(np.zeros(self.n_features), factors),
+            priors=self.priors.in_units_of(center, factors),
             unit=self.unit * factor,
+            start=None if self.start is None else self.start.in_units(center, 1.0 / factors),
         )
 
     @cached_property
     def total_covariance(self) -> FloatArray:
-        """Population covariance of all x, whose mean is zero; shape (D, D)."""
-        weight = self.sample_weight
-        weighted = self.x if weight is None else self.x * weight[:, np.newaxis]
-        return np.asarray(weighted.T @ self.x / self.total_weight)
+        """Population covariance of all x, whose mean is zero; shape (D, D).
+
+        With missing values, each counts as the mean, and what that takes from the variances is
+        given back: the variances are those of the values that are there, and no combination of
+        features has a negative one.
+        """
+        covariance = _covariance(np.nan_to_num(self.x), self.sample_weight)
+        if self.groups:
+            share = _covariance((~np.isnan(self.x)).astype(float), self.sample_weight).diagonal()
+            covariance /= np.sqrt(share[:, np.newaxis] * share)
+        return covariance
 
     def to_user_units(self, mixture: Mixture) -> Mixture:
         """Mixtures of x as mixtures of the data in the user's units."""
@@ -143,6 +179,13 @@ class Problem:
     def from_user_units(self, mixture: Mixture) -> Mixture:
         """The inverse of `to_user_units`."""
         return mixture.in_units(-self.center / self.unit, 1.0 / self.unit)
+
+
+def _covariance(x: FloatArray, weight: FloatArray | None) -> FloatArray:
+    """Weighted mean of x x', shape (D, D)."""
+    if weight is None:
+        return np.asarray(x.T @ x / len(x))
+    return np.asarray((x * weight[:, np.newaxis]).T @ x / weight.sum())
 
 
 def _check_independent(covariance: FloatArray, names: tuple[str, ...], structure: str) -> None:

@@ -36,7 +36,14 @@ def checked_relabelling(how: object) -> Relabelling | None:
     raise ModelError(f"relabel must be one of {list(known)}, got {how!r}.")
 
 
-def relabelled(how: Relabelling, mixture: Mixture, x: FloatArray, pivot: int) -> IntArray:
+def relabelled(
+    how: Relabelling,
+    mixture: Mixture,
+    x: FloatArray,
+    pivot: int,
+    free: IntArray | None = None,
+    sample_weight: FloatArray | None = None,
+) -> IntArray:
     """Permutations that align S draws.
 
     Parameters
@@ -50,6 +57,10 @@ def relabelled(how: Relabelling, mixture: Mixture, x: FloatArray, pivot: int) ->
         the rows that the pivot gives to each component, evenly spaced.
     pivot : int
         The draw from which the search starts, one of high posterior density.
+    free : ndarray of int, optional
+        The components whose labels mean nothing, by default all; the others stay as they are.
+    sample_weight : ndarray, shape (N,), optional
+        How often each row counts.
 
     Returns
     -------
@@ -57,13 +68,24 @@ def relabelled(how: Relabelling, mixture: Mixture, x: FloatArray, pivot: int) ->
         ``mixture.permute(result)`` has its labels settled.
     """
     n_draws, n_components = mixture.weights.shape
-    if n_components == 1 or n_draws == 1:
+    free = np.arange(n_components) if free is None else free
+    if len(free) < 2 or n_draws == 1:
         return np.tile(np.arange(n_components), (n_draws, 1))
     if how == "means":
-        return np.argsort(mixture.means[..., 0], axis=1)
+        return among(free, np.argsort(mixture.means[:, free, 0], axis=1), n_components)
     n_rows = max(1, min(_MAX_ROWS, _MAX_HELD // (n_draws * n_components)))
-    responsibilities = _responsibilities(mixture, representative_rows(mixture[pivot], x, n_rows))
-    return stephens(responsibilities, pivot) if how == "stephens" else ecr(responsibilities, pivot)
+    rows = representative_rows(mixture[pivot], x, n_rows, sample_weight)
+    responsibilities = _responsibilities(mixture, rows)
+    aligned = stephens if how == "stephens" else ecr
+    return among(free, aligned(responsibilities[:, free], pivot), n_components)
+
+
+def among(free: IntArray, permutation: IntArray, n_components: int) -> IntArray:
+    """A permutation (..., F) of some components, all others left where they are; (..., K)."""
+    whole = np.empty((*permutation.shape[:-1], n_components), dtype=int)
+    whole[...] = np.arange(n_components)
+    whole[..., free] = free[permutation]
+    return whole
 
 
 def stephens(responsibilities: FloatArray, pivot: int) -> IntArray:
@@ -164,16 +186,26 @@ def by_first_mean(means: FloatArray) -> IntArray:
     return np.asarray(np.lexsort(means.T[::-1]))
 
 
-def match(mixture: Mixture, reference: Mixture, x: FloatArray) -> IntArray:
-    """Permutation (K,) of one mixture that agrees best with another on the rows x."""
+def match(
+    mixture: Mixture, reference: Mixture, x: FloatArray, free: IntArray | None = None
+) -> IntArray:
+    """Permutation (K,) of one mixture's free components that agrees best with another's on x."""
+    free = np.arange(mixture.n_components) if free is None else free
     rows = representative_rows(mixture, x, _MAX_ROWS)
-    own, other = mixture.responsibilities(rows), reference.responsibilities(rows)
+    own, other = mixture.responsibilities(rows)[free], reference.responsibilities(rows)[free]
     (permutation,) = assign((other @ own.T)[np.newaxis])
-    return np.asarray(permutation)
+    return among(free, permutation, mixture.n_components)
 
 
-def representative_rows(mixture: Mixture, x: FloatArray, n: int) -> FloatArray:
-    """At most n rows, equally many of each component so that a small one is seen, too."""
+def representative_rows(
+    mixture: Mixture, x: FloatArray, n: int, sample_weight: FloatArray | None = None
+) -> FloatArray:
+    """At most n rows, equally many of each component so that a small one is seen, too.
+
+    A row of sample weight w stands there w times, where there is room.
+    """
+    if sample_weight is not None:
+        x = x[_written_out(sample_weight)]
     if len(x) <= n:
         return x
     candidates = x[_spaced(len(x), _MAX_CANDIDATES)]
@@ -182,6 +214,14 @@ def representative_rows(mixture: Mixture, x: FloatArray, n: int) -> FloatArray:
     members = [np.flatnonzero(labels == k) for k in range(mixture.n_components)]
     chosen = np.concatenate([each[_spaced(len(each), share)] for each in members])
     return np.asarray(candidates[np.sort(chosen)])
+
+
+def _written_out(sample_weight: FloatArray) -> IntArray:
+    """Indices of the rows, each as often as it weighs; in proportion where that is too many."""
+    total, counted = float(sample_weight.sum()), int((sample_weight > 0).sum())
+    n = min(max(int(np.ceil(total)), counted), _MAX_CANDIDATES)
+    at = (np.arange(n) + 0.5) * (total / n)
+    return np.searchsorted(np.cumsum(sample_weight), at, side="right")
 
 
 def _spaced(n: int, at_most: int) -> IntArray:

@@ -17,7 +17,7 @@ from stangmm.arviz_bridge import arviz
 from stangmm.cmdstan.run import stop_requested
 from stangmm.covariance import structure_named
 from stangmm.criteria import CRITERIA, Criterion, Score, pooled
-from stangmm.data import Dataset
+from stangmm.data import Dataset, Missing
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.fit import Fit
 from stangmm.methods import NUTS, Method, Optimize, as_method
@@ -27,6 +27,8 @@ from stangmm.priors import Priors
 from stangmm.progress import progress_bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -144,6 +146,27 @@ class Selection:
 
         return model_choice(self, ax)
 
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the selection to a netCDF file and give its path; `stangmm.load` reads it.
+
+        ``az.InferenceData.from_netcdf(path, base_group="K2")`` opens the fit with two components.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced at once, when the new one is complete.
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist, or the path is a folder.
+        OSError
+            The file could not be written; what was there before is as it was.
+        """
+        from stangmm.saving.writing import save
+
+        return save(self, {f"K{k}": fit for k, fit in self.fits.items()}, path)
+
     def __repr__(self) -> str:
         """Show the choice, why, and the table without its notes."""
         table = self.table.drop(columns="note").dropna(axis="columns", how="all")
@@ -253,6 +276,8 @@ def select_components(
     priors: Priors | None = None,
     seed: int | None = None,
     sample_weight: Any = None,
+    labels: Any = None,
+    missing: Missing = "error",
     jobs: int | None = None,
     progress: bool = True,
 ) -> Selection:
@@ -279,7 +304,8 @@ def select_components(
     seed : int, optional
         Each number of components gets a seed of its own from it; the result does not depend on
         ``jobs``.
-    sample_weight : array, shape (N,), optional
+    sample_weight, labels, missing
+        As for `GaussianMixture.fit`.
     jobs : int, optional
         Fits at a time. By default so many that all processors are used: with several fits at a
         time, the chains of each run one after the other.
@@ -297,7 +323,7 @@ def select_components(
     InferenceError
         No number of components could be fitted.
     """
-    dataset = Dataset.from_input(X, sample_weight)
+    dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method)
     rule = _criterion_for(criterion, settings)
     models = _models(components, covariance_type, priors or Priors(), dataset)
@@ -310,9 +336,7 @@ def select_components(
     def fit(k: int) -> Fit | str:
         own_seed = int(np.random.default_rng([seed, k]).integers(2**31))
         try:
-            made = models[k].fit(
-                X, shared, seed=own_seed, sample_weight=sample_weight, progress=False
-            )
+            made = models[k].fit(dataset, shared, seed=own_seed, progress=False)
         except (DataError, InferenceError) as error:
             return str(error)
         made.settings = settings  # how many chains ran at a time is no part of them

@@ -1,4 +1,4 @@
-"""Fits that many tests look at, each made once in a session and only when it is asked for."""
+"""What many tests use: fits, each made once in a session when it is asked for; no CmdStan."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ def fits(request: pytest.FixtureRequest) -> LazyFits:
     value = request.getfixturevalue(f"fits_{request.param}")
     assert isinstance(value, LazyFits)
     return value
+
+
+@pytest.fixture
+def no_cmdstan(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """A machine where looking for CmdStan or a compiler fails, and starting a process is seen."""
+
+    def started(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("a process was started")
+
+    monkeypatch.setenv("CMDSTAN", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("subprocess.Popen", started)

@@ -403,7 +403,7 @@ def test_the_labelling_rule_picks_one_of_all_labellings() -> None:
         rng.normal(0, 1, (n, k, 2)) + np.arange(k)[:, np.newaxis],
         rng.lognormal(0, 0.5, (n, k, 2)),
     )
-    rule = _Labelling.of(draws, pivot=0)
+    rule = _Labelling.of(draws, pivot=0, free=np.arange(k))
     meant = rule.relabelled(draws)
     assert rule.obeyed(meant).all()
     times = np.zeros(n)

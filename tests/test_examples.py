@@ -17,6 +17,8 @@ REPORTS = {
     "nuts.py": ["nuts_faithful.html"],
     "choose_components.py": ["choose_components.png"],
     "two_modes.py": [],
+    "regression.py": ["regression.png"],
+    "sklearn_pipeline.py": [],
     "compare_methods.py": ["compare_galaxies.html", "compare_faithful.html"],
 }
 

@@ -6,10 +6,11 @@ the Axes: ``density(fit).figure.savefig("density.svg")``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.mixtures import components, density
+from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
 from stangmm.plots.svg import inline_svg
@@ -29,6 +30,7 @@ __all__ = [
     "estimates",
     "inline_svg",
     "model_choice",
+    "regression",
     "trace",
 ]
 
@@ -54,6 +56,10 @@ class FitPlots:
     def elbo(self, ax: Axes | None = None) -> Axes:
         """Draw the evidence lower bound over the iterations (ADVI)."""
         return elbo(self._fit, ax)
+
+    def regression(self, target: Any, given: Any, ax: Axes | None = None) -> Axes:
+        """Draw the mean of a feature given another, with its band and predictive interval."""
+        return regression(self._fit, target, given, ax)
 
     def trace(self, ax: Axes | None = None) -> Axes:
         """Draw the chains (NUTS)."""

@@ -25,6 +25,7 @@ from stangmm.plots.style import (
     line,
     marker,
 )
+from stangmm.predict import thinned
 
 BAND_DRAWS = 500
 BAND = (0.05, 0.95)
@@ -33,29 +34,6 @@ ELLIPSE_DRAWS = 40
 ELLIPSE_MASS = (0.5, 0.95)
 SHADE_MASS = (0.95, 0.8, 0.5)
 _SEED = 20_000  # which rows a thinned scatter shows is the same each time
-
-
-def thinned(mixture: Mixture, most: int) -> Mixture:
-    """At most so many of the draws, evenly spaced."""
-    draws = mixture.batch_shape[0]
-    if draws <= most:
-        return mixture
-    return mixture[np.linspace(0, draws - 1, most).round().astype(np.intp)]
-
-
-def marginal(mixture: Mixture, features: tuple[int, ...]) -> Mixture:
-    """Distribution of one or two of the features; again a mixture of Gaussians."""
-    chosen = list(features)
-    means, scales = mixture.means[..., chosen], mixture.scales[..., chosen]
-    if mixture.corr_chol is None or len(chosen) == 1:
-        return Mixture(mixture.weights, means, scales)
-    first, second = (mixture.corr_chol[..., j, :] for j in chosen)
-    correlation = np.clip((first * second).sum(axis=-1), -1.0, 1.0)
-    factor = np.zeros((*means.shape, 2))
-    factor[..., 0, 0] = 1.0
-    factor[..., 1, 0] = correlation
-    factor[..., 1, 1] = np.sqrt(1.0 - correlation**2)
-    return Mixture(mixture.weights, means, scales, factor)
 
 
 def component_curves(mixture: Mixture, points: FloatArray) -> FloatArray:
@@ -86,7 +64,7 @@ def curve_points(mixture: Mixture, low: float, high: float) -> FloatArray:
 def view(values: FloatArray, weight: FloatArray | None) -> tuple[float, float]:
     """Limits of an axis: the range of the rows that count, and a little more."""
     counted = values if weight is None else values[weight > 0]
-    low, high = float(counted.min()), float(counted.max())
+    low, high = float(np.nanmin(counted)), float(np.nanmax(counted))
     return low - 0.06 * (high - low), high + 0.06 * (high - low)
 
 
@@ -110,12 +88,14 @@ def view_of_pair(
 
 
 def histogram(ax: Axes, values: FloatArray, weight: FloatArray | None) -> float:
-    """Bars of area 1 in all; gives the height of the highest."""
+    """Bars of area 1 in all, of the values that are there; gives the height of the highest."""
+    n, seen = len(values), ~np.isnan(values)
+    values, weight = values[seen], None if weight is None else weight[seen]
     heights, edges = np.histogram(
         values, bins=_bin_edges(values, weight), weights=weight, density=True
     )
-    n = len(values)
-    label = f"data ({n:,} rows{'' if weight is None else ', weighted'})"
+    holes = "" if len(values) == n else f", {n - len(values):,} missing"
+    label = f"data ({n:,} rows{'' if weight is None else ', weighted'}{holes})"
     ax.stairs(heights, edges, fill=True, color=BARS, label=label, zorder=1)
     return float(heights.max())
 

@@ -120,12 +120,12 @@ def draw_pair(
     """
     x, weight = fit.dataset.x[:, list(features)], fit.dataset.sample_weight
     rows, label = layers.shown_rows(fit.dataset)
-    draws = layers.marginal(fit.mixture, features)
+    draws = fit.mixture.marginal(np.array(features))
     point = _point(fit, features)
     limits = layers.view_of_pair(x, weight, point)
     if not parts:
         layers.shades(ax, draws, limits[0], limits[1])
-    some = layers.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     layers.scatter(
         ax,
         x[rows],
@@ -203,7 +203,7 @@ def _rug(ax: Axes, fit: Fit, height: float) -> None:
     rows = np.arange(n)
     if n > _RUG_ROWS:
         rows = np.random.default_rng(n).choice(n, _RUG_ROWS, replace=False, shuffle=False)
-    some = layers.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     label = predict.responsibilities(some, x[rows]).argmax(axis=1)
     for k in np.unique(label):
         ax.vlines(
@@ -259,7 +259,7 @@ def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
             if i == j:
                 limits = layers.view(x[:, i], weight)
                 tallest = layers.histogram(panel, x[:, i], weight)
-                one = layers.marginal(fit.mixture, (i,))
+                one = fit.mixture.marginal(np.array([i]))
                 tallest = max(tallest, layers.mixture_curves(panel, one, *limits))
                 panel.set_xlim(limits)
                 panel.set_ylim(0, 1.1 * tallest)

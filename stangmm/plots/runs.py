@@ -164,9 +164,9 @@ def elbo(fit: Fit, ax: Axes | None = None) -> Axes:
         The method is not variational.
     """
     info = fit.info
-    if not isinstance(info, VariationalInfo):
+    if not isinstance(info, VariationalInfo) or not len(info.elbo):
         raise ModelError(
-            f'elbo shows a variational fit, and "{fit.method}" is none. Use method="advi".'
+            f'elbo shows how ADVI climbs, and "{fit.method}" does not. Use method="advi".'
         )
     ax = ax or new_axes(3.0)
     steps, values = info.elbo_iterations, info.elbo

@@ -92,15 +92,17 @@ def run_pictures(fit: Fit) -> Iterator[Picture]:
             "the right the chains' densities should lie on each other.",
         )
     elif isinstance(info, VariationalInfo):
-        yield Picture(
-            "The evidence lower bound",
-            lambda: plots.elbo(fit),
-            f"The ELBO over {info.elbo_iterations.max(initial=0):,.0f} iterations; it "
-            f"{'converged' if info.converged else 'did not converge'}.",
-            "The bound that the approximation raises. It should have levelled off; the remaining "
-            "jumps are Monte Carlo noise of the estimate. A flat end says that the approximation "
-            "is as good as its family allows, not that it is good: the k-hat check says that.",
-        )
+        if len(info.elbo):
+            yield Picture(
+                "The evidence lower bound",
+                lambda: plots.elbo(fit),
+                f"The ELBO over {info.elbo_iterations[-1]:,.0f} iterations; it "
+                f"{'converged' if info.converged else 'did not converge'}.",
+                "The bound that the approximation raises. It should have levelled off; the "
+                "remaining jumps are Monte Carlo noise of the estimate. A flat end says that the "
+                "approximation is as good as its family allows, not that it is good: the k-hat "
+                "check says that.",
+            )
     else:
         yield components_picture(fit)
         collapsed = int(info.collapsed.sum())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stangmm.data import Dataset
 from stangmm.draws import RestartInfo
 from stangmm.report.numbers import number
 
@@ -87,21 +88,28 @@ def _default(field: Any) -> Any:
 
 def fit_call(fit: Fit) -> str:
     """Python that makes the fit again, given the data."""
-    weight = "" if fit.dataset.sample_weight is None else ", sample_weight=sample_weight"
+    given = _given(fit.dataset) + (", init=init" if fit.started_by_hand else "")
     return (
         "import stangmm as sg\n\n"
         f"model = {as_call(fit.model)}\n"
-        f"fit = model.fit(X, method={as_call(fit.settings)}, seed={fit.seed}{weight})"
+        f"fit = model.fit(X, method={as_call(fit.settings)}, seed={fit.seed}{given})"
     )
 
 
 def comparison_call(comparison: Comparison) -> str:
     """Python that makes the comparison again, given the data."""
-    weight = "" if comparison.dataset.sample_weight is None else ", sample_weight=sample_weight"
     methods = ",\n    ".join(as_call(fit.settings) for fit in comparison.fits.values())
     return (
         "import stangmm as sg\n\n"
         f"model = {as_call(comparison.model)}\n"
         f"methods = [\n    {methods},\n]\n"
-        f"comparison = sg.compare(model, X, methods=methods, seed={comparison.seed}{weight})"
+        f"comparison = sg.compare(model, X, methods=methods, seed={comparison.seed}"
+        f"{_given(comparison.dataset)})"
     )
+
+
+def _given(dataset: Dataset) -> str:
+    """Arguments beside X that the data need."""
+    arrays = ("sample_weight", "labels")
+    given = "".join(f", {a}={a}" for a in arrays if getattr(dataset, a) is not None)
+    return given + (f", missing={dataset.missing!r}" if dataset.missing != "error" else "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stangmm.diagnostics import Verdict
 from stangmm.report.numbers import count, number, percent
 from stangmm.report.tables import component_rows
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
     from stangmm.comparison import Comparison
     from stangmm.fit import Fit
 
-_METHODS = {"em": "EM", "optimize": "optimization", "advi": "ADVI", "nuts": "NUTS"}
+_METHODS = {
+    "em": "EM",
+    "optimize": "optimization",
+    "advi": "ADVI",
+    "nuts": "NUTS",
+    "pathfinder": "Pathfinder",
+    "laplace": "the Laplace approximation",
+}
 
 
 def components_words(k: int) -> str:
@@ -33,6 +42,10 @@ def data_words(of: Fit | Comparison) -> str:
     """The data, the covariance type and the seed in a line."""
     data = of.dataset
     weighted = "" if data.sample_weight is None else f", total weight {data.total_weight:g}"
+    if data.incomplete:
+        weighted += f", {int(np.isnan(data.x).sum()):,} values missing and integrated out"
+    if data.labels is not None:
+        weighted += f", {int((data.labels >= 0).sum()):,} rows of known component"
     return (
         f"{data.n_observations:,} rows, {data.n_features} "
         f"{'feature' if data.n_features == 1 else 'features'} ({listed(data.feature_names)})"

@@ -1,0 +1,128 @@
+"""Starts by hand: a mixture to begin from, made of means, of labels or of another fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.covariance import CovarianceStructure
+from stangmm.data import Dataset
+from stangmm.density import Mixture
+from stangmm.errors import DataError, ModelError
+from stangmm.fit import Fit
+from stangmm.problem import Problem
+
+# A start's covariance keeps this share of the whole data's, so that no group of few or equal rows
+# makes it singular.
+_SHARE_OF_TOTAL = 1e-2
+
+
+def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
+    """Give the mixture, in the problem's units, that a user's starting values mean.
+
+    Parameters
+    ----------
+    init : array or Fit
+        Means (K, D), or (K,) for one feature; components of the rows, integers of shape (N,); or
+        a fit, whose draw of highest log joint density is taken.
+    problem : Problem
+    dataset : Dataset
+        The data of the problem in the user's order.
+
+    Raises
+    ------
+    DataError
+        Means or labels of the wrong shape, not finite, or that leave a component without rows.
+    ModelError
+        A fit with another number of components or other features.
+    """
+    if isinstance(init, Fit):
+        return _from_fit(init, problem, dataset)
+    k, d, n = problem.n_components, problem.n_features, dataset.n_observations
+    try:
+        values = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"init must be means, labels or a Fit, got {init!r}.") from error
+    if d == 1 and values.shape == (k,) != (n,):
+        values = values[:, np.newaxis]
+    if not np.isfinite(values).all():
+        raise DataError("init must be finite numbers, got some that are not.")
+    if values.shape == (n,):
+        return _from_labels(_checked_labels(values, k), problem, dataset)
+    if values.shape == (k, d):
+        return _from_means((values - problem.center) / problem.unit, problem, dataset)
+    raise DataError(
+        f"init must be means of shape ({k}, {d}), labels of shape ({n},), or a Fit, got an array "
+        f"of shape {values.shape}."
+    )
+
+
+def _checked_labels(values: FloatArray, k: int) -> IntArray:
+    labels = values.astype(int)
+    if (labels != values).any() or labels.min() < 0 or labels.max() >= k:
+        raise DataError(
+            f"Labels given as init must be whole numbers from 0 to {k - 1}, one for each row, got "
+            f"values from {values.min():g} to {values.max():g}."
+        )
+    return labels
+
+
+def _from_means(means: FloatArray, problem: Problem, dataset: Dataset) -> Mixture:
+    """Each row to the nearest mean, by the features that it has."""
+    x = (dataset.x - problem.center) / problem.unit
+    distance = np.stack([np.nansum((x - mean) ** 2, axis=1) for mean in means])
+    start = _moments(distance.argmin(axis=0), x, problem, dataset)
+    return Mixture(start.weights, means, start.scales, start.corr_chol)
+
+
+def _from_labels(labels: IntArray, problem: Problem, dataset: Dataset) -> Mixture:
+    empty = np.setdiff1d(np.arange(problem.n_components), labels)
+    if len(empty):
+        raise DataError(f"Labels given as init must use every component, got no row of {empty}.")
+    x = (dataset.x - problem.center) / problem.unit
+    return _moments(labels, x, problem, dataset)
+
+
+def _moments(labels: IntArray, x: FloatArray, problem: Problem, dataset: Dataset) -> Mixture:
+    """Shares, means and covariances of groups of rows; missing values count as their mean."""
+    k = problem.n_components
+    weight = np.ones(len(x)) if dataset.sample_weight is None else dataset.sample_weight
+    member = (labels == np.arange(k)[:, np.newaxis]) * weight
+    count = member.sum(axis=1)
+    seen = ~np.isnan(x)
+    total = member @ np.where(seen, x, 0.0)
+    means = total / np.maximum(member @ seen, np.finfo(float).tiny)
+    deviation = np.where(seen, x - means[labels], 0.0)
+    covariances = np.einsum("kn,ni,nj->kij", member, deviation, deviation, optimize=True)
+    covariances += _SHARE_OF_TOTAL * weight.sum() / k * problem.total_covariance
+    covariances /= (count + _SHARE_OF_TOTAL * weight.sum() / k)[:, np.newaxis, np.newaxis]
+    weights = (count + 1.0) / (count + 1.0).sum()
+    return _structured(Mixture.from_covariances(weights, means, covariances), problem.structure)
+
+
+def _from_fit(fit: Fit, problem: Problem, dataset: Dataset) -> Mixture:
+    k, names = problem.n_components, dataset.feature_names
+    if fit.model.n_components != k or len(fit.dataset.feature_names) != len(names):
+        raise ModelError(
+            f"A fit given as init must have {k} components and the features {list(names)}, got "
+            f"{fit.model.n_components} components of {list(fit.dataset.feature_names)}."
+        )
+    best = problem.from_user_units(fit.mixture[int(np.argmax(fit.lp))])
+    return _structured(best, problem.structure)
+
+
+def _structured(mixture: Mixture, structure: CovarianceStructure) -> Mixture:
+    """The nearest mixture, by its moments, of a covariance structure."""
+    covariances = mixture.covariances
+    if structure.pooled:
+        mean = np.einsum("k,kij->ij", mixture.weights, covariances)
+        covariances = np.broadcast_to(mean, covariances.shape)
+    if structure.n_correlations(*mixture.means.shape):
+        return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+    _, s = structure.scale_shape(*mixture.means.shape)
+    if s < mixture.n_features:
+        variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
+    return Mixture.from_covariances(mixture.weights, mixture.means, np.array(variances))
