@@ -146,6 +146,12 @@ class Comparison:
 
         return densities(self, ax)
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from stangmm.display import comparison_html
+
+        return comparison_html(self)
+
     def __repr__(self) -> str:
         """Show the table without its notes."""
         columns = [c for c in COLUMNS if c not in ("note", "elpd_loo_se")]

@@ -110,6 +110,8 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join([f"verdict: {self.verdict}", *map(str, self.checks)])
 
+    __repr__ = __str__
+
 
 def diagnose(fit: Fit) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""

@@ -94,6 +94,8 @@ class Evidence:
             f"{self.n_draws:.0f} effective draws).{doubt}"
         )
 
+    __repr__ = __str__
+
 
 def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
     """Estimate the log marginal likelihood by bridge sampling.

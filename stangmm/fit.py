@@ -477,6 +477,12 @@ class Fit(Predictions):
 
         return fit_report(self, path)
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from stangmm.display import fit_html
+
+        return fit_html(self)
+
     def __repr__(self) -> str:
         """One line for each component."""
         d = self.dataset

@@ -95,6 +95,8 @@ class Labels:
             )
         return f"{words}\n{self.table.to_string(float_format='{:.4g}'.format)}"
 
+    __repr__ = __str__
+
 
 def describe_labels(fit: Fit) -> Labels:
     """Judge the labels of a fit."""

@@ -70,6 +70,12 @@ class GaussianMixture:
         if not isinstance(self.priors, Priors):
             raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from stangmm.display import model_html
+
+        return model_html(self)
+
     def __repr__(self) -> str:
         """Only what differs from the defaults, beside the two that say most."""
         given = [

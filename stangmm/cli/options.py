@@ -1,0 +1,225 @@
+"""Options that several commands share, and what is made of them: data, model, method, files."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from stangmm.errors import ModelError
+
+if TYPE_CHECKING:
+    from stangmm.methods import Method
+    from stangmm.tables import Columns
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+SETTINGS = ("draws", "warmup", "chains", "restarts")  # that have an option of their own
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    help: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    """Add a command; its help ends with an example."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=textwrap.fill(description, 78),
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # an example stays in one line
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the file and which of its columns are what."""
+    parser.add_argument(
+        "data", help="a file with a table: .csv, .tsv or other text, .parquet, .npy"
+    )
+    group = parser.add_argument_group("data")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--columns",
+        type=names,
+        metavar="A,B",
+        help="the features (default: every column of numbers)",
+    )
+    which.add_argument(
+        "--exclude", type=names, default=[], metavar="A,B", help="columns that are no features"
+    )
+    group.add_argument("--weights", metavar="COLUMN", help="how often each row counts")
+    group.add_argument(
+        "--labels",
+        metavar="COLUMN",
+        help="known components: numbers from 0, -1 where unknown; or text, empty where unknown",
+    )
+    group.add_argument(
+        "--missing",
+        choices=["error", "marginalize"],
+        default="error",
+        help="what a missing value is: an error (default), or integrated out",
+    )
+    group.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line has names (default: if not all of it is numbers)",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add what the model is, but for the number of components."""
+    parser.add_argument(
+        "--covariance",
+        choices=["full", "tied", "diag", "spherical"],
+        default="full",
+        help="what the components' covariance matrices share (default: full, nothing)",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add seed and settings of the methods."""
+    parser.add_argument(
+        "--seed", type=int, help="the same seed gives the same numbers (default: drawn, and said)"
+    )
+    group = parser.add_argument_group("settings of the method")
+    group.add_argument("--draws", type=int, help="of each chain (nuts), or of an approximation")
+    group.add_argument("--warmup", type=int, help="iterations of each chain for adaptation (nuts)")
+    group.add_argument("--chains", type=int, help="how many (nuts)")
+    group.add_argument("--restarts", type=int, help="starting points (em, optimize)")
+    group.add_argument(
+        "--set",
+        dest="others",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting, such as adapt_delta=0.95 or algorithm=fullrank; may come again",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add how much is said, and in which form."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print the result as JSON, no table")
+    group.add_argument("--quiet", action="store_true", help="say only what failed")
+
+
+def columns_of(arguments: argparse.Namespace) -> Columns:
+    """Read the data; say on standard error what is left out."""
+    from stangmm.tables import choose_columns, read_table
+
+    chosen = choose_columns(
+        read_table(arguments.data, header=arguments.header),
+        columns=arguments.columns,
+        exclude=arguments.exclude,
+        weights=arguments.weights,
+        labels=arguments.labels,
+    )
+    for name, reason in chosen.left_out.items():
+        note(arguments, f"column {name!r} is left out: it {reason}")
+    if chosen.classes:
+        numbered = ", ".join(f"{k} is {name!r}" for k, name in enumerate(chosen.classes))
+        note(arguments, f"components by column {arguments.labels!r}: {numbered}")
+    return chosen
+
+
+def data_options(arguments: argparse.Namespace, columns: Columns) -> dict[str, Any]:
+    """Keyword arguments that fitting functions take beside X."""
+    return {
+        "sample_weight": columns.weights,
+        "labels": columns.labels,
+        "missing": arguments.missing,
+        "seed": arguments.seed,
+        "progress": sys.stderr.isatty() and not arguments.quiet,
+    }
+
+
+def methods_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Method]:
+    """Methods with the settings given, each with those that it has.
+
+    Raises
+    ------
+    ModelError
+        There is no such method or setting, or none of the methods has the setting.
+    """
+    from stangmm.methods import as_method
+
+    given = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
+    given |= dict(arguments.others)
+    classes = [type(as_method(name)) for name in names]
+    has = [{field.name for field in fields(cls)} for cls in classes]  # type: ignore[arg-type]
+    for name in given:
+        if not any(name in settings for settings in has):
+            raise ModelError(
+                f"{name!r} is no setting of {', '.join(names)}. There are "
+                f"{sorted(set().union(*has))}."
+            )
+    return [
+        cls(**{name: value for name, value in given.items() if name in settings})
+        for cls, settings in zip(classes, has, strict=True)
+    ]
+
+
+def checked_output(path: str | None, example: str, source: str) -> None:
+    """Raise for a file that could not be written, before hours of work are for it.
+
+    Raises
+    ------
+    ModelError
+        There is no such folder, it cannot be written to, or the file is the one that is read.
+    """
+    from stangmm.saving.files import checked_target
+
+    if path is None:
+        return
+    target = checked_target(path, example)
+    for place in (target.parent, target):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise ModelError(
+                f"There is no right to write {str(place)!r}. Get it, or give another path."
+            )
+    read = Path(source).expanduser()
+    if target.exists() and read.exists() and target.samefile(read):
+        raise ModelError(f"{str(target)!r} is the file that is read. Give another path.")
+
+
+def print_no_more() -> None:
+    """Leave standard output: who reads it, such as `head`, has had enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(arguments: argparse.Namespace, text: str) -> None:
+    """Say something on standard error that is no failure."""
+    if not arguments.quiet:
+        print(f"stangmm: {text}", file=sys.stderr)
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them; one with a comma stands in double quotes."""
+    each = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not each or not all(each):
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}")
+    return each
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()  # a word
