@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers sbc lint clean
+.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers docs sbc lint clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
 
@@ -34,6 +34,10 @@ $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ $(VENV)/installed
 
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@ $(VENV)/installed
+
 # Both ask what is there before they do anything, so they need no stamp.
 cmdstan: $(VENV)/installed  ## install CmdStan, unless there is one
 	@$(BIN)/python -c 'from stangmm.cmdstan import find_cmdstan; find_cmdstan()' 2>/dev/null \
@@ -44,6 +48,10 @@ model: cmdstan  ## compile the Stan model, unless it is in the cache
 
 demo: model  ## fit real data in four ways and compare them
 	$(BIN)/python examples/compare_methods.py
+
+docs: model $(VENV)/installed-docs  ## build the documentation in out/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs out/docs
+	$(BIN)/python docs/links.py out/docs
 
 picture: model  ## make the README's picture anew
 	$(BIN)/python examples/readme_picture.py
@@ -72,6 +80,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/em_seeds.py
 	$(BIN)/python benchmarks/nuts.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/predict.py
 
 sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or two, goes on where it was stopped
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500

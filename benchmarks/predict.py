@@ -112,7 +112,8 @@ def main() -> None:
     facts = machine(["stangmm", "numpy", "scikit-learn"])
     facts["cores used"] = str(len(os.sched_getaffinity(0)))
     print(f"{n} rows, D={D}, K={K}, full covariances\n")
-    table = Table(["call", "draws", "seconds", "processor s", "ns", "peak MB", "beyond MB"], [44])
+    columns = ["call", "draws", "seconds", "processor s", "ns", "peak MB", "beyond MB"]
+    table = Table(columns, [44, *[0] * 6])
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         fitted(Path(folder), quick=arguments.quick)

@@ -38,6 +38,16 @@ class Stack:
         the same rows, so it is slightly too good.
     standard_error : float
         Of ``elpd``.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.NUTS(draws=250)
+    >>> fits = [sg.GaussianMixture(k).fit(sg.datasets.faithful(), settings, seed=1) for k in (1, 2)]
+    >>> average = sg.stack(fits)
+    >>> x, source = average.sample(5, seed=1)
+    >>> x.shape
+    (5, 2)
     """
 
     fits: Mapping[Any, Fit]
@@ -54,6 +64,12 @@ class Stack:
 
     def sample(self, n: int, seed: int | None = None) -> tuple[FloatArray, IntArray]:
         """Draw new observations from the averaged predictive distribution.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, optional
 
         Returns
         -------
@@ -124,6 +140,15 @@ def stack(
     -----
     ConvergenceWarning
         There are rows of high Pareto k and ``refit`` is not set.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.NUTS(draws=250)
+    >>> faithful = sg.datasets.faithful()
+    >>> fits = {k: sg.GaussianMixture(k).fit(faithful, settings, seed=1) for k in (1, 2)}
+    >>> print(sg.stack(fits).weights.idxmax())
+    2
     """
     import pandas as pd
 

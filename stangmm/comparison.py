@@ -69,6 +69,16 @@ class Comparison:
     failures : mapping of str to str
         Methods that failed, with the reason.
     seed : int
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> comparison = sg.compare(model, sg.datasets.faithful(), methods=["em"], seed=1)
+    >>> print(comparison.table[["kind", "log_likelihood", "status"]].round(3).to_string())
+             kind  log_likelihood status
+    method
+    em      point       -1130.264     ok
     """
 
     model: GaussianMixture
@@ -135,7 +145,22 @@ class Comparison:
         return save(self, self.fits, path)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write a self-contained HTML report and give its path."""
+        """Write a self-contained HTML report and give its path.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write; its folder must exist. A file that is there is replaced.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist.
+        """
         from stangmm.report import comparison_report
 
         return comparison_report(self, path)
@@ -226,6 +251,16 @@ def compare(
     ------
     DataError, ModelError
         Before anything starts.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> comparison = sg.compare(
+    ...     model, sg.datasets.faithful(), methods=["em", sg.EM(restarts=5)], seed=1
+    ... )
+    >>> list(comparison.fits)
+    ['em', 'em 2']
     """
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)

@@ -49,6 +49,16 @@ class MixtureDistribution:
     given : dict of str to float or ndarray
     shape : tuple of int
         () or (M,).
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> wait = fit.conditional({"eruption_min": 4.0})
+    >>> wait
+    MixtureDistribution(waiting_min | eruption_min = 4; K=2, 1 draws)
+    >>> print(wait.mean().round(1))
+    [78.4]
     """
 
     def __init__(
@@ -249,6 +259,12 @@ class MixtureDistribution:
 
         With M given values, each of the n samples is one draw of the parameters and then one
         observation at every value.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, optional
 
         Returns
         -------

@@ -75,6 +75,14 @@ class Evidence:
     reliable : bool
     why : str
         Why the answer is not to be believed, and what to do; empty when it is.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="nuts", seed=1)
+    >>> evidence = fit.log_evidence()
+    >>> evidence.reliable, evidence.standard_error < 0.1
+    (True, True)
     """
 
     log_evidence: float

@@ -71,6 +71,17 @@ class Fit(Predictions):
         Facts of the run, for diagnostics.
     mixture : Mixture
         All draws flattened, batch of shape (S,), labels settled.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> print(fit.weights.round(3))
+    [0.356 0.644]
+    >>> print(fit.predict([[2.0, 50.0], [4.5, 80.0]]))
+    [0 1]
+    >>> fit.diagnose().verdict
+    'ok'
     """
 
     def __init__(
@@ -140,7 +151,13 @@ class Fit(Predictions):
         return other
 
     def reordered(self, order: IntArray) -> Fit:
-        """Give the same fit with component k being the present component ``order[k]``."""
+        """Give the same fit with component k being the present component ``order[k]``.
+
+        Parameters
+        ----------
+        order : ndarray of int, shape (K,)
+            A permutation of 0 to K-1.
+        """
         other = self._copy()
         other.permutations = self.permutations[..., order]
         other.mixture = self.mixture.permute(order)
@@ -148,6 +165,11 @@ class Fit(Predictions):
 
     def select_chains(self, chains: Sequence[int]) -> Fit:
         """Give the fit that some of the chains make.
+
+        Parameters
+        ----------
+        chains : sequence of int
+            Which chains, from 0.
 
         Raises
         ------
@@ -424,6 +446,15 @@ class Fit(Predictions):
 
         Meng & Wong 1996; Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
 
+        Parameters
+        ----------
+        seed : int, optional
+            For the proposal's draws; default: the fit's.
+
+        Returns
+        -------
+        Evidence
+
         Raises
         ------
         ModelError
@@ -472,7 +503,22 @@ class Fit(Predictions):
         return save(self, {"": self}, path)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write a self-contained HTML report and give its path."""
+        """Write a self-contained HTML report and give its path.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write; its folder must exist. A file that is there is replaced.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist.
+        """
         from stangmm.report import fit_report
 
         return fit_report(self, path)

@@ -88,12 +88,24 @@ class GaussianMixture:
         )
 
     def n_parameters(self, n_features: int) -> int:
-        """Count the free numbers: weights, means and covariances."""
+        """Count the free numbers: weights, means and covariances.
+
+        Parameters
+        ----------
+        n_features : int
+            D.
+        """
         k, d = self.n_components, n_features
         return k - 1 + k * d + structure_named(self.covariance_type).n_parameters(k, d)
 
     def n_parameters_of_component(self, n_features: int) -> int:
-        """Count the free numbers that only one component's rows determine."""
+        """Count the free numbers that only one component's rows determine.
+
+        Parameters
+        ----------
+        n_features : int
+            D.
+        """
         structure = structure_named(self.covariance_type)
         own = 0 if structure.pooled else structure.n_parameters(self.n_components, n_features)
         return n_features + own // self.n_components

@@ -53,6 +53,14 @@ class Band(NamedTuple):
     Attributes
     ----------
     mean, lower, upper : ndarray, Series, DataFrame or DataArray
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="nuts", seed=1)
+    >>> band = fit.predict_proba([[3.0, 65.0]], interval=0.9)
+    >>> band.mean.shape, bool((band.lower < band.mean).all())
+    ((1, 2), True)
     """
 
     mean: Any
@@ -69,6 +77,14 @@ class OutlierScore(NamedTuple):
         Log predictive density.
     tail_probability : ndarray, shape (N,)
         Share of the predictive distribution that is no denser; small for outliers.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> score = fit.outlier_score([[2.0, 54.0], [2.0, 90.0]])
+    >>> score.tail_probability < 0.01
+    array([False,  True])
     """
 
     log_density: Any

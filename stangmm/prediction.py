@@ -201,6 +201,12 @@ class Predictions:
     def sample(self, n: int, seed: int | None = None) -> tuple[FloatArray, IntArray]:
         """Draw new observations from the predictive distribution.
 
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, optional
+
         Returns
         -------
         x : ndarray, shape (n, D)

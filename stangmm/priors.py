@@ -69,6 +69,12 @@ class Dirichlet:
     ----------
     concentration : float or array, shape (K,)
         Positive; 1 is uniform on the simplex, less favours few large components.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(weights=sg.Dirichlet([1, 2, 3])))
+    weights      Dirichlet(concentration=[1, 2, 3])
     """
 
     concentration: ArrayLike = 1.0
@@ -97,6 +103,12 @@ class Normal:
     ----------
     location, scale : float or array, shape (D,) or (K, D)
         Mean and standard deviation, in the units of the data.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(means=sg.Normal(location=20, scale=10)))
+    means        Normal(location=20, scale=10)
     """
 
     location: ArrayLike = 0.0
@@ -157,6 +169,12 @@ class HalfCauchy(ScalePrior):
     ----------
     scale : float or array, shape (D,) or (K, D); (K, 1) for spherical covariances
         The prior median, in the units of the data.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(scales=sg.HalfCauchy([1, 10])))
+    scales       HalfCauchy(scale=[1, 10])
     """
 
     scale: ArrayLike = 1.0
@@ -183,6 +201,12 @@ class HalfNormal(ScalePrior):
     ----------
     scale : float or array, shape (D,) or (K, D); (K, 1) for spherical covariances
         Standard deviation of the normal that is cut in half, in the units of the data.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(scales=sg.HalfNormal([1, 10])))
+    scales       HalfNormal(scale=[1, 10])
     """
 
     scale: ArrayLike = 1.0
@@ -211,6 +235,12 @@ class InverseGamma(ScalePrior):
         Positive, without unit.
     scale : float or array, same shapes
         Positive, in squared units of the data.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(scales=sg.InverseGamma(shape=2, scale=3)))
+    scales       InverseGamma(shape=2, scale=3)
     """
 
     shape: ArrayLike = 2.0
@@ -258,6 +288,12 @@ class LKJ:
     ----------
     shape : float
         Positive (eta); 1 is uniform over correlation matrices, more favours small correlations.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> print(sg.Priors(correlation=sg.LKJ(1)))
+    correlation  LKJ(shape=1)
     """
 
     shape: float = 2.0
@@ -318,6 +354,15 @@ class Priors:
         Default ``HalfCauchy`` with each feature's standard deviation as its median.
     correlation : LKJ, optional
         Default ``LKJ(2)``; used by "full" and "tied" covariances.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> priors = sg.Priors(means=sg.Normal(20, 10), scales=sg.HalfNormal(5))
+    >>> model = sg.GaussianMixture(n_components=3, covariance_type="diag", priors=priors)
+    >>> print(model.priors)
+    means        Normal(location=20, scale=10)
+    scales       HalfNormal(scale=5)
     """
 
     weights: Dirichlet | None = None
@@ -403,6 +448,17 @@ class Priors:
         self, dataset: Dataset, structure: CovarianceStructure, n_components: int
     ) -> ResolvedPriors:
         """Fill in defaults from the data and spread every parameter to full shape.
+
+        Parameters
+        ----------
+        dataset : Dataset
+        structure : CovarianceStructure
+        n_components : int
+            K.
+
+        Returns
+        -------
+        ResolvedPriors
 
         Raises
         ------

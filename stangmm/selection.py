@@ -52,6 +52,13 @@ class Selection:
     failures : mapping of int to str
         Numbers of components that could not be fitted, with the reason.
     seed : int
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> choice = sg.select_components(sg.datasets.faithful(), [1, 2, 3], method="em", seed=1)
+    >>> print(choice.table["bic"].round(1).to_dict())
+    {1: 2607.6, 2: 2322.2, 3: 2324.2}
     """
 
     criterion: str
@@ -132,7 +139,13 @@ class Selection:
         return " ".join([self._reason(), *self._reservations()])
 
     def difference(self, k: int) -> tuple[float, float]:
-        """Value for K = k minus the best one, and the standard error of that (NaN: unknown)."""
+        """Value for K = k minus the best one, and the standard error of that (NaN: unknown).
+
+        Parameters
+        ----------
+        k : int
+            A number of components that was fitted.
+        """
         own, best = self.scores[k], self.scores[self.best_value]
         if k == self.best_value:
             return 0.0, 0.0 if np.isfinite(own.standard_error) else float("nan")
@@ -328,6 +341,16 @@ def select_components(
         Before anything starts; also for a criterion that the method cannot give.
     InferenceError
         No number of components could be fitted.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> faithful = sg.datasets.faithful()
+    >>> choice = sg.select_components(faithful, [1, 2, 3], method="em", criterion="icl", seed=1)
+    >>> choice.n_components
+    2
+    >>> choice.best is choice.fits[2]
+    True
     """
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method)

@@ -16,6 +16,11 @@ def galaxies() -> pd.DataFrame:
     (doi:10.1080/01621459.1990.10474918). The numbers are those of R's ``MASS::galaxies``, whose
     78th value, 26.690, is 26.960 in Postman, Huchra & Geller (1986, doi:10.1086/114257).
 
+    Returns
+    -------
+    DataFrame
+        A fresh copy.
+
     Examples
     --------
     >>> import stangmm as sg
@@ -32,6 +37,11 @@ def faithful() -> pd.DataFrame:
 
     Source: Azzalini & Bowman (1990), Applied Statistics 39, 357-365 (doi:10.2307/2347385). The
     numbers are those of R's ``datasets::faithful``.
+
+    Returns
+    -------
+    DataFrame
+        A fresh copy.
 
     Examples
     --------

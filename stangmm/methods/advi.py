@@ -51,6 +51,18 @@ class ADVI(StanMethod):
         from the optimum.
     draws : int
         Draws from the approximation.
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=3, covariance_type="diag")
+    >>> fit = model.fit(sg.datasets.galaxies(), method=sg.ADVI(draws=500), seed=1)
+    >>> fit.kind, fit.lp.shape
+    ('approximation', (1, 500))
     """
 
     algorithm: Literal["meanfield", "fullrank"] = "meanfield"
@@ -131,7 +143,8 @@ class ADVI(StanMethod):
 
         def watch() -> None:
             nonlocal shown
-            lines = [line for path in directory.glob("*diagnostic*.csv") for line in path.open()]
+            texts = [path.read_text() for path in directory.glob("*diagnostic*.csv")]
+            lines = [line for text in texts for line in text.splitlines()]
             done = max((int(x.split(",")[0]) for x in lines if x[:1].isdigit()), default=0)
             advance(done - shown)
             shown = done

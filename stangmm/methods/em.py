@@ -47,6 +47,14 @@ class EM(Method):
         acceleration (Boehning et al. 1994, doi:10.1007/BF00720758), is below this many nats.
     max_iterations : int
         A run that needs more is reported as not converged.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method=sg.EM(restarts=10), seed=1)
+    >>> print(f"{fit.total_log_likelihood.item():.3f}")
+    -1130.264
     """
 
     restarts: int = 50

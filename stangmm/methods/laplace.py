@@ -43,6 +43,17 @@ class Laplace(RecentStanMethod):
         L-BFGS stops when the log density changes by less than this many nats in an iteration.
     max_iterations : int
         A search that needs more is reported as not converged.
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.Laplace(draws=1000)  # for GaussianMixture.fit(X, method=settings)
+    >>> settings.kind, settings.since
+    ('approximation', (2, 32))
     """
 
     draws: int = 4000

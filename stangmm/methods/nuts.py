@@ -89,6 +89,20 @@ class NUTS(StanMethod):
     threads_per_chain : int
         Threads that share the likelihood of one chain; worth it for large data when there are
         more processors than chains. The draws do not depend on it.
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method=sg.NUTS(chains=4, draws=500), seed=1)
+    >>> fit.lp.shape
+    (4, 500)
+    >>> fit.diagnose().failed
+    ()
     """
 
     chains: int = 4

@@ -49,6 +49,18 @@ class Optimize(StanMethod):
     tolerance : float
         L-BFGS stops when the objective changes by less than this many nats in an iteration.
     max_iterations : int
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=3, covariance_type="diag")
+    >>> fit = model.fit(sg.datasets.galaxies(), method=sg.Optimize(objective="mle"), seed=1)
+    >>> print(f"{fit.total_log_likelihood.item():.3f}")
+    -203.179
     """
 
     objective: Literal["map", "mle"] = "map"

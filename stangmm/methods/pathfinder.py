@@ -73,6 +73,17 @@ class Pathfinder(RecentStanMethod):
         deviation 0.71 of the posterior's, with 20 they are 0.51 and 1.00.
     elbo_samples : int
         Monte Carlo draws for each estimate of the evidence lower bound along a path.
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.Pathfinder(draws=1000)  # for GaussianMixture.fit(X, method=settings)
+    >>> settings.kind, settings.since
+    ('approximation', (2, 33))
     """
 
     paths: int = 4

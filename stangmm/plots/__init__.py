@@ -58,7 +58,14 @@ class FitPlots:
         return elbo(self._fit, ax)
 
     def regression(self, target: Any, given: Any, ax: Axes | None = None) -> Axes:
-        """Draw the mean of a feature given another, with its band and predictive interval."""
+        """Draw the mean of a feature given another, with its band and predictive interval.
+
+        Parameters
+        ----------
+        target, given : str or int
+            Names or positions of features.
+        ax : matplotlib Axes, optional
+        """
         return regression(self._fit, target, given, ax)
 
     def trace(self, ax: Axes | None = None) -> Axes:
