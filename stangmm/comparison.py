@@ -144,13 +144,15 @@ class Comparison:
 
         return save(self, self.fits, path)
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(self, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
         """Write a self-contained HTML report and give its path.
 
         Parameters
         ----------
         path : str or path
             The file to write; its folder must exist. A file that is there is replaced.
+        progress : bool
+            Whether it shows how many pictures are drawn when it takes longer than a second.
 
         Returns
         -------
@@ -163,7 +165,7 @@ class Comparison:
         """
         from stangmm.report import comparison_report
 
-        return comparison_report(self, path)
+        return comparison_report(self, path, progress=progress)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the methods' densities over the data."""

@@ -128,7 +128,7 @@ def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
         Whether to compute the rows of high Pareto k exactly: one more fit for each, without that
         row, with the same priors, settings and seed.
     progress : bool
-        Whether to show how many of these fits are done.
+        Whether work of more than a second shows how far it is.
 
     Returns
     -------
@@ -150,7 +150,9 @@ def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
         their checks.
     """
     _check_has_draws(fit, "LOO")
+    advance = progress_bar("leave-one-out", 1, shown=progress)
     result = psis_loo(fit)
+    advance(1)
     bad = bad_rows(fit, result)
     if refit and len(bad):
         return _with_exact_rows(fit, result, bad, progress)
@@ -256,7 +258,7 @@ def _score_waic(fit: Fit) -> Score:
 
 
 def _score_evidence(fit: Fit) -> Score:
-    evidence = fit.log_evidence()
+    evidence = fit.log_evidence(progress=False)
     return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
 
 

@@ -317,7 +317,8 @@ def _as_numbers(values: Any) -> FloatArray:
 def _column_names(X: Any) -> tuple[str, ...] | None:
     columns = getattr(X, "columns", None)
     if columns is not None:
-        return tuple(str(c) for c in columns)
+        # What is no valid text (half a character) could be written nowhere, pandas included.
+        return tuple(str(c).encode("utf-8", "replace").decode() for c in columns)
     name = getattr(X, "name", None)
     if isinstance(name, str) and name and getattr(X, "ndim", 0) == 1:
         return (name,)

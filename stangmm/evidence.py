@@ -35,6 +35,7 @@ from stangmm.methods.base import Run, check_count
 from stangmm.methods.em import EM
 from stangmm.priors import Priors
 from stangmm.problem import Problem
+from stangmm.progress import progress_bar
 from stangmm.relabel import among, assign, traits
 from stangmm.thresholds import (
     DIVERGENT_SHARE_FAIL,
@@ -105,7 +106,7 @@ class Evidence:
     __repr__ = __str__
 
 
-def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
+def log_evidence(fit: Fit, *, seed: int | None = None, progress: bool = True) -> Evidence:
     """Estimate the log marginal likelihood by bridge sampling.
 
     With sample weights, the likelihood is the weighted one.
@@ -116,6 +117,8 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
         By a sampler (NUTS).
     seed : int, optional
         For the proposal's draws; default: the fit's.
+    progress : bool
+        Whether it shows how far it is when it takes longer than a second.
 
     Returns
     -------
@@ -135,6 +138,7 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
     """
     _check_usable(fit)
     run = Run(_seed(fit, seed))
+    advance = progress_bar("evidence", 3, shown=progress)
     k = fit.model.n_components
     structure = structure_named(fit.model.covariance_type)
     problem = Problem.build(fit.dataset, k, structure, fit.model.priors)
@@ -148,12 +152,14 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
     if rule is not None:
         fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
     proposal = _fitted_proposal(space.vectors(fitted), run)
+    advance(1)
 
     at_posterior = space.vectors(bridged)
     log_posterior = fit.lp[:, half:] - problem.log_likelihood_offset - problem.log_prior_offset
     log_posterior = log_posterior + space.log_jacobian(at_posterior).reshape(log_posterior.shape)
     of_posterior = log_posterior - proposal.log_density(at_posterior).reshape(log_posterior.shape)
 
+    advance(1)
     at_proposal = proposal.sample(of_posterior.size, run.rng("evidence"))
     proposed = space.mixtures(at_proposal)
     with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
@@ -166,6 +172,7 @@ def log_evidence(fit: Fit, *, seed: int | None = None) -> Evidence:
         of_proposal[~rule.obeyed(proposed)] = -np.inf
 
     bridge = Bridge.between(of_posterior, of_proposal)
+    advance(1)
     copies = float(gammaln(len(free) + 1))
     why = " ".join(_doubts(fit, of_posterior, bridge))
     if why:

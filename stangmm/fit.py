@@ -441,7 +441,7 @@ class Fit(Predictions):
 
         return Modes(self, group_chains(self))
 
-    def log_evidence(self, *, seed: int | None = None) -> Evidence:
+    def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
 
         Meng & Wong 1996; Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
@@ -450,6 +450,8 @@ class Fit(Predictions):
         ----------
         seed : int, optional
             For the proposal's draws; default: the fit's.
+        progress : bool
+            Whether it shows how far it is when it takes longer than a second.
 
         Returns
         -------
@@ -467,7 +469,7 @@ class Fit(Predictions):
         """
         from stangmm.evidence import log_evidence
 
-        return log_evidence(self, seed=seed)
+        return log_evidence(self, seed=seed, progress=progress)
 
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""
@@ -502,13 +504,15 @@ class Fit(Predictions):
 
         return save(self, {"": self}, path)
 
-    def report(self, path: str | os.PathLike[str]) -> Path:
+    def report(self, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
         """Write a self-contained HTML report and give its path.
 
         Parameters
         ----------
         path : str or path
             The file to write; its folder must exist. A file that is there is replaced.
+        progress : bool
+            Whether it shows how many pictures are drawn when it takes longer than a second.
 
         Returns
         -------
@@ -521,7 +525,7 @@ class Fit(Predictions):
         """
         from stangmm.report import fit_report
 
-        return fit_report(self, path)
+        return fit_report(self, path, progress=progress)
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

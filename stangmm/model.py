@@ -198,12 +198,17 @@ class GaussianMixture:
             return fit
 
         try:
-            fit = finished(settings.run(problem, run))
+            draws = settings.run(problem, run)
+            advance = run.progress("labels and checks", 2)
+            fit = finished(draws)
+            advance(1)
         except InferenceError as error:
             if isinstance(error.partial, Draws):
                 error.partial = finished(error.partial)
             raise
-        for check in fit.diagnose().failed:
+        failed = fit.diagnose().failed
+        advance(1)
+        for check in failed:
             warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
         _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
         return fit

@@ -87,7 +87,11 @@ class Modes:
         return pd.DataFrame(rows).rename_axis("mode")
 
     def weights(
-        self, by: Literal["stacking", "evidence"] = "stacking", *, seed: int | None = None
+        self,
+        by: Literal["stacking", "evidence"] = "stacking",
+        *,
+        seed: int | None = None,
+        progress: bool = True,
     ) -> FloatArray:
         """Weights of the modes, shape (M,), summing to 1.
 
@@ -99,9 +103,12 @@ class Modes:
             `Fit.log_evidence`.
         seed : int, optional
             Of the bridge's proposals.
+        progress : bool
+            Whether it shows how far it is when it takes longer than a second.
         """
         if by == "evidence":
-            logs = np.array([log_evidence(fit, seed=seed).log_evidence for fit in self.fits])
+            each = [log_evidence(fit, seed=seed, progress=progress) for fit in self.fits]
+            logs = np.array([evidence.log_evidence for evidence in each])
             return np.asarray(np.exp(logs - log_sum_exp(logs, axis=0)))
         if by != "stacking":
             raise ModelError(f'Modes are weighted by "stacking" or "evidence", got {by!r}.')

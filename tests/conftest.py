@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 
 import stangmm as sg
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so in a shell's background, and inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class LazyFits(Mapping[str, sg.Fit]):

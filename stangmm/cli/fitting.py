@@ -25,6 +25,7 @@ from stangmm.cli.options import (
     names,
     note,
     print_no_more,
+    shows_progress,
 )
 from stangmm.errors import ConvergenceWarning, ModelError
 
@@ -227,7 +228,8 @@ def _report(arguments: argparse.Namespace) -> int:
     target = arguments.out or Path(arguments.saved).expanduser().with_suffix(".html")
     checked_output(str(target), "report.html", arguments.saved)
     saved = load(arguments.saved)
-    print((saved.best if isinstance(saved, Selection) else saved).report(target))
+    result = saved.best if isinstance(saved, Selection) else saved
+    print(result.report(target, progress=shows_progress(arguments)))
     return 0
 
 
@@ -292,7 +294,8 @@ def _write(arguments: argparse.Namespace, result: Any) -> None:
     if arguments.out:
         note(arguments, f"saved {result.save(arguments.out)}")
     if arguments.report:
-        note(arguments, f"wrote {result.report(arguments.report)}")
+        report = result.report(arguments.report, progress=shows_progress(arguments))
+        note(arguments, f"wrote {report}")
 
 
 def _tell(arguments: argparse.Namespace, diagnosis: Diagnosis, of: str = "") -> None:

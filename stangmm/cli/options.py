@@ -136,6 +136,11 @@ def columns_of(arguments: argparse.Namespace) -> Columns:
     return chosen
 
 
+def shows_progress(arguments: argparse.Namespace) -> bool:
+    """Whether long work shows how far it is: in a terminal, unless it is to be quiet."""
+    return sys.stderr.isatty() and not getattr(arguments, "quiet", False)
+
+
 def data_options(arguments: argparse.Namespace, columns: Columns) -> dict[str, Any]:
     """Keyword arguments that fitting functions take beside X."""
     return {
@@ -143,7 +148,7 @@ def data_options(arguments: argparse.Namespace, columns: Columns) -> dict[str, A
         "labels": columns.labels,
         "missing": arguments.missing,
         "seed": arguments.seed,
-        "progress": sys.stderr.isatty() and not arguments.quiet,
+        "progress": shows_progress(arguments),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from stangmm import plots
 from stangmm.errors import ModelError
 from stangmm.plots.style import color
+from stangmm.progress import progress_bar
 from stangmm.report.numbers import count, fixed, number
 from stangmm.report.pictures import (
     Picture,
@@ -49,7 +51,7 @@ _BADGES: dict[str, tuple[str, str]] = {
 }
 
 
-def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
+def fit_report(fit: Fit, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
     """Write the report of one fit.
 
     Parameters
@@ -57,6 +59,8 @@ def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
     fit : Fit
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
+    progress : bool
+        Whether it shows how many pictures are drawn when it takes longer than a second.
 
     Returns
     -------
@@ -70,7 +74,9 @@ def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
     """
     target = _checked_path(path)
     diagnosis = fit.diagnose()
-    page = environment().get_template("fit.html.j2")
+    mixture, runs = [density_picture(fit)], list(run_pictures(fit))
+    advance = progress_bar("pictures", len(mixture) + len(runs), shown=progress)
+    page = environment(advance).get_template("fit.html.j2")
     html = page.render(
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         fit=fit,
@@ -78,11 +84,11 @@ def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
         verdict=diagnosis.verdict,
         badge_of="",
         answer=" ".join(fit_answer(fit, diagnosis.verdict)),
-        mixture=[density_picture(fit)],
+        mixture=mixture,
         components=list(component_rows(fit)),
         intervals=fit.kind != "point",
         checks=list(diagnosis),
-        runs=list(run_pictures(fit)),
+        runs=runs,
         parameters=fit.summary(),
         call=fit_call(fit),
         settings=settings_words(fit.settings),
@@ -91,7 +97,9 @@ def fit_report(fit: Fit, path: str | os.PathLike[str]) -> Path:
     return _write(target, html)
 
 
-def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+def comparison_report(
+    comparison: Comparison, path: str | os.PathLike[str], *, progress: bool = True
+) -> Path:
     """Write the report of a comparison.
 
     Parameters
@@ -99,6 +107,8 @@ def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> P
     comparison : Comparison
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
+    progress : bool
+        Whether it shows how many pictures are drawn when it takes longer than a second.
 
     Returns
     -------
@@ -114,7 +124,9 @@ def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> P
     table = comparison.table
     reference = comparison.reference
     status = str(table.loc[reference, "status"]) if reference else best_status(table)
-    page = environment().get_template("comparison.html.j2")
+    overview, parts = list(overview_pictures(comparison)), list(parts_pictures(comparison))
+    advance = progress_bar("pictures", len(overview) + len(parts), shown=progress)
+    page = environment(advance).get_template("comparison.html.j2")
     any_fit = next(iter(comparison.fits.values()), None)
     html = page.render(
         title=f"{components_words(comparison.model.n_components)} fitted in "
@@ -125,16 +137,16 @@ def comparison_report(comparison: Comparison, path: str | os.PathLike[str]) -> P
         badge_of=f"{reference}: " if reference else "best: ",
         answer=" ".join(comparison_answer(comparison)),
         table=table.reset_index().to_dict("records"),
-        overview=list(overview_pictures(comparison)),
-        parts=list(parts_pictures(comparison)),
+        overview=overview,
+        parts=parts,
         versions=any_fit.versions if any_fit else {},
         call=comparison_call(comparison),
     )
     return _write(target, html)
 
 
-def environment() -> jinja2.Environment:
-    """Templates with the filters and names that they use."""
+def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.Environment:
+    """Templates with the filters and names that they use; each picture drawn is told."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("stangmm", "templates"),
         autoescape=True,
@@ -145,6 +157,7 @@ def environment() -> jinja2.Environment:
 
     def svg(picture: Picture, prefix: str) -> Markup:
         drawn = plots.inline_svg(picture.draw(), picture.alt, prefix)
+        advance(1)
         return Markup(drawn)  # noqa: S704 (an XML writer has escaped all text in it)
 
     made.filters["number"] = number
