@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,9 +61,9 @@ class Labels:
 
     @property
     def least_settled(self) -> tuple[int, int]:
-        """The pair of components that is hardest to tell apart (0 and 0 for one component)."""
-        first, second = np.unravel_index(int(np.argmax(self.exchange)), self.exchange.shape)
-        return int(min(first, second)), int(max(first, second))
+        """The pair of free components that is hardest to tell apart (0 and 0 if there is none)."""
+        pairs = list(combinations(self.fit.free_components.tolist(), 2))
+        return max(pairs, key=lambda pair: self.exchange[pair], default=(0, 0))
 
     @property
     def settled(self) -> bool:

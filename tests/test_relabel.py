@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.stats import norm
 import stangmm as sg
 from stangmm.density import Mixture, log_likelihood
 from stangmm.draws import Draws, RestartInfo
+from stangmm.labels import Labels
 from stangmm.methods.base import Kind, Method, Run
 from stangmm.problem import Problem
 from stangmm.relabel import (
@@ -365,3 +367,14 @@ def test_priors_that_differ_between_features_only_are_exchangeable() -> None:
     fit = fit_given(scrambled, x, priors)
     assert fit.priors.exchangeable
     assert not (fit.permutations == np.arange(3)).all()
+
+
+def test_where_all_are_apart_the_hardest_pair_is_a_pair_still() -> None:
+    model, x = sg.GaussianMixture(3, "diag"), sg.datasets.galaxies()
+    named = np.full(82, -1)
+    named[0] = 0
+    for labels, pair in ((None, (0, 1)), (named, (1, 2))):
+        with warnings.catch_warnings():  # a component of three galaxies
+            warnings.simplefilter("ignore", sg.ConvergenceWarning)
+            fit = model.fit(x, "em", seed=1, labels=labels, progress=False)
+        assert Labels(fit, 0.0, np.zeros((3, 3))).least_settled == pair
