@@ -75,7 +75,7 @@ def test_the_summary_has_a_row_for_each_number(fits: LazyFits, method: str) -> N
 def test_arviz_gets_the_groups_it_knows(fits: LazyFits, method: str) -> None:
     fit = fits[method]
     data = fit.to_arviz()
-    groups = {"posterior", "log_likelihood", "observed_data"}
+    groups = {"posterior", "log_likelihood", "posterior_predictive", "observed_data"}
     assert set(data.groups()) == groups | ({"sample_stats"} if fit.kind == "mcmc" else set())
     n = len(fits.X)
     assert data["log_likelihood"]["x"].shape == (*fit.lp.shape, n)
