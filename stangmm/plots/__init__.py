@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.mixtures import components, density
+from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
 from stangmm.plots.svg import inline_svg
 
 if TYPE_CHECKING:
+    from arviz import ELPDData
     from matplotlib.axes import Axes
 
     from stangmm.fit import Fit
@@ -28,9 +31,15 @@ __all__ = [
     "elbo",
     "em_path",
     "estimates",
+    "forest",
     "inline_svg",
+    "loo",
     "model_choice",
+    "pairs",
+    "ppc",
+    "rank",
     "regression",
+    "responsibilities",
     "trace",
 ]
 
@@ -71,3 +80,49 @@ class FitPlots:
     def trace(self, ax: Axes | None = None) -> Axes:
         """Draw the chains (NUTS)."""
         return trace(self._fit, ax)
+
+    def rank(self, ax: Axes | None = None) -> Axes:
+        """Draw how the draws of each chain rank among those of all (NUTS)."""
+        return rank(self._fit, ax)
+
+    def ppc(self, ax: Axes | None = None) -> Axes:
+        """Draw the data against data sets that the fit would give."""
+        return ppc(self._fit, ax)
+
+    def loo(self, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
+        """Draw the Pareto k of every row: for which of them LOO can be trusted.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        result : arviz.ELPDData, optional
+            What ``fit.loo()`` gave, so that it is not computed again.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        return loo(self._fit, ax, result=result)
+
+    def forest(self, ax: Axes | None = None) -> Axes:
+        """Draw weights, means and scales with their 50% and 90% intervals."""
+        return forest(self._fit, ax)
+
+    def responsibilities(self, ax: Axes | None = None) -> Axes:
+        """Draw for every row the probability of each component, stacked."""
+        return responsibilities(self._fit, ax)
+
+    def pairs(self, ax: Axes | None = None, *, component: int | None = None) -> Axes:
+        """Draw pairs of the parameters of one component, divergent draws marked.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        component : int, optional
+            Which one, without it the one of smallest weight.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        return pairs(self._fit, ax, component=component)

@@ -253,7 +253,7 @@ def trace(fit: Fit, ax: Axes | None = None) -> Axes:
     """
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'trace shows chains, and "{fit.method}" runs none. Use method="nuts".')
-    rows = _trace_rows(fit)
+    rows = chain_rows(fit)
     ax = ax or new_axes(0.7 + 1.05 * len(rows))
     grid = panels(ax, len(rows), 2, widths=(0.78, 0.22), gap=(0.08, 0.22))
     for i, ((label, values), (wide, narrow)) in enumerate(zip(rows.items(), grid, strict=True)):
@@ -262,13 +262,13 @@ def trace(fit: Fit, ax: Axes | None = None) -> Axes:
         _marginal_panel(narrow, values, wide.get_ylim())
         if i == 0:
             narrow.set_title("by chain", fontsize=8.5, color=MUTED)
-            _name_chains(wide, values.shape[0])
+            name_chains(wide, values.shape[0])
         if i == len(rows) - 1:
             wide.set_xlabel(f"{fit.lp.shape[1]:,} draws of each chain, chains side by side")
     return ax
 
 
-def _trace_rows(fit: Fit) -> dict[str, FloatArray]:
+def chain_rows(fit: Fit) -> dict[str, FloatArray]:
     """Name of each row and its draws, shape (chains, draws, curves)."""
     c, s = fit.lp.shape
     k = fit.model.n_components
@@ -328,7 +328,8 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     ax.spines["bottom"].set_color(RULE)
 
 
-def _name_chains(ax: Axes, chains: int) -> None:
+def name_chains(ax: Axes, chains: int) -> None:
+    """Write the chains' numbers above them."""
     low, high = ax.get_xlim()
     for c in range(chains):
         at = low + (high - low) * (c + 0.5) / chains

@@ -1,0 +1,334 @@
+"""Pictures of what a fit says: intervals of parameters, their pairs, and whose each row is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from stangmm import predict
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.draws import McmcInfo
+from stangmm.errors import ModelError
+from stangmm.plots import layers
+from stangmm.plots.mixtures import telling_features
+from stangmm.plots.style import (
+    COMPONENTS,
+    INK,
+    MUTED,
+    PAPER,
+    VECTOR_MARKERS,
+    VECTOR_POINTS,
+    badge,
+    color,
+    legend_below,
+    marker,
+    name,
+    new_axes,
+    panels,
+    spread_badges,
+    styled,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from stangmm.fit import Fit
+
+FOREST_FEATURES = 3
+FOREST_INTERVALS = ((0.05, 0.95), (0.25, 0.75))
+# A row is decided when one component has at least this probability.
+DECIDED = 0.9
+_RESPONSIBILITY_DRAWS = 200
+_HATCHES = (None, "////", "....")  # components beyond the sixth take the same colours
+PAIRS_FEATURES = 2
+_PAIRS_DRAWS = 1000
+
+
+@styled
+def responsibilities(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw for every row the probability of each component, stacked.
+
+    Rows stand in order of their likeliest component, most certain first; its probability is at the
+    bottom, so that where it falls below the line at 0.9 rows are undecided. Rows of known component
+    are certain. A row is as wide as its sample weight. Of more than 5000 rows some are drawn, by
+    lot; what is counted are the rows that are drawn.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    rows, label = layers.shown_rows(fit.dataset)
+    probability = _membership(fit, rows)
+    weight = np.ones(len(rows))
+    if fit.dataset.sample_weight is not None and len(rows) == fit.dataset.n_observations:
+        weight = fit.dataset.sample_weight
+    component, certainty = probability.argmax(axis=1), probability.max(axis=1)
+    order = np.lexsort((-certainty, component))
+    edges = np.concatenate([[0.0], np.cumsum(weight[order])])
+    ax = ax or new_axes(3.1)
+    k = fit.model.n_components
+    present, centers = [], []
+    for own in range(k):
+        block = np.flatnonzero(component[order] == own)
+        if not len(block):
+            continue
+        span = edges[block[0] : block[-1] + 2]
+        bottom = np.zeros(len(block))
+        for part in (own, *(j for j in range(k) if j != own)):
+            top = bottom + probability[order[block], part]
+            ax.stairs(
+                top,
+                span,
+                baseline=bottom,
+                fill=True,
+                facecolor=color(part),
+                edgecolor=PAPER,
+                hatch=_HATCHES[part // len(COMPONENTS) % len(_HATCHES)],
+                linewidth=0,
+                rasterized=len(rows) * k > VECTOR_POINTS,
+                gid=f"component-{part}",
+            )
+            bottom = top
+        present.append(own)
+        centers.append((span[0] + span[-1]) / 2)
+    undecided = float(weight[certainty < DECIDED].sum())
+    total = float(weight.sum())
+    noun = "rows" if fit.dataset.sample_weight is None else "rows, weighted"
+    ax.axhline(
+        DECIDED,
+        color=INK,
+        linewidth=1.0,
+        linestyle=(0, (4, 2)),
+        label=f"undecided, below {DECIDED}: {undecided:,.6g} of {total:,.6g} {noun} "
+        f"({100 * undecided / total:.1f}%)",
+    )
+    _badges_above(ax, np.array(centers), present, float(edges[-1]))
+    ax.set_xlim(0, edges[-1])
+    ax.set_ylim(0, 1)
+    ax.set_xlabel(f"{label}, by likeliest component")
+    ax.set_ylabel("probability")
+    tidy(ax)
+    legend_below(ax, columns=1)
+    return ax
+
+
+def _membership(fit: Fit, rows: IntArray) -> FloatArray:
+    """Posterior mean of P(z = k | x) of some rows, shape (rows, K); 1 where k is known."""
+    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    probability = predict.responsibilities(some, fit.dataset.x[rows])
+    if fit.dataset.labels is not None:
+        known = fit.dataset.labels[rows]
+        probability[known >= 0] = np.eye(fit.model.n_components)[known[known >= 0]]
+    return probability
+
+
+def _badges_above(ax: Axes, at: FloatArray, components: list[int], span: float) -> None:
+    inside = np.clip(at, 0.02 * span, 0.98 * span)
+    placed = spread_badges(inside, (0.045 if components[-1] < 10 else 0.06) * span)
+    for x, k in zip(placed, components, strict=True):
+        label = badge(ax, float(x), 1.06, k)
+        label.set_transform(ax.get_xaxis_transform())
+        label.set_clip_on(False)
+
+
+@styled
+def forest(fit: Fit, ax: Axes | None = None) -> Axes:
+    """Draw weights, means and scales of the components with their 50% and 90% intervals.
+
+    A row of panels for each of (at most three) features; dots are posterior means, and all there is
+    for a point estimate. The panels are the Axes' ``child_axes``.
+
+    Parameters
+    ----------
+    fit : Fit
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+
+    Returns
+    -------
+    matplotlib Axes
+    """
+    names = fit.dataset.feature_names[:FOREST_FEATURES]
+    total, k = fit.dataset.n_features, fit.model.n_components
+    ax = ax or new_axes(0.75 + (0.85 + 0.2 * k) * len(names))
+    for d, (weights, means, scales) in enumerate(panels(ax, len(names), 3, gap=(0.22, 0.68))):
+        label = name(names[d], 18)
+        gap = " " if len(label) <= 10 else "\n"
+        if d == 0:
+            _forest_panel(weights, fit.mixture.weights)
+            weights.set_xlabel("weight")
+            weights.set_ylabel("component")
+        else:
+            weights.set_axis_off()
+        _forest_panel(means, fit.mixture.means[..., d])
+        means.set_xlabel(f"mean of{gap}{label}")
+        _forest_panel(scales, fit.mixture.scales[..., d])
+        scales.set_xlabel(f"scale of{gap}{label}")
+        means.tick_params(labelleft=d > 0)
+        scales.tick_params(labelleft=False)
+    first = "" if len(names) == total else f"; first {len(names)} of {total} features"
+    point = fit.kind == "point"
+    what = "estimate" if point else "posterior mean, 50% and 90% intervals"
+    ax.plot([], [], "o" if point else "-o", color=MUTED, markersize=5, label=f"{what}{first}")
+    legend_below(ax, columns=1, inches=0.66)
+    return ax
+
+
+def _forest_panel(ax: Axes, values: FloatArray) -> None:
+    """One kind of parameter, shape (S, K): component k at height k."""
+    k = values.shape[1]
+    mean = values.mean(axis=0)
+    if len(values) > 1:
+        for (low, high), width in zip(FOREST_INTERVALS, (1.2, 2.8), strict=True):
+            left, right = np.quantile(values, [low, high], axis=0)
+            ax.hlines(range(k), left, right, colors=[color(j) for j in range(k)], linewidth=width)
+    for j in range(k):
+        ax.plot(
+            mean[j],
+            j,
+            marker(j),
+            color=color(j),
+            markersize=5.5,
+            markeredgewidth=0,
+            zorder=3,
+        )
+        if j:
+            ax.axhline(j - 0.5, color=INK, alpha=0.1, linewidth=0.8, zorder=0)
+    ax.set_ylim(k - 0.5, -0.5)
+    tidy(ax, left=False)
+    ax.set_yticks(range(k), [str(j) for j in range(k)])
+    ax.tick_params(left=False, labelleft=True)
+    for j, text in enumerate(ax.get_yticklabels()):
+        text.set_color(color(j))
+        text.set_fontweight("bold")
+    ax.locator_params(axis="x", nbins=4)
+
+
+@styled
+def pairs(fit: Fit, ax: Axes | None = None, *, component: int | None = None) -> Axes:
+    """Draw pairs of the parameters of one component, labels settled, divergent draws marked.
+
+    Its weight, means and scales, of the two features in which the components differ most. Of more
+    than 1000 draws some are shown, evenly spaced, but of the divergent ones all (at most 150). The
+    panels are the Axes' ``child_axes``.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a method that gives draws.
+    ax : matplotlib Axes, optional
+        Where to draw; without it a new figure is made.
+    component : int, optional
+        Which one, without it the one of smallest weight, of which the data say least.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ModelError
+        A point estimate has no draws, or there is no such component.
+    """
+    if fit.kind == "point":
+        raise ModelError(f'pairs shows draws, and "{fit.method}" gives one. Use method="nuts".')
+    k = fit.model.n_components
+    if component is None:
+        component = int(fit.weights.argmin())
+    if component not in range(k):
+        raise ModelError(f"component must be one of 0 to {k - 1}, got {component}.")
+    columns = _parameters_of(fit, component)
+    n, draws = len(columns), fit.lp.size
+    shown = np.unique(np.linspace(0, draws - 1, min(draws, _PAIRS_DRAWS)).round().astype(np.intp))
+    diverging = _divergent(fit)
+    ax = ax or new_axes(1.3 + 0.95 * n, width=1.6 + 0.95 * n)
+    labels, values = list(columns), list(columns.values())
+    for i, row in enumerate(panels(ax, n, n, gap=(0.12, 0.12))):
+        for j, panel in enumerate(row):
+            if j > i:
+                panel.set_axis_off()
+                continue
+            if i == j:
+                panel.hist(values[i], bins=30, color=color(component), alpha=0.6, linewidth=0)
+            else:
+                _pair_panel(panel, values[j], values[i], shown, diverging, component)
+            tidy(panel, left=i != j)
+            panel.locator_params(nbins=3)
+            panel.tick_params(labelsize=7, labelbottom=i == n - 1, labelleft=j == 0 and i > 0)
+            if i == n - 1:
+                panel.set_xlabel(labels[j], fontsize=8.5)
+            if j == 0 and i > 0:
+                panel.set_ylabel(labels[i], fontsize=8.5)
+    _pairs_legend(ax, fit, component, len(shown), len(diverging))
+    return ax
+
+
+def _parameters_of(fit: Fit, component: int) -> dict[str, FloatArray]:
+    """Names and draws (S,) of at most five parameters of a component, none of them constant."""
+    mixture = fit.mixture
+    one = fit.dataset.n_features == 1
+    features = (0,) if one else telling_features(fit)
+    found = {"weight": mixture.weights[:, component]}
+    for kind, values in (("mean", mixture.means), ("scale", mixture.scales)):
+        for d in features:
+            of = "" if one else f"\n{name(fit.dataset.feature_names[d], 12)}"
+            found[f"{kind}{of}"] = values[:, component, d]
+    return {label: draws for label, draws in found.items() if np.ptp(draws) > 0}
+
+
+def _divergent(fit: Fit) -> IntArray:
+    """Numbers of the draws that diverged, chain 0 first."""
+    if not isinstance(fit.info, McmcInfo):
+        return np.empty(0, dtype=np.intp)
+    return np.flatnonzero(np.asarray(fit.info.sample_stats["diverging"]).ravel())
+
+
+def _pair_panel(
+    ax: Axes,
+    x: FloatArray,
+    y: FloatArray,
+    shown: IntArray,
+    diverging: IntArray,
+    component: int,
+) -> None:
+    ax.scatter(
+        x[shown],
+        y[shown],
+        s=4,
+        color=color(component),
+        alpha=0.35,
+        linewidths=0,
+        rasterized=len(shown) > VECTOR_MARKERS,
+        zorder=2,
+    )
+    some = diverging[:VECTOR_MARKERS]
+    if len(some):
+        ax.plot(x[some], y[some], "x", color=INK, markersize=4.5, gid="divergent", zorder=3)
+
+
+def _pairs_legend(ax: Axes, fit: Fit, component: int, shown: int, divergent: int) -> None:
+    """Say at the upper right, where there are no panels, what is drawn."""
+    of = "" if shown == fit.lp.size else f" of {fit.lp.size:,}"
+    ax.scatter(
+        [], [], s=14, color=color(component), label=f"component {component}\n{shown:,}{of} draws"
+    )
+    if divergent:
+        some = f", {VECTOR_MARKERS} shown" if divergent > VECTOR_MARKERS else ""
+        ax.plot([], [], "x", color=INK, label=f"divergent ({divergent:,}{some})")
+    elif isinstance(fit.info, McmcInfo):
+        ax.plot([], [], " ", label="none divergent")
+    total = fit.dataset.n_features
+    ax.legend(
+        loc="upper right",
+        bbox_to_anchor=(1.0, 1.0),
+        fontsize=8,
+        title=None if total <= PAIRS_FEATURES else f"{PAIRS_FEATURES} of {total} features",
+        title_fontsize=8,
+    )
