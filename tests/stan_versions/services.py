@@ -28,7 +28,7 @@ from stangmm.methods.pathfinder import Pathfinder
 from stangmm.methods.recent import RecentStanMethod
 from stangmm.thresholds import PARETO_K_OK
 
-VERSIONS = ["2.35.0"]  # under 2.39.0 Pathfinder runs, and Laplace writes a file without a header
+VERSIONS = ["2.35.0", "2.39.0"]
 # In posterior standard deviations: 4000 draws, worth about a quarter after resampling.
 MEAN_OFF, SD_OFF = 0.15, 0.15
 

@@ -75,9 +75,12 @@ Eigen::VectorXd read_mode(const std::string& file, stan_model& model) {
     header = line;
   }
   std::vector<double> values;
-  std::istringstream words(line);
-  while (std::getline(words, word, ',')) values.push_back(std::strtod(word.c_str(), nullptr));
-  values.erase(values.begin());  // lp__
+  std::istringstream columns(header), words(line);
+  for (std::string column; std::getline(columns, column, ',') && std::getline(words, word, ',');) {
+    // The optimizer's own columns: lp__, since 2.39 converged__.
+    const bool own = column.size() > 2 && column.compare(column.size() - 2, 2, "__") == 0;
+    if (!own) values.push_back(std::strtod(word.c_str(), nullptr));
+  }
   std::vector<std::string> names;
   std::vector<std::vector<std::size_t>> dims;
   model.get_param_names(names, false, false);
