@@ -182,8 +182,9 @@ class Dataset:
             )
         if len(x) < n_components:
             raise DataError(
-                f"{n_components} components need at least {n_components} rows"
-                f"{'' if self.sample_weight is None else ' of positive weight'}, got {len(x)}. "
+                f"{n_components} components need at least {n_components} "
+                f"{'rows' if self.sample_weight is None else 'distinct rows of positive weight'}, "
+                f"got {len(x)}. "
                 "Use fewer components or more data."
             )
         # Nearly always one feature of the first rows settles it; rows are compared if not.

@@ -16,7 +16,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.covariance import structure_named
-from stangmm.data import Dataset
+from stangmm.data import Dataset, as_sample_weight
 from stangmm.density import log_likelihood
 from stangmm.draws import RestartInfo
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError
@@ -75,8 +75,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     relabel : {"stephens", "ecr", "means"} or None
         How the components' labels are settled after sampling; see `Fit.relabel`.
     random_state : int, RandomState or None
-        An integer is the ``seed`` of `GaussianMixture.fit`; otherwise a seed is drawn, as
-        everywhere in scikit-learn.
+        An integer is the ``seed`` of `GaussianMixture.fit`, for sorted rows; otherwise a seed is
+        drawn, as everywhere in scikit-learn.
     progress : bool
         Whether work of more than a second shows how far it is, on standard error.
 
@@ -100,7 +100,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     regularized_ : bool
         Whether EM needed the prior of `RegularizedEM`, because the likelihood has no maximum.
     fit_ : Fit
-        The fit itself: posterior, diagnostics, pictures, report. It holds the data.
+        The fit itself: posterior, diagnostics, pictures, report. It holds the data, sorted, equal
+        rows as one with its weight.
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (D,)
         Only where the columns of X have names.
@@ -136,6 +137,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> StanGaussianMixture:
         """Fit the mixture.
 
+        Equal rows are fitted as one, with its number as weight, in sorted order: the answer is the
+        same for a row of weight 3 and for three rows, wherever they stand.
+
         Where the likelihood has no maximum (in every restart a component shrinks onto a few rows,
         or features determine one another), EM gives the estimate of `RegularizedEM` instead.
 
@@ -166,6 +170,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
         settings = as_method(self.method)
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        x, sample_weight = _distinct(x, sample_weight)
         if hasattr(self, "feature_names_in_"):
             import pandas as pd
 
@@ -277,6 +282,15 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, Integral):
             return checked_seed(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+def _distinct(x: FloatArray, sample_weight: Any) -> tuple[FloatArray, FloatArray | None]:
+    """Rows that differ, sorted, with how often they count; None if each counts once."""
+    weight = np.ones(len(x)) if sample_weight is None else as_sample_weight(sample_weight, len(x))
+    counts = weight > 0
+    rows, member = np.unique(x[counts], axis=0, return_inverse=True)
+    total = np.bincount(member.ravel(), weights=weight[counts]).astype(np.float64)
+    return rows, None if (total == 1.0).all() else total
 
 
 class RegularizedEM(EM):

@@ -71,12 +71,9 @@ def test_no_check_is_skipped_where_scipy_allows_the_array_api() -> None:
 @pytest.mark.filterwarnings("ignore::stangmm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_three_components_pass_the_checks_too(covariance_type: str) -> None:
-    # All but one: that of sample weights fits 9 distinct rows in 30 dimensions, where mixtures
-    # have many optima. What it asks is asked below, of data that have three groups.
     estimator = StanGaussianMixture(3, covariance_type=covariance_type, method=sg.EM(restarts=4))
     results = check_estimator(estimator, on_fail=None, on_skip=None)
     not_passed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
-    not_passed.pop("check_sample_weight_equivalence_on_dense_data", None)
     assert len(results) > 40
     assert not not_passed
 
