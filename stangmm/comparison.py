@@ -16,7 +16,7 @@ from stangmm.data import Dataset, Missing
 from stangmm.density import Mixture
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.fit import Fit
-from stangmm.methods import METHODS, Method, as_method
+from stangmm.methods import Method, as_method
 from stangmm.model import GaussianMixture, checked_seed
 from stangmm.relabel import match
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from matplotlib.axes import Axes
+
+    from stangmm.plots import ComparisonPlots
 
 COLUMNS = (
     "kind",
@@ -167,11 +168,12 @@ class Comparison:
 
         return comparison_report(self, path, progress=progress)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the methods' densities over the data."""
-        from stangmm.plots import densities
+    @property
+    def plot(self) -> ComparisonPlots:
+        """The pictures: ``comparison.plot.estimates()``; ``comparison.plot()`` is the densities."""
+        from stangmm.plots import ComparisonPlots
 
-        return densities(self, ax)
+        return ComparisonPlots(self)
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
@@ -222,7 +224,7 @@ class Comparison:
 def compare(
     model: GaussianMixture,
     X: Any,
-    methods: Sequence[str | Method | Fit] = tuple(METHODS),
+    methods: Sequence[str | Method | Fit] = ("em", "optimize", "advi", "nuts"),
     *,
     seed: int | None = None,
     sample_weight: Any = None,

@@ -1,0 +1,122 @@
+"""The pictures as methods: ``fit.plot.trace()``, ``comparison.plot.estimates()``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stangmm.plots.checks import loo, ppc, rank
+from stangmm.plots.comparisons import densities, estimates
+from stangmm.plots.mixtures import components, density
+from stangmm.plots.posteriors import forest, pairs, responsibilities
+from stangmm.plots.regression import regression
+from stangmm.plots.runs import elbo, em_path, trace
+
+if TYPE_CHECKING:
+    from arviz import ELPDData
+    from matplotlib.axes import Axes
+
+    from stangmm.comparison import Comparison
+    from stangmm.fit import Fit
+
+
+class FitPlots:
+    """The pictures of one fit, as ``fit.plot``: Axes in (or made anew), Axes out."""
+
+    def __init__(self, fit: Fit) -> None:
+        self._fit = fit
+
+    def density(self, ax: Axes | None = None) -> Axes:
+        """Draw the data with the mixture's density and, for draws, its 90% band."""
+        return density(self._fit, ax)
+
+    def components(self, ax: Axes | None = None) -> Axes:
+        """Draw each component apart, with its weight."""
+        return components(self._fit, ax)
+
+    def em_path(self, ax: Axes | None = None) -> Axes:
+        """Draw the objective over the iterations of every restart (EM, optimize)."""
+        return em_path(self._fit, ax)
+
+    def elbo(self, ax: Axes | None = None) -> Axes:
+        """Draw the evidence lower bound over the iterations (ADVI)."""
+        return elbo(self._fit, ax)
+
+    def regression(self, target: Any, given: Any, ax: Axes | None = None) -> Axes:
+        """Draw the mean of a feature given another, with its band and predictive interval.
+
+        Parameters
+        ----------
+        target, given : str or int
+            Names or positions of features.
+        ax : matplotlib Axes, optional
+        """
+        return regression(self._fit, target, given, ax)
+
+    def trace(self, ax: Axes | None = None) -> Axes:
+        """Draw the chains (NUTS)."""
+        return trace(self._fit, ax)
+
+    def rank(self, ax: Axes | None = None) -> Axes:
+        """Draw how the draws of each chain rank among those of all (NUTS)."""
+        return rank(self._fit, ax)
+
+    def ppc(self, ax: Axes | None = None) -> Axes:
+        """Draw the data against data sets that the fit would give."""
+        return ppc(self._fit, ax)
+
+    def loo(self, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
+        """Draw the Pareto k of every row: for which of them LOO can be trusted.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        result : arviz.ELPDData, optional
+            What ``fit.loo()`` gave, so that it is not computed again.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        return loo(self._fit, ax, result=result)
+
+    def forest(self, ax: Axes | None = None) -> Axes:
+        """Draw weights, means and scales with their 50% and 90% intervals."""
+        return forest(self._fit, ax)
+
+    def responsibilities(self, ax: Axes | None = None) -> Axes:
+        """Draw for every row the probability of each component, stacked."""
+        return responsibilities(self._fit, ax)
+
+    def pairs(self, ax: Axes | None = None, *, component: int | None = None) -> Axes:
+        """Draw pairs of the parameters of one component, divergent draws marked.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        component : int, optional
+            Which one, without it the one of smallest weight.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        return pairs(self._fit, ax, component=component)
+
+
+class ComparisonPlots:
+    """The pictures of a comparison, as ``comparison.plot``: Axes in (or made anew), Axes out."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the methods' densities over the data: ``comparison.plot()``."""
+        return self.densities(ax)
+
+    def densities(self, ax: Axes | None = None) -> Axes:
+        """Draw the methods' densities over the data."""
+        return densities(self._comparison, ax)
+
+    def estimates(self, ax: Axes | None = None) -> Axes:
+        """Draw weights, means and scales of all methods side by side, with 90% intervals."""
+        return estimates(self._comparison, ax)
