@@ -17,6 +17,7 @@ from stangmm.methods.recent import RecentStanMethod
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
     column,
+    lbfgs,
     plausible_starts,
     read_mixtures,
     stan_inits,
@@ -86,16 +87,9 @@ class Laplace(RecentStanMethod):
                     data=data,
                     seed=run.stan_seed("laplace mode"),
                     inits=start,
-                    algorithm="lbfgs",
-                    iter=self.max_iterations,
-                    tol_obj=self.tolerance,
-                    tol_rel_obj=1.0,
-                    tol_rel_grad=1e3,
-                    history_size=10,
                     jacobian=True,
-                    require_converged=False,
-                    sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=directory,
+                    **lbfgs(self.max_iterations, self.tolerance),
                 )
                 return stan.laplace_sample(
                     data=data,

@@ -18,8 +18,8 @@ from stangmm.methods.base import Kind, Run, check_choice, check_count, check_pos
 from stangmm.methods.em import EM
 from stangmm.methods.restarts import collapsed, restart_report
 from stangmm.methods.stan import (
-    SIGNIFICANT_FIGURES,
     StanMethod,
+    lbfgs,
     read_mixtures,
     stan_inits,
     stan_run,
@@ -104,16 +104,9 @@ class Optimize(StanMethod):
                     data=data,
                     seed=run.stan_seed("optimize"),
                     inits=start,
-                    algorithm="lbfgs",
-                    iter=self.max_iterations,
-                    tol_obj=self.tolerance,
-                    tol_rel_obj=1.0,
-                    tol_rel_grad=1e3,
-                    history_size=10,
                     jacobian=False,
-                    require_converged=False,
-                    sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=directory,
+                    **lbfgs(self.max_iterations, self.tolerance),
                 )
 
             def climb_all(stan: CmdStanModel) -> list[_Ended]:

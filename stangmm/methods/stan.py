@@ -217,6 +217,20 @@ def column(columns: tuple[str, ...], draws: FloatArray, name: str) -> FloatArray
     return np.ascontiguousarray(draws[..., columns.index(name)])
 
 
+def lbfgs(max_iterations: int, tolerance: float) -> dict[str, Any]:
+    """Settings of Stan's L-BFGS that ends when the objective rises by less than ``tolerance``."""
+    return {
+        "algorithm": "lbfgs",
+        "iter": max_iterations,
+        "tol_obj": tolerance,
+        "tol_rel_obj": 1.0,
+        "tol_rel_grad": 1e3,
+        "history_size": 10,
+        "require_converged": False,
+        "sig_figs": SIGNIFICANT_FIGURES,
+    }
+
+
 def without_none(**options: Any) -> dict[str, Any]:
     """Keep the options that the user set, so that the others stay CmdStan's own."""
     return {name: value for name, value in options.items() if value is not None}

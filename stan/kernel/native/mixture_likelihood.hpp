@@ -198,12 +198,13 @@ void for_each_chunk(int n, const F& f) {
 }
 
 // Rows of a chunk, a multiple of the block: enough of them that starting a thread and adding up
-// the lanes at the end cost little. Chunks depend on the problem alone, not on the threads, and so
+// the lanes at the end cost little, and an even number of chunks, so that two threads share them
+// fairly: three would give one of them twice the work of the other. Chunks depend on the problem alone, not on the threads, and so
 // does the order of summation: the same result, to the bit, on any number of threads.
 inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated) {
   const double cost_of_row = K * (12.0 + 4.0 * D + (correlated ? 1.0 * D * D : 0.0));
   const double enough = std::max(2e5 / cost_of_row, D > 4 && correlated ? 1024.0 : 256.0);
-  const double n_chunks = std::ceil(std::min(std::max(N / enough, 1.0), 64.0));
+  const double n_chunks = N > enough ? 2 * std::ceil(std::min(N / enough, 64.0) / 2) : 1;
   const double blocks = std::ceil(N / n_chunks / chunk_task::block);
   return static_cast<std::ptrdiff_t>(blocks) * chunk_task::block;
 }
