@@ -11,7 +11,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.draws import McmcInfo, VariationalInfo
-from stangmm.predict import replicated
+from stangmm.predict import log_density_draws, replicated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +52,7 @@ def inference_data(
         ),
     }
     if log_likelihood:
-        groups["log_likelihood"] = xr_module.Dataset(
-            {"x": (("chain", "draw", "row"), fit.log_likelihood().reshape(c, s, -1))},
-            coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
-        )
+        groups["log_likelihood"] = log_likelihood_data(fit, slice(0, len(rows)))["log_likelihood"]
     if posterior_predictive:
         draws, x = replicated(fit.shaped, len(rows), np.random.default_rng(fit.seed))
         groups["posterior_predictive"] = xr_module.Dataset(
@@ -78,6 +75,20 @@ def inference_data(
             coords={"chain": np.arange(c), "draw": np.arange(s)},
         )
     data: InferenceData = az.InferenceData(**groups)
+    return data
+
+
+def log_likelihood_data(fit: Fit, rows: slice) -> InferenceData:
+    """Groups posterior and log_likelihood, the latter of some of the rows."""
+    x, labels = fit.dataset.x[rows], fit.dataset.labels
+    known = None if labels is None else labels[rows]
+    each = log_density_draws(fit.mixture, x, known).reshape(*fit.lp.shape, -1)
+    group = _xarray().Dataset(
+        {"x": (("chain", "draw", "row"), each)},
+        coords={name: fit.posterior[name].values for name in ("chain", "draw")}
+        | {"row": np.arange(rows.start, rows.stop)},
+    )
+    data: InferenceData = arviz().InferenceData(posterior=fit.posterior, log_likelihood=group)
     return data
 
 

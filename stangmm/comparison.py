@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
-from stangmm.criteria import psis_loo
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.criteria import loo_is_affordable, psis_loo
 from stangmm.data import Dataset, Missing
 from stangmm.density import Mixture
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
@@ -102,7 +102,8 @@ class Comparison:
         seconds         wall time of the fit, the compilation of the model left out
         log_likelihood  of the data at the estimate; averaged over the draws where there are draws
         elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
-        elpd_loo_se     error; only where there are draws
+        elpd_loo_se     error; only where there are draws, and not more than 2**25 draws times rows
+                        (``comparison.fits[...].loo()`` computes it whatever the size)
         r_hat           the worst over the parameters after relabelling, and lp
         ess_bulk        the smallest over the same
         ess_per_second  that, divided by seconds
@@ -189,6 +190,10 @@ class Comparison:
         )
         return f"{type(self).__name__} of {self.model!r}\n{shown}"
 
+    @cached_property
+    def _reference_clusters(self) -> IntArray:
+        return _clusters(self.fits[str(self.reference)])
+
     def _row(self, fit: Fit) -> dict[str, Any]:
         from stangmm.arviz_bridge import convergence
 
@@ -197,7 +202,7 @@ class Comparison:
             "seconds": fit.seconds,
             "log_likelihood": float(fit.total_log_likelihood.mean()),
         }
-        if fit.kind != "point":
+        if loo_is_affordable(fit):
             elpd = psis_loo(fit)
             row |= {"elpd_loo": float(elpd["elpd_loo"]), "elpd_loo_se": float(elpd["se"])}
         if fit.kind == "mcmc":
@@ -210,10 +215,8 @@ class Comparison:
                 row["distance"] = posterior_distance(fit, reference)
                 if fit.kind != "point":
                     row["sd_ratio"] = posterior_sd_ratio(fit, reference)
-                own, other = fit.predict(self.dataset.x), reference.predict(self.dataset.x)
-                row["agreement"] = float(
-                    np.average(own == other, weights=self.dataset.sample_weight)
-                )
+                same = _clusters(fit) == self._reference_clusters
+                row["agreement"] = float(np.average(same, weights=self.dataset.sample_weight))
         diagnosis = fit.diagnose()
         open_checks = [check for check in diagnosis if check.verdict != "ok"]
         row["status"] = diagnosis.verdict
@@ -313,6 +316,10 @@ def _parameters(fit: Fit, reference: Fit) -> Iterator[tuple[FloatArray, FloatArr
         other: FloatArray = getattr(reference.mixture, name)
         varies = other.std(axis=0) > 0
         yield own[:, varies], other[:, varies]
+
+
+def _clusters(fit: Fit) -> IntArray:
+    return np.asarray(fit.predict(fit.dataset.x, progress=False))
 
 
 def _matched(fits: dict[str, Fit]) -> dict[str, Fit]:

@@ -17,19 +17,23 @@ import numpy as np
 
 from stangmm import predict
 from stangmm.arrays import BoolArray, FloatArray, IntArray
-from stangmm.arviz_bridge import arviz, inference_data
+from stangmm.arviz_bridge import arviz, inference_data, log_likelihood_data
 from stangmm.errors import ConvergenceWarning, ModelError
 from stangmm.methods.base import Kind
 from stangmm.priors import Priors
 from stangmm.progress import progress_bar
 
 if TYPE_CHECKING:
+    import xarray as xr
     from arviz import ELPDData
 
     from stangmm.fit import Fit
 
 # Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
 WAIC_VARIANCE_OK = 0.4
+# Reports and comparisons leave LOO out where rows times draws are more than in some 15 seconds.
+LARGEST_LOO = 2**25
+_LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
 _ROWS_NAMED = 5
 _DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
 _ANY: tuple[Kind, ...] = ("point", *_DRAWS)
@@ -150,9 +154,8 @@ def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
         their checks.
     """
     _check_has_draws(fit, "LOO")
-    advance = progress_bar("leave-one-out", 1, shown=progress)
-    result = psis_loo(fit)
-    advance(1)
+    advance = progress_bar("leave-one-out", fit.dataset.n_observations, shown=progress)
+    result = psis_loo(fit, advance)
     bad = bad_rows(fit, result)
     if refit and len(bad):
         return _with_exact_rows(fit, result, bad, progress)
@@ -169,14 +172,35 @@ def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
     return result
 
 
-def psis_loo(fit: Fit) -> ELPDData:
-    """`loo` without refits and without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        result: ELPDData = arviz().loo(inference_data(fit), pointwise=True)
+def psis_loo(fit: Fit, advance: Callable[[int], None] = lambda rows: None) -> ELPDData:
+    """`loo` without refits and without a warning; so many rows at a time that memory is bounded.
+
+    Parameters
+    ----------
+    advance : callable
+        Is told how many more rows are done.
+    """
+    n = fit.dataset.n_observations
+    step = max(1, _LOO_BLOCK // fit.lp.size)
+    blocks = []
+    for first in range(0, n, step):
+        rows = slice(first, min(first + step, n))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            blocks.append(arviz().loo(log_likelihood_data(fit, rows), pointwise=True))
+        advance(rows.stop - rows.start)
+    result: ELPDData = blocks[0]
+    for of_rows in ("loo_i", "pareto_k"):
+        result[of_rows] = _in_a_row([block[of_rows] for block in blocks])
+    result["n_data_points"] = n
     _settle(fit, result)
     result["warning"] = bool(len(bad_rows(fit, result)))
     return result
+
+
+def loo_is_affordable(fit: Fit) -> bool:
+    """Whether LOO, for which there must be draws, takes no more than some 15 seconds."""
+    return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
 
 
 def bad_rows(fit: Fit, result: ELPDData) -> IntArray:
@@ -310,6 +334,12 @@ def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -
             stacklevel=4,
         )
     return result
+
+
+def _in_a_row(parts: list[xr.DataArray]) -> xr.DataArray:
+    import xarray
+
+    return parts[0] if len(parts) == 1 else xarray.concat(parts, dim="row")
 
 
 def _settle(fit: Fit, result: ELPDData) -> None:

@@ -259,7 +259,7 @@ def test_compare_prints_the_table_and_saves_it(
     assert code == 0
     assert out.startswith(repr(comparison))
     assert list(comparison.fits) == ["em", "em 2"]
-    assert "add nuts" in " ".join(out.split())
+    assert "Add nuts before" in " ".join(out.split())
     assert "Two components fitted in two ways" in page.read_text()
     values = json.loads(run(capsys, *common, "--json")[1])
     assert values["reference"] is None

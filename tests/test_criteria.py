@@ -171,6 +171,36 @@ def test_loo_sums_labels_out_and_is_that_of_arviz(fits_galaxies: LazyFits) -> No
 
 
 @pytest.mark.stan
+def test_loo_a_few_rows_at_a_time_is_that_of_arviz_for_all_rows(
+    fits_galaxies: LazyFits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fits_galaxies["nuts"]
+    told: list[int] = []
+    monkeypatch.setattr(criteria, "_LOO_BLOCK", 7 * fit.lp.size)
+    ours = psis_loo(fit, told.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        theirs = az.loo(fit.to_arviz(), pointwise=True)
+    assert told == [7] * 11 + [5]
+    np.testing.assert_allclose(ours["loo_i"], theirs["loo_i"], rtol=1e-12)
+    np.testing.assert_allclose(ours["pareto_k"], theirs["pareto_k"], atol=1e-10)
+    for name in ("elpd_loo", "se", "p_loo", "n_samples", "n_data_points", "good_k"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-9), name
+
+
+@pytest.mark.stan
+def test_a_comparison_leaves_loo_out_where_it_would_take_long(
+    fits_galaxies: LazyFits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fits_galaxies["advi"]
+    of = {"methods": [fit], "seed": 1, "progress": False}
+    monkeypatch.setattr(criteria, "LARGEST_LOO", 82 * fit.lp.size)
+    assert np.isfinite(sg.compare(fit.model, fit.dataset, **of).table.loc["advi", "elpd_loo"])
+    monkeypatch.setattr(criteria, "LARGEST_LOO", 82 * fit.lp.size - 1)
+    assert np.isnan(sg.compare(fit.model, fit.dataset, **of).table.loc["advi", "elpd_loo"])
+
+
+@pytest.mark.stan
 def test_waic_is_that_of_watanabe(fits_galaxies: LazyFits) -> None:
     fit = fits_galaxies["nuts"]
     with pytest.warns(sg.ConvergenceWarning, match=r"above 0\.4 for \d+ of 82 rows .*fit\.loo"):

@@ -19,6 +19,13 @@ REPORTS = {
     "two_modes.py": [],
     "regression.py": ["regression.png"],
     "sklearn_pipeline.py": [],
+    "pictures.py": [
+        "density.png",
+        "energy.png",
+        "priors.png",
+        "time_accuracy.png",
+        "selection.png",
+    ],
     "compare_methods.py": ["compare_galaxies.html", "compare_faithful.html"],
 }
 

@@ -124,7 +124,8 @@ def assert_accessible(page: Page, pictures: int) -> None:
 
 def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
     assert_self_contained(em_page)
-    assert_accessible(em_page, pictures=3)  # the mixture, the components, the restarts
+    # the mixture, rows, components and restarts, predictive check
+    assert_accessible(em_page, pictures=5)
     words = em_page.words
     fit = fits_galaxies["em"]
     assert "Three components fitted by EM" in words
@@ -137,7 +138,7 @@ def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
 
 
 @pytest.mark.stan
-@pytest.mark.parametrize(("method", "pictures"), [("optimize", 3), ("advi", 2), ("nuts", 2)])
+@pytest.mark.parametrize(("method", "pictures"), [("optimize", 6), ("advi", 8), ("nuts", 10)])
 def test_report_of_every_method_is_whole(
     fits_faithful: Any, tmp_path: Path, method: str, pictures: int
 ) -> None:
@@ -160,12 +161,121 @@ def test_report_gives_the_intervals_of_the_summary(fits_galaxies: Any, tmp_path:
         assert f"{low:.3f} to {high:.3f}" in words
 
 
+def two_close_groups() -> np.ndarray:
+    rng = np.random.default_rng(8)
+    return np.where(rng.random((150, 1)) < 0.4, -1.4, 1.4) + rng.normal(size=(150, 2)) * [1, 2]
+
+
+def undecided_table(page: Page) -> list[list[str]]:
+    """Cells of the table of undecided rows, each row flattened."""
+    words = page.words.partition("Second likeliest")[2].partition(" Checks ")[0]
+    return [re.split(r":? ", row) for row in re.findall(ROW, words)]
+
+
+ROW = r"\d+ [−\d.]+ [−\d.]+ \d: [\d.]+ \d: [\d.]+"
+
+
+def test_the_most_undecided_rows_are_those_of_predict_proba(tmp_path: Path) -> None:
+    X = two_close_groups()
+    fit = fit_em(X)
+    page = page_of(fit_report(fit, tmp_path / "r.html"))
+    probability = fit.predict_proba(X)
+    certainty = probability.max(axis=1)
+    below = int((certainty < 0.9).sum())
+    assert below > 10
+    assert f"{below} of 150 rows" in page.words
+    listed = undecided_table(page)
+    assert [int(cells[0]) for cells in listed] == list(np.argsort(certainty)[:10])
+    for row, x, y, first, p_first, second, p_second in listed:
+        n = int(row)
+        np.testing.assert_allclose([float(v.replace("−", "-")) for v in (x, y)], X[n], atol=0.006)
+        assert float(p_first) == pytest.approx(probability[n, int(first)], abs=0.006)
+        assert float(p_second) == pytest.approx(probability[n, int(second)], abs=0.006)
+        assert int(first) == probability[n].argmax()
+
+
+def test_rows_that_do_not_count_or_are_known_are_never_undecided(tmp_path: Path) -> None:
+    X = two_close_groups()
+    undecided = np.argsort(fit_em(X).predict_proba(X).max(axis=1))[:40]
+    weight, labels = np.ones(150), np.full(150, -1)
+    weight[undecided[::2]] = 0.0
+    labels[undecided[1::2]] = (X[undecided[1::2], 0] > 0).astype(int)
+    fit = fit_em(X, sample_weight=weight, labels=labels)
+    page = page_of(fit_report(fit, tmp_path / "r.html"))
+    assert "of 110 rows" in page.words
+    assert not {int(cells[0]) for cells in undecided_table(page)} & set(undecided.tolist())
+
+
+def test_rows_that_are_all_decided_need_no_table(tmp_path: Path) -> None:
+    page = page_of(fit_report(fit_em(blobs(60, 1)), tmp_path / "r.html"))
+    assert "None of 60 rows is undecided" in page.words
+    assert "Second likeliest" not in page.words
+
+
+def test_one_component_has_no_undecided_rows(tmp_path: Path) -> None:
+    page = page_of(fit_report(fit_em(blobs(60, 2), k=1), tmp_path / "r.html"))
+    assert_self_contained(page)
+    assert "undecided" not in page.words
+    assert not [a for a in page.all("a") if a.get("href") == "#rows"]
+
+
+@pytest.mark.stan
+def test_report_gives_leave_one_out_or_says_why_not(
+    fits_galaxies: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fits_galaxies["nuts"]
+    words = page_of(fit_report(fit, tmp_path / "r.html")).words
+    elpd = fit.loo()
+    assert f"{elpd['elpd_loo']:.1f} ± {elpd['se']:.1f}".replace("-", "−") in words
+    monkeypatch.setattr("stangmm.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
+    page = page_of(fit_report(fit, tmp_path / "r.html"))
+    assert "Leave-one-out was left out" in page.words
+    assert f"82 rows times {fit.lp.size:,} draws" in page.words
+    assert len(page.all("svg")) == 9
+    point = page_of(fit_report(fits_galaxies["em"], tmp_path / "r.html"))
+    assert "Leave-one-out needs draws" in point.words
+
+
+@pytest.mark.stan
+def test_report_of_a_loaded_fit_is_the_same_and_needs_no_cmdstan(
+    fits_galaxies: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    fit = fits_galaxies["nuts"]
+    again = sg.load(fit.save(tmp_path / "fit.nc"))
+    fit_report(fit, tmp_path / "a.html")
+    request.getfixturevalue("no_cmdstan")
+    fit_report(again, tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+@pytest.mark.stan
+def test_report_goes_from_the_answer_to_the_call(fits_galaxies: Any, tmp_path: Path) -> None:
+    page = page_of(fit_report(fits_galaxies["nuts"], tmp_path / "r.html"))
+    sections = [a["aria-labelledby"] for a in page.all("section") if "aria-labelledby" in a]
+    order = ["mixture", "components", "rows", "checks", "run", "predictive", "priors", "again"]
+    assert sections == order
+    links = [a["href"] for a in page.all("a") if (a.get("href") or "").startswith("#")]
+    assert links[1:] == [f"#{name}" for name in order]
+
+
+@pytest.mark.stan
+def test_what_helps_to_find_the_fault_is_open_where_there_is_one(
+    fits_galaxies: Any, tmp_path: Path
+) -> None:
+    good = fits_galaxies["nuts"]
+    bad = good.select_chains([0])  # one chain: convergence cannot be judged
+    for fit, is_open in ((good, False), (bad, True)):
+        assert (fit.diagnose().verdict != "ok") == is_open
+        first = page_of(fit_report(fit, tmp_path / "r.html")).all("details")[0]
+        assert ("open" in first) == is_open
+
+
 @pytest.mark.stan
 def test_report_of_a_comparison_is_whole(comparison_page: Page, comparison: Comparison) -> None:
     assert_self_contained(comparison_page)
-    # densities, estimates; EM's density, components, restarts; ELBO, variational density; chains,
-    # NUTS density
-    assert_accessible(comparison_page, pictures=9)
+    # densities, estimates, time; EM's density, components, restarts; optimize's restarts; ELBO,
+    # variational density; chains, NUTS density
+    assert_accessible(comparison_page, pictures=11)
     words = comparison_page.words
     for title in (
         "The data with the mixture density",

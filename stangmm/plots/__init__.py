@@ -7,10 +7,14 @@ the Axes: ``density(fit).figure.savefig("density.svg")``.
 from __future__ import annotations
 
 from stangmm.plots.accessors import ComparisonPlots, FitPlots
+from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
+from stangmm.plots.energy import energy
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
+from stangmm.plots.prior_predictive import prior_predictive
+from stangmm.plots.priors import priors
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
@@ -24,6 +28,7 @@ __all__ = [
     "density",
     "elbo",
     "em_path",
+    "energy",
     "estimates",
     "forest",
     "inline_svg",
@@ -31,8 +36,11 @@ __all__ = [
     "model_choice",
     "pairs",
     "ppc",
+    "prior_predictive",
+    "priors",
     "rank",
     "regression",
     "responsibilities",
+    "time_accuracy",
     "trace",
 ]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
+from stangmm.plots.energy import energy
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
+from stangmm.plots.priors import priors
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 
@@ -60,6 +63,10 @@ class FitPlots:
         """Draw how the draws of each chain rank among those of all (NUTS)."""
         return rank(self._fit, ax)
 
+    def energy(self, ax: Axes | None = None) -> Axes:
+        """Draw the energies of each chain against the steps between them (NUTS)."""
+        return energy(self._fit, ax)
+
     def ppc(self, ax: Axes | None = None) -> Axes:
         """Draw the data against data sets that the fit would give."""
         return ppc(self._fit, ax)
@@ -82,6 +89,10 @@ class FitPlots:
     def forest(self, ax: Axes | None = None) -> Axes:
         """Draw weights, means and scales with their 50% and 90% intervals."""
         return forest(self._fit, ax)
+
+    def priors(self, ax: Axes | None = None) -> Axes:
+        """Draw the prior of each weight, mean and scale beside its posterior."""
+        return priors(self._fit, ax)
 
     def responsibilities(self, ax: Axes | None = None) -> Axes:
         """Draw for every row the probability of each component, stacked."""
@@ -120,3 +131,7 @@ class ComparisonPlots:
     def estimates(self, ax: Axes | None = None) -> Axes:
         """Draw weights, means and scales of all methods side by side, with 90% intervals."""
         return estimates(self._comparison, ax)
+
+    def time_accuracy(self, ax: Axes | None = None) -> Axes:
+        """Draw the time that each method took against its distance to the reference."""
+        return time_accuracy(self._comparison, ax)

@@ -32,6 +32,8 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    room,
+    size_in_points,
     styled,
     tidy,
 )
@@ -88,17 +90,17 @@ def rank(fit: Fit, ax: Axes | None = None) -> Axes:
         )
     rows = chain_rows(fit)
     k = fit.model.n_components
-    ax = ax or new_axes(1.0 + 0.95 * len(rows) + 0.17 * (k // 3 if k > 1 else 0))
-    grid = [row[0] for row in panels(ax, len(rows), 1, gap=(0.08, 0.2))]
+    ax = ax or new_axes(1.1 + 1.05 * len(rows) + 0.17 * (k // 3 if k > 1 else 0))
+    grid = [row[0] for row in panels(ax, len(rows), 1, gap=(0.08, 0.34))]
     for (label, values), panel in zip(rows.items(), grid, strict=True):
         _rank_panel(panel, values)
-        panel.set_ylabel(label, fontsize=8.5)
-    name_chains(grid[0], chains)
+        panel.set_title(name(label, room(panel, size=8.5)), fontsize=8.5, loc="left", pad=4)
+    name_chains(grid[-1], chains)
     grid[-1].set_xlabel("rank among the draws of all chains (1: as many as in the others)")
     for j in range(k if k > 1 else 0):
         ax.plot([], [], color=color(j), linestyle=line(j), label=f"component {j}")
     ax.fill_between([], [], [], color=MIDDLE, alpha=0.25, linewidth=0, label="99% if chains agree")
-    legend_below(ax, columns=3, inches=0.36)
+    legend_below(ax, columns=3, inches=0.5)
     return ax
 
 
@@ -212,7 +214,7 @@ def ppc(fit: Fit, ax: Axes | None = None) -> Axes:
     if total == 1:
         ax = ax or new_axes(3.4)
         counted = _ppc_panel(fit, ax, 0)
-        ax.set_xlabel(name(names[0]))
+        ax.set_xlabel(name(names[0], room(ax)))
         ax.set_ylabel("density")
         _label_replicates(ax, f"; {counted}")
         legend_below(ax, columns=1)
@@ -225,7 +227,7 @@ def ppc(fit: Fit, ax: Axes | None = None) -> Axes:
         panel.set_axis_off()
     for d, panel in enumerate(grid[:shown]):
         panel.set_title(_ppc_panel(fit, panel, d), fontsize=8.5, color=MUTED, loc="left")
-        panel.set_xlabel(name(names[d], 22))
+        panel.set_xlabel(name(names[d], room(panel)))
         tidy(panel, left=False)
         panel.locator_params(axis="x", nbins=4)
     size = f"{fit.dataset.n_observations:,} rows"
@@ -340,7 +342,7 @@ def loo(fit: Fit, ax: Axes | None = None, *, result: ELPDData | None = None) -> 
         lot = f" ({SCATTER_ROWS:,} drawn, at random)"
     worst = bad[np.argsort(-k[bad], kind="stable")][:LOO_ROWS_NAMED]
     named = ", ".join(map(str, np.sort(worst)))
-    more = ", ..." if len(bad) > len(worst) else ""
+    more = ", …" if len(bad) > len(worst) else ""
     ax = ax or new_axes(3.3)
     ax.plot(
         some,
@@ -377,7 +379,8 @@ def loo(fit: Fit, ax: Axes | None = None, *, result: ELPDData | None = None) -> 
     _name_rows(ax, worst, k)
     ax.set_xlabel("row of the data")
     ax.set_ylabel("Pareto k")
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(lambda row, _: f"{row:,.0f}")
     tidy(ax)
     legend_below(ax, columns=1)
     return ax
@@ -386,7 +389,9 @@ def loo(fit: Fit, ax: Axes | None = None, *, result: ELPDData | None = None) -> 
 def _name_rows(ax: Axes, rows: IntArray, k: FloatArray) -> None:
     """Write the numbers of rows above them, highest k first, none over another."""
     placed: list[int] = []
-    near = 0.05 * (ax.get_xlim()[1] - ax.get_xlim()[0])
+    low, high = ax.get_xlim()
+    digits = len(str(max(rows, default=0)))
+    near = (digits + 1) * 0.65 * 8.5 / size_in_points(ax)[0] * (high - low)
     for row in rows:
         if not np.isfinite(k[row]) or any(abs(row - other) < near for other in placed):
             continue

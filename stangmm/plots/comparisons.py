@@ -17,7 +17,8 @@ from stangmm.plots.style import (
     METHOD_LINES,
     METHOD_MARKERS,
     METHODS,
-    color,
+    MUTED,
+    badge_rows,
     legend_below,
     name,
     new_axes,
@@ -57,13 +58,14 @@ def densities(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ModelError
         Every method failed, so that there is nothing to draw.
     """
-    fits = _fits(comparison)
+    fits = fits_of(comparison)
     if comparison.dataset.n_features == 1:
         return _overlay(comparison, fits, ax or new_axes(3.6))
     columns = min(2, len(fits))
     rows = -(-len(fits) // columns)
-    ax = ax or new_axes(0.4 + 2.5 * rows)
+    ax = ax or new_axes(0.9 + 2.5 * rows)
     grid = [p for row in panels(ax, rows, columns, gap=(0.15, 0.4)) for p in row]
+    _pair_legend(ax, fits)
     pair = telling_features(fits.get(comparison.reference or "") or next(iter(fits.values())))
     names = comparison.dataset.feature_names
     for i, panel in enumerate(grid):
@@ -90,8 +92,9 @@ def densities(comparison: Comparison, ax: Axes | None = None) -> Axes:
 def estimates(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw weights, means and scales of all methods side by side, with 90% intervals.
 
-    A row of panels for each of (at most three) features; point estimates have no interval. The
-    panels are the Axes' ``child_axes``.
+    One feature: the weights, the means and the scales in a row. More: the weights, and below them
+    a row of panels for each of the first three features. A single component has no weights to
+    show; point estimates have no interval. The panels are the Axes' ``child_axes``.
 
     Parameters
     ----------
@@ -108,58 +111,81 @@ def estimates(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ModelError
         Every method failed, so that there is nothing to draw.
     """
-    fits = _fits(comparison)
-    looks = _looks(comparison, fits)
-    names = comparison.dataset.feature_names[:ESTIMATE_FEATURES]
-    k = max(fit.model.n_components for fit in fits.values())
-    height = 0.55 + k * max(0.34, 0.11 * len(fits))
-    ax = ax or new_axes(0.5 + (height + 0.35) * len(names))
-    grid = panels(ax, len(names), 3, gap=(0.22, 0.62))
-    for d, (weights, means, scales) in enumerate(grid):
-        label = name(names[d], 18)
-        if d == 0:
-            _estimate_panel(weights, {m: f.mixture.weights for m, f in fits.items()}, looks)
-            weights.set_xlabel("weight")
-            weights.set_ylabel("component")
-        else:
-            weights.set_axis_off()
+    fits, looks = fits_of(comparison), looks_of(comparison)
+    names = comparison.dataset.feature_names
+    shown = min(len(names), ESTIMATE_FEATURES)
+    several = comparison.model.n_components > 1
+    height = 0.5 + comparison.model.n_components * max(0.3, 0.09 * len(fits))
+    apart = several and shown > 1  # the weights in a row of their own, beside the legend
+    rows = shown + apart
+    ax = ax or new_axes(0.6 + (height + 0.55) * rows)
+    columns = 3 if several and not apart else 2
+    grid = panels(ax, rows, columns, gap=(0.22, 0.72))
+    if several:
+        _estimate_panel(grid[0][0], {m: f.mixture.weights for m, f in fits.items()}, looks)
+        grid[0][0].set_xlabel("weight")
+    for d, (means, scales) in enumerate(row[-2:] for row in grid[apart:]):
         _estimate_panel(means, {m: f.mixture.means[..., d] for m, f in fits.items()}, looks)
-        means.set_xlabel(f"mean of {label}")
         _estimate_panel(scales, {m: f.mixture.scales[..., d] for m, f in fits.items()}, looks)
-        scales.set_xlabel(f"scale of {label}")
-        if d == 0:
-            means.tick_params(labelleft=False)
+        means.set_title(name(names[d], 48 if apart else 32), loc="left", fontweight="bold")
+        means.set_xlabel("mean")
+        scales.set_xlabel("scale")
         scales.tick_params(labelleft=False)
+        if columns == 3:
+            means.tick_params(labelleft=False)
+    for row in grid:
+        row[0].set_ylabel("component")
     for method, (shade, _, mark) in looks.items():
         ax.plot([], [], mark, color=shade, markersize=5, label=name(method))
-    if len(names) > 1:
-        ax.legend(loc="lower center", bbox_to_anchor=(1 / 6, 0.05), bbox_transform=ax.transAxes)
+    if apart:
+        grid[0][1].set_axis_off()
+        legend = ax.legend(
+            loc="center left",
+            bbox_to_anchor=(0.0, 0.5),
+            bbox_transform=grid[0][1].transAxes,
+            ncols=1 if len(fits) <= 4 else 2,
+        )
     else:
-        legend_below(ax, columns=4)
+        legend = legend_below(ax, columns=4)
+    if shown < len(names):
+        legend.set_title(f"first {shown} of {len(names)} features")
     return ax
 
 
-def _fits(comparison: Comparison) -> Mapping[str, Fit]:
+def fits_of(comparison: Comparison) -> Mapping[str, Fit]:
+    """Fits of a comparison; an error where every method failed."""
     if not comparison.fits:
         raise ModelError("Every method of this comparison failed; there is nothing to draw.")
     return comparison.fits
 
 
-def _looks(comparison: Comparison, fits: Mapping[str, Fit]) -> dict[str, Look]:
+def looks_of(comparison: Comparison) -> dict[str, Look]:
     """Colour, line and marker of each method; the reference is solid ink."""
     looks: dict[str, Look] = {}
-    others = 0
-    for label in fits:
+    others = [label for label in comparison.fits if label != comparison.reference]
+    for label in comparison.fits:
         if label == comparison.reference:
             looks[label] = (INK, "-", "o")
             continue
+        i = others.index(label)
+        # Where colours begin again, markers go on by one, as lines do by themselves.
         looks[label] = (
-            METHODS[others % len(METHODS)],
-            METHOD_LINES[others % len(METHOD_LINES)],
-            METHOD_MARKERS[others % len(METHOD_MARKERS)],
+            METHODS[i % len(METHODS)],
+            METHOD_LINES[i % len(METHOD_LINES)],
+            METHOD_MARKERS[(i + i // len(METHODS)) % len(METHOD_MARKERS)],
         )
-        others += 1
     return looks
+
+
+def _pair_legend(ax: Axes, fits: Mapping[str, Fit]) -> None:
+    """Say under the panels what is the same in all of them."""
+    some = list(fits.values())
+    ax.scatter([], [], s=10, color=MUTED, label=layers.shown_rows(some[0].dataset)[1])
+    ax.plot([], [], color=MUTED, linewidth=1.6, label="50% and 95% of a component")
+    ax.fill([], [], color=INK, alpha=0.15, linewidth=0, label="50, 80, 95% of the mixture")
+    if any(fit.kind != "point" for fit in some):
+        ax.plot([], [], color=MUTED, alpha=0.5, linewidth=0.7, label="95% in single draws")
+    legend_below(ax, columns=2, inches=0.5)
 
 
 def _overlay(comparison: Comparison, fits: Mapping[str, Fit], ax: Axes) -> Axes:
@@ -167,7 +193,7 @@ def _overlay(comparison: Comparison, fits: Mapping[str, Fit], ax: Axes) -> Axes:
     x, weight = dataset.x[:, 0], dataset.sample_weight
     limits = layers.view(x, weight)
     tallest = layers.histogram(ax, x, weight)
-    for label, (shade, style, _) in _looks(comparison, fits).items():
+    for label, (shade, style, _) in looks_of(comparison).items():
         mixture = fits[label].mixture
         points = layers.curve_points(mixture, *limits)
         heights = curve_of(fits[label], points)
@@ -220,7 +246,5 @@ def _estimate_panel(ax: Axes, draws: Mapping[str, FloatArray], looks: Mapping[st
     tidy(ax, left=False)
     ax.set_yticks(range(most), [str(k) for k in range(most)])
     ax.tick_params(left=False, labelleft=True)
-    for k, text in enumerate(ax.get_yticklabels()):
-        text.set_color(color(k))
-        text.set_fontweight("bold")
+    badge_rows(ax)
     ax.locator_params(axis="x", nbins=4)

@@ -15,13 +15,17 @@ from stangmm.plots.style import (
     INK,
     MUTED,
     badge,
+    badge_size,
+    badges_above,
     color,
     legend_below,
     line,
     name,
     new_axes,
     panels,
-    spread_badges,
+    room,
+    size_in_points,
+    spread_boxes,
     styled,
     tidy,
 )
@@ -30,8 +34,10 @@ if TYPE_CHECKING:
     from stangmm.fit import Fit
 
 CORNER_FEATURES = 5
+_CORNER_DRAWS = 200
 _RUG_ROWS = 500
 _RESPONSIBILITY_DRAWS = 200
+_BESIDE = 5.0  # points: a badge this far from its mean is tied to it by a line
 
 
 @styled
@@ -124,7 +130,7 @@ def draw_pair(
     point = _point(fit, features)
     limits = layers.view_of_pair(x, weight, point)
     if not parts:
-        layers.shades(ax, draws, limits[0], limits[1])
+        layers.shades(ax, draws, *limits, coarse=small)
     some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     layers.scatter(
         ax,
@@ -136,17 +142,33 @@ def draw_pair(
     )
     uncertain = None if parts or fit.kind == "point" else draws
     layers.ellipses(ax, point, uncertain, filled=parts)
-    if not small:
-        for k, (mean, share) in enumerate(zip(point.means, fit.weights, strict=True)):
-            badge(ax, mean[0], mean[1], k, f"{k}:  {_share(share)}" if parts else None)
-        _pair_legend(ax, fit, parts)
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
+    if not small:
+        _badges(ax, point, parts)
+        _pair_legend(ax, fit, parts)
     if labels:
         names = fit.dataset.feature_names
-        ax.set_xlabel(name(names[features[0]]))
-        ax.set_ylabel(name(names[features[1]]))
+        ax.set_xlabel(name(names[features[0]], room(ax)))
+        ax.set_ylabel(name(names[features[1]], room(ax, 1)))
     tidy(ax)
+
+
+def _badges(ax: Axes, point: Mixture, weights: bool) -> None:
+    """Number the components at their means, none over another; a line leads to one that moved."""
+    texts = [f"{k}:  {_share(w)}" if weights else str(k) for k, w in enumerate(point.weights)]
+    sizes = np.array([badge_size(text) for text in texts])
+    origin = np.array([ax.get_xlim()[0], ax.get_ylim()[0]])
+    span = np.array([np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())])
+    points = np.array(size_in_points(ax))
+    at = (point.means - origin) / span * points
+    inside = np.clip(at, sizes / 2, points - sizes / 2)
+    placed = np.clip(spread_boxes(inside, sizes), sizes / 2, points - sizes / 2)
+    moved = np.abs(placed - at).max(axis=1) > _BESIDE
+    for k, (place, text) in enumerate(zip(origin + placed / points * span, texts, strict=True)):
+        if moved[k]:
+            ax.plot(*np.stack([place, point.means[k]]).T, color=color(k), linewidth=1.0, zorder=5)
+        badge(ax, float(place[0]), float(place[1]), k, text)
 
 
 def _share(weight: float) -> str:
@@ -222,35 +244,26 @@ def _rug(ax: Axes, fit: Fit, height: float) -> None:
 def _label_components(
     ax: Axes, fit: Fit, limits: tuple[float, float], *, weights: bool = False
 ) -> None:
-    """Number the components along the top edge, each above its mean, none over another."""
+    """Number the components along the upper edge, each above its mean."""
     if fit.model.n_components == 1 and not weights:
         return
     texts = [f"{k}:  {_share(w)}" if weights else str(k) for k, w in enumerate(fit.weights)]
-    span = limits[1] - limits[0]
-    inside = np.clip(fit.means[:, 0], limits[0] + 0.02 * span, limits[1] - 0.02 * span)
-    least = span * (0.115 if weights else 0.045)
-    rows = 1 if least * len(texts) < 0.95 * span else 2
-    placed = spread_badges(inside, least / rows)
-    ranked = np.argsort(np.argsort(placed))
-    for k, text in enumerate(texts):
-        at = 1.04 + 0.075 * float(ranked[k] % rows)
-        label = badge(ax, float(placed[k]), at, k, text)
-        label.set_transform(ax.get_xaxis_transform())
-        label.set_clip_on(False)
+    ax.set_xlim(limits)
+    badges_above(ax, fit.means[:, 0], range(len(texts)), texts)
 
 
 def _frame_of_one(ax: Axes, fit: Fit, limits: tuple[float, float], tallest: float) -> None:
     ax.set_xlim(limits)
     ax.set_ylim(0, 1.12 * tallest)
-    ax.set_xlabel(name(fit.dataset.feature_names[0]))
+    ax.set_xlabel(name(fit.dataset.feature_names[0], room(ax)))
     ax.set_ylabel("density")
     tidy(ax)
 
 
 def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
-    names = [name(n, 18) for n in fit.dataset.feature_names[:shown]]
     x, weight = fit.dataset.x, fit.dataset.sample_weight
     grid = panels(ax, shown, shown, gap=(0.12, 0.12))
+    names = [name(n, room(grid[0][0])) for n in fit.dataset.feature_names[:shown]]
     for i, row in enumerate(grid):
         for j, panel in enumerate(row):
             if j > i:
@@ -259,7 +272,7 @@ def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
             if i == j:
                 limits = layers.view(x[:, i], weight)
                 tallest = layers.histogram(panel, x[:, i], weight)
-                one = fit.mixture.marginal(np.array([i]))
+                one = predict.thinned(fit.mixture, _CORNER_DRAWS).marginal(np.array([i]))
                 tallest = max(tallest, layers.mixture_curves(panel, one, *limits))
                 panel.set_xlim(limits)
                 panel.set_ylim(0, 1.1 * tallest)

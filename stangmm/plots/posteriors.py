@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from stangmm import predict
 from stangmm.arrays import FloatArray, IntArray
@@ -20,14 +21,15 @@ from stangmm.plots.style import (
     PAPER,
     VECTOR_MARKERS,
     VECTOR_POINTS,
-    badge,
+    badge_rows,
+    badges_above,
     color,
     legend_below,
     marker,
     name,
     new_axes,
     panels,
-    spread_badges,
+    room,
     styled,
     tidy,
 )
@@ -109,8 +111,8 @@ def responsibilities(fit: Fit, ax: Axes | None = None) -> Axes:
         label=f"undecided, below {DECIDED}: {undecided:,.6g} of {total:,.6g} {noun} "
         f"({100 * undecided / total:.1f}%)",
     )
-    _badges_above(ax, np.array(centers), present, float(edges[-1]))
     ax.set_xlim(0, edges[-1])
+    badges_above(ax, np.array(centers), present, [str(own) for own in present])
     ax.set_ylim(0, 1)
     ax.set_xlabel(f"{label}, by likeliest component")
     ax.set_ylabel("probability")
@@ -129,21 +131,13 @@ def _membership(fit: Fit, rows: IntArray) -> FloatArray:
     return probability
 
 
-def _badges_above(ax: Axes, at: FloatArray, components: list[int], span: float) -> None:
-    inside = np.clip(at, 0.02 * span, 0.98 * span)
-    placed = spread_badges(inside, (0.045 if components[-1] < 10 else 0.06) * span)
-    for x, k in zip(placed, components, strict=True):
-        label = badge(ax, float(x), 1.06, k)
-        label.set_transform(ax.get_xaxis_transform())
-        label.set_clip_on(False)
-
-
 @styled
 def forest(fit: Fit, ax: Axes | None = None) -> Axes:
     """Draw weights, means and scales of the components with their 50% and 90% intervals.
 
-    A row of panels for each of (at most three) features; dots are posterior means, and all there is
-    for a point estimate. The panels are the Axes' ``child_axes``.
+    A column of panels for each of (at most three) features, means above scales, beside the weights;
+    for one feature all stand in a row. Dots are posterior means, and all there is for a point
+    estimate. The panels are the Axes' ``child_axes``.
 
     Parameters
     ----------
@@ -157,22 +151,21 @@ def forest(fit: Fit, ax: Axes | None = None) -> Axes:
     """
     names = fit.dataset.feature_names[:FOREST_FEATURES]
     total, k = fit.dataset.n_features, fit.model.n_components
-    ax = ax or new_axes(0.75 + (0.85 + 0.2 * k) * len(names))
-    for d, (weights, means, scales) in enumerate(panels(ax, len(names), 3, gap=(0.22, 0.68))):
-        label = name(names[d], 18)
-        gap = " " if len(label) <= 10 else "\n"
-        if d == 0:
-            _forest_panel(weights, fit.mixture.weights)
-            weights.set_xlabel("weight")
-            weights.set_ylabel("component")
-        else:
-            weights.set_axis_off()
+    rows = min(2, len(names))
+    ax = ax or new_axes(0.75 + (0.8 + 0.2 * k) * rows)
+    grid = panels(ax, rows, 1 + len(names) if rows > 1 else 3, gap=(0.18, 0.68))
+    _forest_panel(grid[0][0], fit.mixture.weights)
+    grid[0][0].set_xlabel("weight")
+    grid[0][0].set_ylabel("component")
+    if rows > 1:
+        grid[1][0].set_axis_off()
+    for d, feature in enumerate(names):
+        means, scales = (grid[0][1 + d], grid[1][1 + d]) if rows > 1 else grid[0][1:]
         _forest_panel(means, fit.mixture.means[..., d])
-        means.set_xlabel(f"mean of{gap}{label}")
         _forest_panel(scales, fit.mixture.scales[..., d])
-        scales.set_xlabel(f"scale of{gap}{label}")
-        means.tick_params(labelleft=d > 0)
-        scales.tick_params(labelleft=False)
+        for what, panel in (("mean", means), ("scale", scales)):
+            panel.set_xlabel(f"{what} of\n{name(feature, room(panel))}")
+            panel.tick_params(labelleft=panel is scales and rows > 1 and d == 0)
     first = "" if len(names) == total else f"; first {len(names)} of {total} features"
     point = fit.kind == "point"
     what = "estimate" if point else "posterior mean, 50% and 90% intervals"
@@ -205,9 +198,7 @@ def _forest_panel(ax: Axes, values: FloatArray) -> None:
     tidy(ax, left=False)
     ax.set_yticks(range(k), [str(j) for j in range(k)])
     ax.tick_params(left=False, labelleft=True)
-    for j, text in enumerate(ax.get_yticklabels()):
-        text.set_color(color(j))
-        text.set_fontweight("bold")
+    badge_rows(ax)
     ax.locator_params(axis="x", nbins=4)
 
 
@@ -260,7 +251,11 @@ def pairs(fit: Fit, ax: Axes | None = None, *, component: int | None = None) -> 
             else:
                 _pair_panel(panel, values[j], values[i], shown, diverging, component)
             tidy(panel, left=i != j)
-            panel.locator_params(nbins=3)
+            for axis in (
+                panel.xaxis,
+                panel.yaxis,
+            ):  # no tick at an end, over that of the next panel
+                axis.set_major_locator(MaxNLocator(nbins=3, prune="both"))
             panel.tick_params(labelsize=7, labelbottom=i == n - 1, labelleft=j == 0 and i > 0)
             if i == n - 1:
                 panel.set_xlabel(labels[j], fontsize=8.5)

@@ -17,6 +17,7 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    room,
     styled,
     tidy,
 )
@@ -61,7 +62,7 @@ def prior_predictive(drawn: PriorPredictive, ax: Axes | None = None) -> Axes:
     columns = 2 if shown < 5 else 3
     rows = -(-shown // columns)
     ax = ax or new_axes(0.6 + 2.1 * rows, width=1.0 + 2.5 * columns)
-    cells = [cell for line in panels(ax, rows, columns, gap=(0.35, 0.6)) for cell in line]
+    cells = [cell for line in panels(ax, rows, columns, gap=(0.35, 0.68)) for cell in line]
     for feature, cell in enumerate(cells):
         if feature < shown:
             _panel(drawn, feature, cell)
@@ -90,7 +91,7 @@ def _panel(drawn: PriorPredictive, feature: int, ax: Axes) -> None:
     ax.set_xlim(low, high)
     ax.set_ylim(0, _MOST_HEIGHT * top)
     ax.set_title(_beyond(outside, cut), fontsize=8, color=MUTED)
-    ax.set_xlabel(name(drawn.dataset.feature_names[feature]))
+    ax.set_xlabel(name(drawn.dataset.feature_names[feature], room(ax)))
     tidy(ax, left=False)
 
 
@@ -107,7 +108,7 @@ def _limits(data: tuple[float, float], rows: FloatArray) -> tuple[float, float]:
 def _beyond(outside: float, cut: int) -> str:
     parts = []
     if outside > 0:
-        parts.append(f"{outside:.0%} of its rows")
+        parts.append(f"{outside:.0%} of the prior's rows")
     if cut:
         parts.append(f"{cut} peaks")
-    return f"the prior beyond: {', '.join(parts)}" if parts else ""
+    return f"beyond: {', '.join(parts)}" if parts else ""

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from stangmm import predict
 from stangmm.distribution import MixtureDistribution
 from stangmm.plots import layers
-from stangmm.plots.style import INK, legend_below, name, new_axes, styled, tidy
+from stangmm.plots.style import INK, legend_below, name, new_axes, room, styled, tidy
 
 if TYPE_CHECKING:
     from stangmm.fit import Fit
@@ -60,8 +60,8 @@ def regression(fit: Fit, target: Any, given: Any, ax: Axes | None = None) -> Axe
         ax.fill_between(points, lower, upper, color=INK, alpha=alpha, linewidth=0, label=label)
     ax.plot(points, mean, color=INK, linewidth=1.5, label="mean", zorder=4)
     ax.set_xlim(points[0], points[-1])
-    ax.set_xlabel(name(both.feature_names[0]))
-    ax.set_ylabel(name(both.feature_names[1]))
+    ax.set_xlabel(name(both.feature_names[0], room(ax)))
+    ax.set_ylabel(name(both.feature_names[1], room(ax, 1)))
     tidy(ax)
     legend_below(ax, columns=2)
     return ax

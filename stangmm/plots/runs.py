@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from scipy.stats import gaussian_kde
+from matplotlib.ticker import NullLocator
 
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
@@ -23,6 +23,8 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    room,
+    size_in_points,
     styled,
     tidy,
 )
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from stangmm.fit import Fit
 
 TRACE_FEATURES = 3
+_SQUEEZED = 0.4  # of the axis: where components' ranges take less, the gaps are made small
 _TRACE_POINTS = 1000  # of one chain; longer chains are thinned
 _BAD = COMPONENTS[5]
 _GOOD = COMPONENTS[0]
@@ -145,7 +148,7 @@ def _objective_axes(
 def elbo(fit: Fit, ax: Axes | None = None) -> Axes:
     """Draw the evidence lower bound over the iterations of a variational fit.
 
-    Early values that are far below the rest are cut off, and an arrow says so.
+    Early values that are far below the rest are cut off; triangles mark where.
 
     Parameters
     ----------
@@ -185,14 +188,16 @@ def elbo(fit: Fit, ax: Axes | None = None) -> Axes:
         hidden = int((values < low).sum())
         ax.set_ylim(low, high)
         if hidden:
-            ax.annotate(
-                f"{hidden} early values are below the picture, the lowest {values.min():.3g}",
-                xy=(0.02, 0.02),
-                xytext=(0.02, 0.13),
-                xycoords="axes fraction",
+            ax.plot(
+                steps[values < low],
+                np.zeros(hidden),
+                "v",
                 color=MUTED,
-                fontsize=8.5,
-                arrowprops={"arrowstyle": "->", "color": MUTED, "linewidth": 0.8},
+                markersize=5,
+                transform=ax.get_xaxis_transform(),
+                clip_on=False,
+                label=f"{hidden} early values below the picture, down to {values.min():.3g}",
+                zorder=3,
             )
         state = "converged" if info.converged else "stopped before it converged"
         ax.plot(
@@ -232,7 +237,8 @@ def trace(fit: Fit, ax: Axes | None = None) -> Axes:
 
     A row of panels for the weights, for the means and scales of each of the first three features,
     and for the log joint density; components in their colours. Beside each row is the density of
-    every chain: chains that agree give curves that coincide. The panels are the Axes'
+    every chain: chains that agree give curves that coincide. Where components keep to narrow ranges
+    far apart, what lies between them is left out, between dotted lines. The panels are the Axes'
     ``child_axes``.
 
     Parameters
@@ -254,17 +260,17 @@ def trace(fit: Fit, ax: Axes | None = None) -> Axes:
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'trace shows chains, and "{fit.method}" runs none. Use method="nuts".')
     rows = chain_rows(fit)
-    ax = ax or new_axes(0.7 + 1.05 * len(rows))
-    grid = panels(ax, len(rows), 2, widths=(0.78, 0.22), gap=(0.08, 0.22))
+    ax = ax or new_axes(0.75 + 1.2 * len(rows))
+    grid = panels(ax, len(rows), 2, widths=(0.78, 0.22), gap=(0.08, 0.34))
     for i, ((label, values), (wide, narrow)) in enumerate(zip(rows.items(), grid, strict=True)):
         _trace_panel(wide, values)
-        wide.set_ylabel(label, fontsize=8.5)
-        _marginal_panel(narrow, values, wide.get_ylim())
+        wide.set_title(name(label, room(wide, size=8.5)), fontsize=8.5, loc="left", pad=4)
+        _marginal_panel(narrow, values)
         if i == 0:
-            narrow.set_title("by chain", fontsize=8.5, color=MUTED)
-            name_chains(wide, values.shape[0])
-        if i == len(rows) - 1:
-            wide.set_xlabel(f"{fit.lp.shape[1]:,} draws of each chain, chains side by side")
+            narrow.set_title("by chain", fontsize=8.5, color=MUTED, pad=4)
+    last = grid[-1][0]
+    name_chains(last, values.shape[0])
+    last.set_xlabel(f"{fit.lp.shape[1]:,} draws of each chain, chains side by side")
     return ax
 
 
@@ -274,18 +280,15 @@ def chain_rows(fit: Fit) -> dict[str, FloatArray]:
     k = fit.model.n_components
     shape = (c, s, k)
     shown = fit.dataset.feature_names[:TRACE_FEATURES]
-    one = len(fit.dataset.feature_names) == 1
     rows: dict[str, FloatArray] = {}
     if k > 1:
         rows["weights"] = fit.mixture.weights.reshape(shape)
     for d, feature in enumerate(shown):
-        of = "" if one else f"\n{name(feature, 16)}"
-        rows[f"means{of}"] = fit.mixture.means[..., d].reshape(shape)
+        rows[f"means of {name(feature, 60)}"] = fit.mixture.means[..., d].reshape(shape)
     for d, feature in enumerate(shown):
-        of = "" if one else f"\n{name(feature, 16)}"
         scales = fit.mixture.scales[..., d].reshape(shape)
-        rows[f"scales{of}"] = scales[..., :1] if _shared(scales) else scales
-    rows["log joint"] = fit.lp[..., np.newaxis]
+        rows[f"scales of {name(feature, 60)}"] = scales[..., :1] if _shared(scales) else scales
+    rows["log joint density"] = fit.lp[..., np.newaxis]
     return rows
 
 
@@ -306,6 +309,7 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     chains, draws, curves = values.shape
     kept = np.unique(np.linspace(0, draws - 1, min(draws, _TRACE_POINTS)).astype(np.intp))
     width = float(draws) * 1.04
+    pixels = values.size > VECTOR_POINTS
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)
         for c in range(chains):
@@ -314,8 +318,8 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
                 values[c, kept, k],
                 color=shade,
                 linewidth=0.45,
-                alpha=0.85,
-                rasterized=values.size > VECTOR_POINTS,
+                rasterized=pixels,
+                antialiased=not pixels,  # pixels of few colours take a quarter of the bytes
                 gid=f"chain-{c}",
             )
     for c in range(1, chains):
@@ -324,36 +328,74 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     ax.set_ylim(_limits(values))
     tidy(ax)
     ax.locator_params(axis="y", nbins=4)
+    _squeeze(ax, values)
     ax.set_xticks([])
     ax.spines["bottom"].set_color(RULE)
 
 
+def _squeeze(ax: Axes, values: FloatArray) -> None:
+    """Where components keep to narrow ranges far apart, make the room between them small.
+
+    Beside such distances every chain would be a straight line. What lies between two dotted lines
+    is left out; ticks are at the components' means.
+    """
+    ranges = [_limits(values[..., k]) for k in range(values.shape[-1])]
+    held = _merged(ranges)
+    if len(held) == 1 or sum(b - a for a, b in held) > _SQUEEZED * (held[-1][1] - held[0][0]):
+        return
+    knots = np.ravel(held)
+    count = [sum(a <= low and high <= b for low, high in ranges) for a, b in held]
+    # A range is as high as the square root of how many components it holds, a gap a tenth of one.
+    steps = np.full(len(knots), 0.1)
+    steps[0] = 0.0
+    steps[1::2] = np.sqrt(count)
+    places = np.cumsum(steps)
+    ax.set_yscale(
+        "function",
+        functions=(lambda y: np.interp(y, knots, places), lambda y: np.interp(y, places, knots)),
+    )
+    ax.set_ylim(knots[0], knots[-1])
+    for edge in knots[1:-1]:
+        ax.axhline(edge, color=RULE, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=0)
+    middle = np.array([(a + b) / 2 for a, b in held])
+    apart = np.interp(middle, knots, places) / places[-1] * size_in_points(ax)[1]
+    kept: list[int] = []
+    for i, at in enumerate(apart):
+        if not kept or at - apart[kept[-1]] > 11.0:
+            kept.append(i)
+    ax.set_yticks(middle[kept], [f"{value:.4g}" for value in middle[kept]], minor=False)
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _merged(ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Ranges that overlap taken together, in order."""
+    out: list[tuple[float, float]] = []
+    for low, high in sorted(ranges):
+        if out and low <= out[-1][1]:
+            out[-1] = (out[-1][0], max(high, out[-1][1]))
+        else:
+            out.append((low, high))
+    return out
+
+
 def name_chains(ax: Axes, chains: int) -> None:
-    """Write the chains' numbers above them."""
+    """Write the chains' numbers below them."""
     low, high = ax.get_xlim()
-    for c in range(chains):
-        at = low + (high - low) * (c + 0.5) / chains
-        label = f"chain {c}" if chains <= 6 else str(c)
-        ax.text(
-            at,
-            1.03,
-            label,
-            transform=ax.get_xaxis_transform(),
-            ha="center",
-            va="bottom",
-            fontsize=8.5,
-            color=MUTED,
-        )
+    at = low + (high - low) * (np.arange(chains) + 0.5) / chains
+    whole = room(ax, size=8.5) >= 8 * chains
+    ax.set_xticks(at, [f"chain {c}" if whole else str(c) for c in range(chains)])
+    ax.tick_params(axis="x", length=0)
 
 
-def _marginal_panel(ax: Axes, values: FloatArray, limits: tuple[float, float]) -> None:
+def _marginal_panel(ax: Axes, values: FloatArray) -> None:
+    """Density of each chain on the scale of the panel beside; components all of one height."""
     chains, _, curves = values.shape
-    at = np.linspace(*limits, 120)
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)
+        at = np.linspace(*_limits(values[..., k]), 120)
         heights = [_smooth(values[c, :, k], at) for c in range(chains)]
         tallest = max(float(h.max()) for h in heights)
-        for height in heights:  # each component as tall as the others: shapes are compared
+        for height in heights:
             ax.plot(
                 np.where(height > 0.004 * tallest, height, np.nan) / (tallest or 1.0),
                 at,
@@ -362,7 +404,8 @@ def _marginal_panel(ax: Axes, values: FloatArray, limits: tuple[float, float]) -
                 linewidth=1.0,
                 alpha=0.8,
             )
-    ax.set_ylim(limits)
+    ax.set_ylim(_limits(values))
+    _squeeze(ax, values)
     ax.set_xlim(0, 1.08)
     ax.set_xticks([])
     tidy(ax, left=False)
@@ -377,6 +420,6 @@ def _smooth(values: FloatArray, at: FloatArray) -> FloatArray:
     if len(bulk) < 5 or np.ptp(bulk) == 0:
         return np.zeros(len(at))
     kept = bulk[:: max(1, len(bulk) // 1000)]
-    center, unit = kept.mean(), kept.std()
-    density = gaussian_kde((kept - center) / unit)((at - center) / unit)
-    return np.asarray(density)
+    # A Gaussian kernel of Scott's width (1979, doi:10.1093/biomet/66.3.605); only shapes are drawn.
+    width = float(kept.std()) * len(kept) ** -0.2
+    return np.asarray(np.exp(-0.5 * ((at[:, np.newaxis] - kept) / width) ** 2).mean(axis=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -47,6 +49,9 @@ VECTOR_POINTS = 1500
 VECTOR_MARKERS = 150
 MIDDLE = "#808892"
 DOTS_PER_INCH = 200
+_LETTER = 0.6  # a letter's width relative to the type's size, a little more than the mean one's
+_BADGE = 8.0  # points: the type's size on badges
+_LEGEND = 1.27  # widths of the Axes that a legend under it may have
 
 _STYLE = {
     "font.size": 9.5,
@@ -151,49 +156,105 @@ def marker(component: int) -> str:
 
 
 def name(text: object, most: int = 32) -> str:
-    """Feature's or method's name that fits into a picture: one line, not too long."""
+    """Feature's or method's name that fits into a picture: one line, not too long.
+
+    A unit in brackets at its end is kept.
+    """
     flat = " ".join(str(text).split()) or "(no name)"
-    return flat if len(flat) <= most else flat[: most - 1] + "…"
+    if len(flat) <= most:
+        return flat
+    unit = re.search(r" ?[(\[][^()\[\]]+[)\]]$", flat)
+    end = unit.group() if unit and len(unit.group()) <= most // 2 else ""
+    return flat[: most - 1 - len(end)].rstrip() + "…" + end
+
+
+def size_in_points(ax: Axes) -> tuple[float, float]:
+    """Width and height of an Axes; a layout that is made when it is drawn may still change them."""
+    box, dpi = ax.get_window_extent(), root_figure(ax).dpi
+    return 72 * float(box.width) / dpi, 72 * float(box.height) / dpi
+
+
+def room(ax: Axes, along: int = 0, size: float = 9.5) -> int:
+    """How many letters have room along the x axis (0) or the y axis (1), in type of a size."""
+    return max(5, int(size_in_points(ax)[along] / (_LETTER * size)))
 
 
 def badge(ax: Axes, x: float, y: float, component: int, text: str | None = None) -> Text:
     """Write a component's number (or a text) on its colour at a point of the data."""
+    words = str(component) if text is None else text
+    label = ax.text(x, y, words, ha="center", va="center", clip_on=True, zorder=6)
+    return _on_color(label, component)
+
+
+def badge_rows(ax: Axes) -> None:
+    """Write the components' numbers beside the y axis on their colours; component k is at y = k."""
+    for k, label in enumerate(ax.get_yticklabels()):
+        _on_color(label, k)
+
+
+def _on_color(label: Text, component: int) -> Text:
+    """Make a text a badge: black or white, whichever has more contrast, on a component's colour."""
     fill = color(component)
     red, green, blue = to_rgb(fill)
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.45
-    return ax.text(
-        x,
-        y,
-        str(component) if text is None else text,
-        ha="center",
-        va="center",
-        fontsize=8,
-        fontweight="bold",
-        color="#ffffff" if dark else "#000000",
-        bbox={
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.4
+    label.set(color="#ffffff" if dark else "#000000", fontsize=_BADGE, fontweight="bold")
+    label.set_bbox(
+        {
             "boxstyle": "round,pad=0.25,rounding_size=0.6",
             "facecolor": fill,
             "edgecolor": PAPER,
             "linewidth": 0.8,
-        },
-        clip_on=True,
-        zorder=6,
+        }
     )
+    return label
+
+
+def badge_size(text: str) -> tuple[float, float]:
+    """Width and height in points of a badge, with a little air around it."""
+    return _BADGE * (0.66 * len(text) + 0.9), 2.0 * _BADGE
+
+
+def badges_above(ax: Axes, at: FloatArray, components: Sequence[int], texts: Sequence[str]) -> None:
+    """Put badges along the upper edge, each above its place, in rows so that none is over another.
+
+    Parameters
+    ----------
+    at : ndarray, shape (badges,)
+        Places along the x axis, whose limits are set.
+    """
+    low, high = ax.get_xlim()
+    width, height = size_in_points(ax)
+    wide = max(badge_size(text)[0] for text in texts) / width * (high - low)
+    tall = badge_size("")[1] / height
+    rows = max(1, int(np.ceil(wide * len(texts) / (high - low))))
+    inside = np.clip(at, low + wide / 2, high - wide / 2)
+    placed = spread_badges(inside, wide / rows, (low + wide / 2, high - wide / 2))
+    ranked = np.argsort(np.argsort(placed, kind="stable"))
+    for k, x, rank, text in zip(components, placed, ranked, texts, strict=True):
+        label = badge(ax, float(x), 1 + tall * (0.55 + float(rank % rows)), k, text)
+        label.set_transform(ax.get_xaxis_transform())
+        label.set_clip_on(False)
 
 
 def legend_below(ax: Axes, columns: int = 3, *, inches: float = 0.42) -> Legend:
-    """Put the legend so many inches under the axes, where it hides nothing."""
+    """Put the legend so many inches under the axes, where it hides nothing; long words wrap."""
     handles, labels = ax.get_legend_handles_labels()
-    lower = ScaledTranslation(0, -inches, root_figure(ax).dpi_scale_trans)
-    return ax.legend(
-        handles,
-        labels,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        bbox_transform=ax.transAxes + lower,
-        borderaxespad=0.0,
-        ncols=min(columns, max(1, len(handles))),
-    )
+    figure = root_figure(ax)
+    lower = ScaledTranslation(0, -inches, figure.dpi_scale_trans)
+    widest = _LEGEND * float(ax.get_window_extent().width)
+    for most in (200, 64, 48, 36, 28, 20):
+        legend = ax.legend(
+            handles,
+            [textwrap.fill(label, most) for label in labels],
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            bbox_transform=ax.transAxes + lower,
+            borderaxespad=0.0,
+            ncols=min(columns, max(1, len(handles))),
+        )
+        if legend.get_window_extent().width <= widest:
+            break
+    return legend
 
 
 def root_figure(ax: Axes) -> Figure:
@@ -203,17 +264,47 @@ def root_figure(ax: Axes) -> Figure:
     return figure
 
 
-def spread_badges(positions: FloatArray, least: float) -> FloatArray:
+def spread_badges(
+    positions: FloatArray, least: float, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> FloatArray:
     """Move points of a line apart until neighbours are ``least`` from each other, order kept."""
     order = np.argsort(positions, kind="stable")
     moved = positions[order].astype(float)
-    for _ in range(200):
-        gaps = np.diff(moved)
-        short = np.maximum(least - gaps, 0.0)
+    for _ in range(500):
+        short = np.maximum(least - np.diff(moved), 0.0)
         if not (short > 1e-9 * max(least, 1e-300)).any():
             break
         moved[:-1] -= short / 2
         moved[1:] += short / 2
+        moved = np.clip(moved, *limits)
     out = np.empty_like(moved)
     out[order] = moved
     return out
+
+
+def spread_boxes(centers: FloatArray, sizes: FloatArray) -> FloatArray:
+    """Move boxes apart, pair by pair the shorter way, until none covers another.
+
+    Parameters
+    ----------
+    centers, sizes : ndarray, shape (boxes, 2)
+
+    Returns
+    -------
+    ndarray, shape (boxes, 2)
+        The new centers.
+    """
+    moved = centers.astype(float)
+    least = (sizes[:, np.newaxis] + sizes) / 2
+    for _ in range(500):
+        away = moved[:, np.newaxis] - moved
+        shared = least - np.abs(away)
+        covered = np.triu((shared > 1e-9 * least).all(axis=-1), 1)
+        if not covered.any():
+            break
+        for i, j in np.argwhere(covered):
+            axis = int(shared[i, j].argmin())
+            step = shared[i, j, axis] / 2 * (-1 if away[i, j, axis] < 0 else 1)
+            moved[i, axis] += step
+            moved[j, axis] -= step
+    return moved

@@ -59,7 +59,12 @@ def inline_svg(ax: Axes, label: str, prefix: str) -> str:
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (written a line above)
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
+    seen: set[str] = set()
     for element in root.iter():
+        identity = element.get("id", "")
+        if identity and identity in seen:  # lines of one chain share a name; a page's ids may not
+            del element.attrib["id"]
+        seen.add(identity)
         _own(element, prefix)
     width = root.attrib.pop("width", "400pt").removesuffix("pt")
     root.attrib.pop("height", None)

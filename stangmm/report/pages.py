@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,26 @@ import jinja2
 from markupsafe import Markup
 
 from stangmm import plots
+from stangmm.criteria import loo_is_affordable, psis_loo
 from stangmm.errors import ModelError
 from stangmm.plots.style import color
 from stangmm.progress import progress_bar
+from stangmm.report.comparison_pictures import method_parts, overview_pictures
+from stangmm.report.comparison_tables import (
+    best_values,
+    comparison_priors,
+    shown_columns,
+)
 from stangmm.report.numbers import count, fixed, number
 from stangmm.report.pictures import (
     Picture,
+    chain_pictures,
     density_picture,
-    overview_pictures,
-    parts_pictures,
+    forest_pictures,
+    further_pictures,
+    predictive_pictures,
+    prior_pictures,
+    row_pictures,
     run_pictures,
 )
 from stangmm.report.tables import (
@@ -29,14 +41,18 @@ from stangmm.report.tables import (
     fit_call,
     priors_words,
     settings_words,
+    undecided_rows,
 )
 from stangmm.report.words import (
-    best_status,
     comparison_answer,
     components_words,
     data_words,
     fit_answer,
+    leading_method,
+    loo_left_out,
+    loo_words,
     method_words,
+    undecided_words,
 )
 
 if TYPE_CHECKING:
@@ -73,23 +89,38 @@ def fit_report(fit: Fit, path: str | os.PathLike[str], *, progress: bool = True)
         The folder does not exist, or the path is a folder.
     """
     target = _checked_path(path)
-    diagnosis = fit.diagnose()
-    mixture, runs = [density_picture(fit)], list(run_pictures(fit))
-    advance = progress_bar("pictures", len(mixture) + len(runs), shown=progress)
+    loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
+    pictures = {
+        "mixture": [density_picture(fit)],
+        "components": list(forest_pictures(fit)),
+        "rows": list(row_pictures(fit)),
+        "runs": [*run_pictures(fit), *chain_pictures(fit)],
+        "further": list(further_pictures(fit)),
+        "predictive": list(predictive_pictures(fit, loo)),
+        "priors": list(prior_pictures(fit)),
+    }
+    advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
     page = environment(advance).get_template("fit.html.j2")
+    diagnosis = fit.diagnose()
+    parameters = fit.summary()
+    components = list(component_rows(fit, parameters))
+    undecided = undecided_rows(fit) if fit.model.n_components > 1 else None
     html = page.render(
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         fit=fit,
         facts=data_words(fit),
         verdict=diagnosis.verdict,
         badge_of="",
-        answer=" ".join(fit_answer(fit, diagnosis.verdict)),
-        mixture=mixture,
-        components=list(component_rows(fit)),
+        answer=" ".join(fit_answer(fit, components, diagnosis, undecided)),
+        pictures=pictures,
+        components=components,
         intervals=fit.kind != "point",
+        undecided=undecided,
+        undecided_words=undecided_words(undecided) if undecided else "",
         checks=list(diagnosis),
-        runs=runs,
-        parameters=fit.summary(),
+        # Asked for when the picture is drawn, since it may take seconds.
+        loo_words=lambda: loo_words(fit, loo()) if loo else loo_left_out(fit),
+        parameters=parameters,
         call=fit_call(fit),
         settings=settings_words(fit.settings),
         priors=priors_words(fit),
@@ -122,11 +153,13 @@ def comparison_report(
     """
     target = _checked_path(path)
     table = comparison.table
-    reference = comparison.reference
-    status = str(table.loc[reference, "status"]) if reference else best_status(table)
-    overview, parts = list(overview_pictures(comparison)), list(parts_pictures(comparison))
-    advance = progress_bar("pictures", len(overview) + len(parts), shown=progress)
-    page = environment(advance).get_template("comparison.html.j2")
+    leading, status = leading_method(comparison)
+    overview, parts = list(overview_pictures(comparison)), list(method_parts(comparison))
+    drawn = len(overview) + sum(len(part.pictures) for part in parts)
+    page = environment(progress_bar("pictures", drawn, shown=progress)).get_template(
+        "comparison.html.j2"
+    )
+    columns = shown_columns(comparison)
     any_fit = next(iter(comparison.fits.values()), None)
     html = page.render(
         title=f"{components_words(comparison.model.n_components)} fitted in "
@@ -134,11 +167,14 @@ def comparison_report(
         comparison=comparison,
         facts=data_words(comparison),
         verdict=status,
-        badge_of=f"{reference}: " if reference else "best: ",
+        badge_of=f"{leading}: " if leading else "",
         answer=" ".join(comparison_answer(comparison)),
         table=table.reset_index().to_dict("records"),
+        columns=columns,
+        best={column.name: best_values(comparison, column) for column in columns},
         overview=overview,
         parts=parts,
+        priors=comparison_priors(comparison),
         versions=any_fit.versions if any_fit else {},
         call=comparison_call(comparison),
     )

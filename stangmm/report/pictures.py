@@ -1,4 +1,4 @@
-"""Which pictures the reports show, with what they mean and how to read them."""
+"""Which pictures the report of a fit shows, with what they mean and how to read them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
-from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.draws import McmcInfo, VariationalInfo
+from stangmm.plots.priors import has_priors
 from stangmm.report.numbers import count
 from stangmm.report.words import listed, method_words
 
 if TYPE_CHECKING:
+    from arviz import ELPDData
     from matplotlib.axes import Axes
 
-    from stangmm.comparison import Comparison
     from stangmm.fit import Fit
 
 
@@ -117,49 +118,126 @@ def run_pictures(fit: Fit) -> Iterator[Picture]:
         )
 
 
-def overview_pictures(comparison: Comparison) -> Iterator[Picture]:
-    """All methods beside each other; nothing when every method failed."""
-    if not comparison.fits:
+def forest_pictures(fit: Fit) -> Iterator[Picture]:
+    """The components' parameters beside each other, where they have intervals."""
+    if fit.kind == "point":
         return
-    many = count(len(comparison.fits), "method")
-    one = comparison.dataset.n_features == 1
-    band = ", the reference's with its 90% band" if comparison.reference else ""
     yield Picture(
-        "The densities",
-        lambda: plots.densities(comparison),
-        f"The data with the mixture densities by {many}"
-        + (f", in one picture{band}." if one else ", a panel for each."),
-        "Where the lines leave the reference's band, a method says something else about the data "
-        "than the posterior does."
-        if one
-        else "The same data and the same model in each panel: ellipses hold 50% and 95% of a "
-        "component, thin ones are single draws.",
-    )
-    yield Picture(
-        "The estimates",
-        lambda: plots.estimates(comparison),
-        f"Weights, means and scales of each component by {many}, with 90% intervals.",
-        "Each component in its row, each method with its marker. Lines are 90% intervals; point "
-        "estimates have none.",
+        "The components side by side",
+        lambda: plots.forest(fit),
+        f"Weights, means and scales of {count(fit.model.n_components, 'component')} as dots with "
+        "their 50% and 90% intervals.",
+        "Dots: posterior means. Thick and thin lines: where the parameter lies with 50% and 90% "
+        "probability. In a parameter in which two components' lines overlap, the data hardly tell "
+        "them apart.",
     )
 
 
-def parts_pictures(comparison: Comparison) -> Iterator[Picture]:
-    """What each method did, in the order of the fits; each kind of picture once."""
-    seen: set[type] = set()
-    for label, fit in comparison.fits.items():
-        if type(fit.info) in seen:
-            continue
-        seen.add(type(fit.info))
-        words = {
-            RestartInfo: f"The data with the mixture density, by {label}",
-            VariationalInfo: f"The variational density, by {label}",
-            McmcInfo: f"The density with its uncertainty band, by {label}",
-        }
-        density = density_picture(fit, words[type(fit.info)])
-        if isinstance(fit.info, RestartInfo):
-            yield density
-            yield from run_pictures(fit)
-        else:
-            yield from run_pictures(fit)
-            yield density
+def row_pictures(fit: Fit) -> Iterator[Picture]:
+    """Whose each row is; nothing for one component, which has them all."""
+    if fit.model.n_components == 1:
+        return
+    yield Picture(
+        "Whose each row is",
+        lambda: plots.responsibilities(fit),
+        f"For every row the probability of each of {count(fit.model.n_components, 'component')}, "
+        "stacked, rows ordered by their likeliest component; a dashed line at 0.9.",
+        "Every row is a thin upright bar, coloured by how probable each component is for it. Rows "
+        "of one component stand together, the surest first. Where a block's own colour falls below "
+        "the dashed line, at the right of its block, rows are undecided.",
+    )
+
+
+def chain_pictures(fit: Fit) -> Iterator[Picture]:
+    """Whether the chains agree, beyond their traces; nothing for a single chain."""
+    if not isinstance(fit.info, McmcInfo) or len(fit.lp) == 1:
+        return
+    yield Picture(
+        "The ranks",
+        lambda: plots.rank(fit),
+        f"For each of {len(fit.lp)} chains, how many of its draws are among the low, middle and "
+        "high draws of all chains, with a band around 1.",
+        "All draws of a parameter are ranked, the lowest at the left of each chain. Chains that "
+        "agree give lines around 1, within the grey band. A chain that leaves it lies too low, too "
+        "high or too close together: it has seen another posterior than the rest.",
+    )
+
+
+def further_pictures(fit: Fit) -> Iterator[Picture]:
+    """What helps to find out why a fit by draws went wrong."""
+    if isinstance(fit.info, McmcInfo):
+        yield Picture(
+            "The energy",
+            lambda: plots.energy(fit),
+            f"For each chain a histogram of the draws' energies, a line for the changes of energy "
+            f"from draw to draw, and its E-BFMI; {count(len(fit.lp), 'chain')}.",
+            "Filled: how widely the energies of the draws are spread. Line: how far the sampler "
+            "gets from one draw to the next. The two should be about as wide. Where the line is "
+            "much narrower (an E-BFMI below 0.3), the sampler crawls along the posterior's tails, "
+            "and some of them may be missing from the draws.",
+        )
+    if fit.kind != "point":
+        smallest = int(fit.weights.argmin())
+        divergent = (
+            " Crosses are divergent draws: where they crowd, the sampler could not go on."
+            if isinstance(fit.info, McmcInfo)
+            else ""
+        )
+        yield Picture(
+            "Pairs of parameters",
+            lambda: plots.pairs(fit),
+            f"Draws of the parameters of component {smallest} in pairs, with a histogram of each.",
+            f"Each dot is a draw of component {smallest}, labels settled"
+            + (", of which the data say least" if fit.model.n_components > 1 else "")
+            + ". One round or slanted cloud is what one hopes for. A funnel or a bow is hard to "
+            f"draw from; two clouds are two solutions in one table.{divergent}",
+        )
+
+
+def predictive_pictures(fit: Fit, loo: Callable[[], ELPDData] | None) -> Iterator[Picture]:
+    """Whether the model describes the data.
+
+    Parameters
+    ----------
+    fit : Fit
+    loo : callable, optional
+        Gives the result of leave-one-out; without it there is no picture of it.
+    """
+    yield Picture(
+        "Would the fit give such data?",
+        lambda: plots.ppc(fit),
+        "Histograms of the data, with the median and the 90% range of replicated data sets in each "
+        "bin.",
+        "Grey: the data. Blue: what 90% of 400 data sets drawn from the fit have in the same bin, "
+        "and their median. Bars outside are crossed; about one in ten is to be expected. Several "
+        "side by side, all too high or all too low, show what the mixture misses: a gap, a spike, "
+        "a heavier tail.",
+    )
+    if loo is not None:
+        yield Picture(
+            "How much single rows matter",
+            lambda: plots.loo(fit, result=loo()),
+            "The Pareto k of every row, with the limit above which leave-one-out cannot be "
+            "trusted.",
+            "Each dot is a row; its Pareto k says how much the posterior would change without it. "
+            "Below the line leave-one-out can be trusted. A row above it is one that the fit "
+            "hinges on: an outlier, or one of very few rows of a component.",
+        )
+
+
+def prior_pictures(fit: Fit) -> Iterator[Picture]:
+    """What the data added to the priors; nothing where no priors were used."""
+    if not has_priors(fit):
+        return
+    drawn = "a line is the estimate" if fit.kind == "point" else "histograms of the draws"
+    yield Picture(
+        "Prior and posterior",
+        lambda: plots.priors(fit),
+        "For weights, means and scales the prior as a grey area, and the posterior of each of "
+        f"{count(fit.model.n_components, 'component')} in its colour.",
+        f"Grey, dashed: what was believed before the data. In colour: what is believed now "
+        f"({drawn}). All are scaled to one height: compare where they lie and how wide they are. "
+        "A posterior much narrower than its prior comes from the data. One as wide as its prior "
+        "says that the data are silent about it, and one at the prior's edge that the two "
+        "contradict each other.",
+    )

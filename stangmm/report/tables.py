@@ -1,25 +1,44 @@
-"""What the reports list: components, settings, priors, and the call that gives the same again."""
+"""What the reports list: components, undecided rows, settings, and the call for the same again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stangmm.data import Dataset
-from stangmm.draws import RestartInfo
+from stangmm.plots.posteriors import DECIDED
+from stangmm.plots.priors import has_priors
+from stangmm.predict import responsibilities, thinned
 from stangmm.report.numbers import number
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from stangmm.comparison import Comparison
     from stangmm.fit import Fit
 
+_MOST_UNDECIDED = 10
+_FEATURES_OF_ROWS = 5
+# Draws over which rows are judged: where the picture shows every row as many as there, so that both
+# count the same. The more rows, the narrower the posterior, and the fewer draws will do.
+_DRAWS = (20, 200)
+_ROWS_TIMES_DRAWS = 2e7
 
-def component_rows(fit: Fit) -> Iterator[dict[str, Any]]:
-    """Weight, means and scales of each component with intervals, from the summary's rows."""
-    table, k, d = fit.summary(), fit.model.n_components, fit.dataset.n_features
+
+def component_rows(fit: Fit, table: pd.DataFrame | None = None) -> Iterator[dict[str, Any]]:
+    """Weight, means and scales of each component with intervals, from the summary's rows.
+
+    Parameters
+    ----------
+    fit : Fit
+    table : DataFrame, optional
+        What ``fit.summary()`` gave, so that it is not computed again.
+    """
+    table = fit.summary() if table is None else table
+    k, d = fit.model.n_components, fit.dataset.n_features
     cells = [
         {"mean": float(m), "low": float(lo), "high": float(hi)}
         for m, lo, hi in zip(table["mean"], table["q5"], table["q95"], strict=True)
@@ -40,6 +59,61 @@ def component_rows(fit: Fit) -> Iterator[dict[str, Any]]:
         }
 
 
+@dataclass(frozen=True)
+class UndecidedRows:
+    """Rows of which no component is sure.
+
+    Attributes
+    ----------
+    asked : int
+        Rows that count and whose component was not known.
+    count : int
+        Those of them that are undecided: no component has a probability of 0.9 or more.
+    features : tuple of str
+        Features that are listed, the first five.
+    rows : list of dict
+        The most undecided: number of the row, values, and the two likeliest components.
+    """
+
+    asked: int
+    count: int
+    features: tuple[str, ...]
+    rows: list[dict[str, Any]]
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that are undecided."""
+        return self.count / max(self.asked, 1)
+
+
+def undecided_rows(fit: Fit) -> UndecidedRows:
+    """Count the undecided rows and list the most undecided ones."""
+    data = fit.dataset
+    asked = np.ones(data.n_observations, dtype=bool)
+    if data.sample_weight is not None:
+        asked &= data.sample_weight > 0
+    if data.labels is not None:
+        asked &= data.labels < 0
+    numbers = np.flatnonzero(asked)
+    draws = int(np.clip(_ROWS_TIMES_DRAWS / data.n_observations, *_DRAWS))
+    probability = responsibilities(thinned(fit.mixture, draws), data.x[numbers])
+    certainty = probability.max(axis=1)
+    below = np.flatnonzero(certainty < DECIDED)
+    worst = below[np.argsort(certainty[below], kind="stable")[:_MOST_UNDECIDED]]
+    features = data.feature_names[:_FEATURES_OF_ROWS]
+    rows = []
+    for i in worst:
+        first, second = np.argsort(-probability[i], kind="stable")[:2].tolist()
+        values = data.x[numbers[i], : len(features)]
+        units = fit.scales[first, : len(features)]
+        rows.append({
+            "row": int(numbers[i]),
+            "values": [number(float(v), float(u)) for v, u in zip(values, units, strict=True)],
+            "likeliest": [(k, float(probability[i, k])) for k in (first, second)],
+        })  # fmt: skip
+    return UndecidedRows(len(numbers), len(below), features, rows)
+
+
 def settings_words(settings: Any) -> dict[str, str]:
     """Name and value of each of a method's settings."""
     return {f.name: repr(getattr(settings, f.name)) for f in fields(settings)}
@@ -47,7 +121,7 @@ def settings_words(settings: Any) -> dict[str, str]:
 
 def priors_words(fit: Fit) -> dict[str, str]:
     """Priors that were used; none for methods that maximize the likelihood."""
-    if isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood":
+    if not has_priors(fit):
         return {}
     used = {f.name: getattr(fit.priors, f.name) for f in fields(fit.priors)}
     if fit.model.covariance_type not in ("full", "tied") or fit.dataset.n_features == 1:
@@ -97,14 +171,21 @@ def fit_call(fit: Fit) -> str:
 
 
 def comparison_call(comparison: Comparison) -> str:
-    """Python that makes the comparison again, given the data."""
-    methods = ",\n    ".join(as_call(fit.settings) for fit in comparison.fits.values())
+    """Python that makes the comparison again, given the data; methods that failed are left out."""
+    given, fits = _given(comparison.dataset), comparison.fits.values()
+    calls = [
+        as_call(fit.settings)
+        if fit.seed == comparison.seed
+        else f"model.fit(X, method={as_call(fit.settings)}, seed={fit.seed}{given})"
+        for fit in fits
+    ]
+    methods = "".join(f"    {call},\n" for call in calls)
+    init = ", init=init" if any(fit.started_by_hand for fit in fits) else ""
     return (
         "import stangmm as sg\n\n"
         f"model = {as_call(comparison.model)}\n"
-        f"methods = [\n    {methods},\n]\n"
-        f"comparison = sg.compare(model, X, methods=methods, seed={comparison.seed}"
-        f"{_given(comparison.dataset)})"
+        f"methods = [\n{methods}]\n"
+        f"comparison = sg.compare(model, X, methods=methods, seed={comparison.seed}{given}{init})"
     )
 
 

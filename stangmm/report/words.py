@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.diagnostics import Verdict
-from stangmm.report.numbers import count, number, percent
-from stangmm.report.tables import component_rows
+from stangmm.criteria import LARGEST_LOO, bad_rows
+from stangmm.diagnostics import Diagnosis
+from stangmm.report.numbers import count, fixed, number, percent
+from stangmm.report.tables import UndecidedRows
 from stangmm.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from arviz import ELPDData
 
     from stangmm.comparison import Comparison
     from stangmm.fit import Fit
@@ -59,13 +60,18 @@ def listed(names: tuple[str, ...], most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def fit_answer(fit: Fit, verdict: Verdict) -> Iterator[str]:
+def fit_answer(
+    fit: Fit,
+    components: list[dict[str, Any]],
+    diagnosis: Diagnosis,
+    undecided: UndecidedRows | None,
+) -> Iterator[str]:
     """The sentences of a fit's answer: what was found, and whether it can be believed."""
     data, k = fit.dataset, fit.model.n_components
     verb = "describes" if k == 1 else "describe"
     features = listed(data.feature_names)
     yield f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
-    rows = sorted(component_rows(fit), key=lambda row: -row["weight"]["mean"])
+    rows = sorted(components, key=lambda row: -row["weight"]["mean"])
     first = rows[0]
     where = ", ".join(
         f"{f['name']} {number(f['mean']['mean'], f['unit'])}" for f in first["features"][:3]
@@ -88,11 +94,66 @@ def fit_answer(fit: Fit, verdict: Verdict) -> Iterator[str]:
         words += [f"component {k} {share}" for k, share in shares[1:]]
         words += [f"each of the other {len(rows) - 4} less"] if len(rows) > 4 else []
         yield f"{', '.join(words)}."
-    yield _verdict_words(fit, verdict)
+    if undecided is not None and undecided.asked:
+        yield (
+            "Every row clearly belongs to one component."
+            if not undecided.count
+            else f"{percent(1 - undecided.share)} of the rows clearly belong to one component."
+        )
+    yield _verdict_words(fit, diagnosis)
 
 
-def _verdict_words(fit: Fit, verdict: Verdict) -> str:
-    open_checks = [check for check in fit.diagnose() if check.verdict != "ok"]
+def undecided_words(undecided: UndecidedRows) -> str:
+    """How many rows are undecided, before the table of them."""
+    if not undecided.asked:
+        return "The component of every row was known."
+    of = f"{undecided.asked:,} rows"
+    if not undecided.count:
+        return f"None of {of} is undecided: each has a component of probability 0.9 or more."
+    n, shown = undecided.count, len(undecided.rows)
+    table = "They are" if n == shown else f"The {shown} most undecided are"
+    if n == 1:
+        table = "It is"
+    return (
+        f"{n:,} of {of} ({percent(undecided.share)}) {'is' if n == 1 else 'are'} undecided: no "
+        f"component has a probability of 0.9 or more. {table} in the table."
+    )
+
+
+def loo_words(fit: Fit, result: ELPDData) -> str:
+    """What leave-one-out gives, and what it is good for."""
+    bad = len(bad_rows(fit, result))
+    doubt = (
+        f" Not to be trusted as it stands, for {count(bad, 'row')} above the line; "
+        "fit.loo(refit=True) computes them exactly."
+        if bad
+        else ""
+    )
+    return (
+        f"Leave-one-out expects a log predictive density (ELPD) of {fixed(result['elpd_loo'], 1)} "
+        f"± {fixed(result['se'], 1)} for {fit.dataset.total_weight:,.6g} new rows, with "
+        f"{fixed(result['p_loo'], 1)} effective parameters. By itself the number says little; of "
+        f"two models of the same data, the one of higher ELPD predicts better.{doubt}"
+    )
+
+
+def loo_left_out(fit: Fit) -> str:
+    """Why the report has no leave-one-out, and how to get it."""
+    if fit.kind == "point":
+        return (
+            "Leave-one-out needs draws from the posterior, which a point estimate does not have; "
+            'fit with method="nuts" to get it.'
+        )
+    return (
+        f"Leave-one-out was left out of this report: {fit.dataset.n_observations:,} rows times "
+        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() "
+        "computes it, in some 15 seconds for each as many; fit.plot.loo(result=...) draws that."
+    )
+
+
+def _verdict_words(fit: Fit, diagnosis: Diagnosis) -> str:
+    verdict = diagnosis.verdict
+    open_checks = [check for check in diagnosis if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)
     if verdict == "ok":
         return {
@@ -108,61 +169,118 @@ def _verdict_words(fit: Fit, verdict: Verdict) -> str:
     return f"Do not rely on it as it stands: checks failed ({names}). {advice}"
 
 
-def best_status(table: pd.DataFrame) -> str:
-    """The best status that a method of the table has."""
-    states = [str(s) for s in table["status"]]
-    return next((s for s in ("ok", "warn", "fail") if s in states), "error")
+def leading_method(comparison: Comparison) -> tuple[str, str]:
+    """Method that the report is headed by, and its status: the reference, or the best status."""
+    if not comparison.fits:
+        return "", "error"
+    table, reference = comparison.table, comparison.reference
+    states = {label: str(table.loc[label, "status"]) for label in comparison.fits}
+    label = reference or min(states, key=lambda each: ["ok", "warn", "fail"].index(states[each]))
+    return label, states[label]
 
 
 def comparison_answer(comparison: Comparison) -> Iterator[str]:
     """The sentences of a comparison's answer: which method to use, and why."""
-    table, reference = comparison.table, comparison.reference
+    reference = comparison.reference
     if comparison.failures:
         names = ", ".join(comparison.failures)
         yield f"{count(len(comparison.failures), 'method').capitalize()} did not run ({names})."
     if not comparison.fits:
         yield "There is nothing to compare; the reasons are in the table."
-        return
-    if reference is None:
-        good = [label for label in comparison.fits if table.loc[label, "status"] == "ok"]
+    elif reference is None:
         yield (
-            f"No method here draws from the posterior itself, so nothing says how far the others "
-            f"are from it. {'Use ' + good[0] + ' for a first look' if good else 'None passed'}"
-            f"{'' if good else ' every check'}, and add nuts before intervals are reported."
+            "No method here draws from the posterior itself, so nothing says how far the others "
+            "are from it."
         )
-        return
-    status = str(table.loc[reference, "status"])
-    seconds = comparison.fits[reference].seconds
-    if status == "ok":
+        yield _first_look(comparison)
+        yield "Add nuts before intervals are reported."
+    elif comparison.table.loc[reference, "status"] == "fail":
+        yield from _without_authority(comparison, reference)
+    else:
+        yield from _by_reference(comparison, reference)
+
+
+def _first_look(comparison: Comparison) -> str:
+    """Which method will do until there are draws from the posterior to be relied on."""
+    table = comparison.table
+    good = table[(table["status"] == "ok") & (table["kind"] != "mcmc")]
+    if not len(good):
+        return "No other method passed every check, so that there is none for a first look either."
+    label = str(good["seconds"].astype(float).idxmin())
+    what = {
+        "point": "one best estimate, which does not say how uncertain it is",
+        "approximation": "an approximation, whose intervals can be too narrow",
+    }[str(good.loc[label, "kind"])]
+    return f"For a first look, {label} passed its own checks: it gives {what}."
+
+
+def _without_authority(comparison: Comparison, reference: str) -> Iterator[str]:
+    """What can be said when the draws to measure by are not to be relied on."""
+    names, advice = _open_checks(comparison, reference)
+    yield (
+        f"{reference} is the reference, but it failed its checks ({names}): its intervals are not "
+        "to be reported, and how near other methods are to it does not say how good they are. "
+        f"{advice}"
+    )
+    table = comparison.table
+    others = table[(table["kind"] == "mcmc") & (table["status"] == "ok")]
+    if len(others):
         yield (
-            f"Use {reference}: it draws from the posterior itself, passed every check and took "
-            f"{seconds:.2g} s; its intervals are the ones to report."
+            f"{others.index[0]} passed every check: compare again with it before {reference}, and "
+            "it is the reference."
         )
     else:
+        yield _first_look(comparison)
+
+
+def _by_reference(comparison: Comparison, reference: str) -> Iterator[str]:
+    """Which method to use, and what the others are good for, measured by the reference."""
+    table = comparison.table
+    seconds = comparison.fits[reference].seconds
+    if table.loc[reference, "status"] == "ok":
         yield (
-            f"{reference} is the reference, but it did not pass every check: settle this before "
-            "anything is reported. What the checks said stands below the table."
+            f"Use {reference}: it draws from the posterior itself, passed every check and took "
+            f"{number(seconds)} s; its intervals are the ones to report."
+        )
+    else:
+        names, advice = _open_checks(comparison, reference)
+        yield (
+            f"{reference} draws from the posterior itself and is the reference, but use it with "
+            f"care, for not every check was passed ({names}). {advice}"
         )
     alike = (table["agreement"] >= SAME_CLUSTERS) & (table["status"] == "ok")
-    same = table[alike].sort_values("seconds")
+    same = table[alike & (table["seconds"] < seconds)].sort_values("seconds")
     if len(same):
         label, row = str(same.index[0]), same.iloc[0]
         yield (
-            f"For the clusters alone {label} does as well: {percent(row['agreement'])} of the "
-            f"rows are in the same cluster, after {row['seconds']:.2g} s."
+            f"If only the clusters of the rows matter, {label} does as well: it puts "
+            f"{percent(row['agreement'])} of them into the same cluster, after "
+            f"{number(row['seconds'])} s."
         )
-    far = table[(table["distance"] > MEANS_APART) & (table.index != reference)]
-    if len(far):
-        by_how_much = ", ".join(
-            f"{label} by {number(d)}" for label, d in far["distance"].to_dict().items()
-        )
+    far = {str(m): d for m, d in table["distance"].to_dict().items() if d > MEANS_APART}
+    if far:
+        by_how_much = ", ".join(f"{label} by up to {number(d)}" for label, d in far.items())
+        maxima = " A maximum need not lie at the mean of a skewed posterior."
         yield (
-            f"Estimates differ from the reference's posterior means by more than one posterior "
-            f"standard deviation for {by_how_much}."
+            "Some estimates are more than one posterior standard deviation from the reference's "
+            f"posterior means: {by_how_much}."
+            + (maxima if any(comparison.fits[label].kind == "point" for label in far) else "")
         )
-    sure = table[table["sd_ratio"] < TOO_SURE]
-    for name, ratio in sure["sd_ratio"].to_dict().items():
-        yield (
-            f"{name} is too sure: one of its posterior standard deviations is {percent(ratio)} of "
-            "the reference's."
-        )
+    for name, ratio in table["sd_ratio"].dropna().to_dict().items():
+        if ratio < TOO_SURE:
+            yield (
+                f"{name} is too sure: one of its posterior standard deviations is "
+                f"{percent(ratio)} of the reference's."
+            )
+        elif ratio > 1 / TOO_SURE:
+            yield (
+                f"{name} is not sure enough: one of its posterior standard deviations is "
+                f"{number(ratio)} times the reference's."
+            )
+
+
+def _open_checks(comparison: Comparison, label: str) -> tuple[str, str]:
+    """Names of the checks that a fit did not pass, and what to do about them."""
+    checks = [c for c in comparison.fits[label].diagnose() if c.verdict != "ok"]
+    advice = " ".join(dict.fromkeys(check.advice for check in checks if check.advice))
+    return ", ".join(check.name for check in checks), advice

@@ -1,0 +1,49 @@
+"""Every picture, as a PNG of its own: Old Faithful by EM, ADVI and NUTS, and the choice of K."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+import stangmm as sg
+
+OUT = Path("out")
+
+
+def main() -> None:
+    eruptions = sg.datasets.faithful()
+    model = sg.GaussianMixture(n_components=2)
+    comparison = sg.compare(model, eruptions, seed=1)
+    em, advi, nuts = (comparison.fits[method] for method in ("em", "advi", "nuts"))
+    selection = sg.select_components(eruptions, range(1, 6), method="em", criterion="bic", seed=1)
+
+    pictures: dict[str, Callable[[], Axes]] = {
+        "density": nuts.plot.density,
+        "components": em.plot.components,
+        "responsibilities": nuts.plot.responsibilities,
+        "forest": nuts.plot.forest,
+        "em_path": em.plot.em_path,
+        "elbo": advi.plot.elbo,
+        "trace": nuts.plot.trace,
+        "rank": nuts.plot.rank,
+        "energy": nuts.plot.energy,
+        "pairs": nuts.plot.pairs,
+        "ppc": nuts.plot.ppc,
+        "loo": nuts.plot.loo,
+        "priors": nuts.plot.priors,
+        "regression": lambda: nuts.plot.regression("waiting_min", given="eruption_min"),
+        "densities": comparison.plot.densities,
+        "estimates": comparison.plot.estimates,
+        "time_accuracy": comparison.plot.time_accuracy,
+        "selection": selection.plot,
+        "prior_predictive": model.prior_predictive(eruptions, n=50, seed=1).plot,
+    }
+    OUT.mkdir(exist_ok=True)
+    for name, draw in pictures.items():
+        path = OUT / f"{name}.png"
+        draw().figure.savefig(path, dpi=160, bbox_inches="tight")
+        print("picture:", path)
+
+
+if __name__ == "__main__":
+    main()

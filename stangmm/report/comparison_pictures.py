@@ -1,0 +1,163 @@
+"""Which pictures the report of a comparison shows, with what they mean and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stangmm import plots
+from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.plots.comparisons import ESTIMATE_FEATURES
+from stangmm.plots.style import SCATTER_ROWS
+from stangmm.report.numbers import count, number
+from stangmm.report.pictures import Picture, density_picture, run_pictures
+from stangmm.report.tables import settings_words
+
+if TYPE_CHECKING:
+    from stangmm.comparison import Comparison
+    from stangmm.diagnostics import Check
+    from stangmm.fit import Fit
+
+
+def overview_pictures(comparison: Comparison) -> Iterator[Picture]:
+    """All methods beside each other; nothing when every method failed."""
+    if not comparison.fits:
+        return
+    yield _densities_picture(comparison)
+    yield _estimates_picture(comparison)
+    if comparison.reference is not None and len(comparison.fits) > 1:
+        yield _time_accuracy_picture(comparison, comparison.reference)
+
+
+def _densities_picture(comparison: Comparison) -> Picture:
+    many, dataset = count(len(comparison.fits), "method"), comparison.dataset
+    one, reference = dataset.n_features == 1, comparison.reference
+    draws = any(fit.kind != "point" for fit in comparison.fits.values())
+    if one:
+        alt = f"The data with the mixture densities by {many}, in one picture" + (
+            f", that of {reference} with its 90% band." if reference else "."
+        )
+        caption = (
+            "Where the lines leave the reference's band, a method says something else about the "
+            "data than the posterior does."
+            if reference and comparison.table.loc[reference, "status"] != "fail"
+            else "Where the lines part, the methods say different things about the data."
+        )
+    else:
+        alt = f"The data with the mixture density, a panel for each of {many}."
+        caption = (
+            "The same data and the same model in each panel: ellipses hold 50% and 95% of a "
+            "component" + (", thin ones are single draws." if draws else ".")
+        )
+        if dataset.n_features > 2:
+            caption += (
+                f" Shown are the two of {dataset.n_features} features in which the components "
+                "differ most."
+            )
+        if dataset.n_observations > SCATTER_ROWS:
+            caption += f" Of the rows, {SCATTER_ROWS:,} are shown, drawn by lot."
+    return Picture("The densities", lambda: plots.densities(comparison), alt, caption)
+
+
+def _estimates_picture(comparison: Comparison) -> Picture:
+    d, several = comparison.dataset.n_features, comparison.model.n_components > 1
+    shown = (
+        f" Shown are the first {count(ESTIMATE_FEATURES, 'feature')} of {d}."
+        if d > ESTIMATE_FEATURES
+        else ""
+    )
+    return Picture(
+        "The estimates",
+        lambda: plots.estimates(comparison),
+        f"{'Weights, means' if several else 'Means'} and scales of each component by "
+        f"{count(len(comparison.fits), 'method')}, with 90% intervals where there are draws.",
+        "Each component in its row, each method with its marker. Lines are 90% intervals; a point "
+        f"estimate has none. A scale is a standard deviation within the component.{shown}",
+    )
+
+
+def _time_accuracy_picture(comparison: Comparison, reference: str) -> Picture:
+    fits, distances = comparison.fits, comparison.table["distance"].to_dict()
+    where = "; ".join(
+        f"{label}: {number(fit.seconds)} s, {number(distances[label])} posterior "
+        "standard deviations away"
+        for label, fit in fits.items()
+        if label != reference
+    )
+    caption = (
+        "How far a method's estimates are from the reference's means, at worst, and what it took. "
+        "The lower left is a good place: quick and near. The reference stands at its own Monte "
+        "Carlo error; in the grey below, nothing can be told from it. Distances in this picture "
+        "are of estimates: whether intervals are right, the SD ratio says."
+        if comparison.table.loc[reference, "status"] != "fail"
+        else "How far a method's estimates are from the reference's means, at worst, and what it "
+        "took. The reference failed its checks, so that near to it is not the same as right."
+    )
+    return Picture(
+        "Time against accuracy",
+        lambda: plots.time_accuracy(comparison),
+        f"Seconds and distance to {reference}, which took {number(fits[reference].seconds)} s. "
+        f"{where}.",
+        caption,
+    )
+
+
+@dataclass(frozen=True)
+class MethodPart:
+    """What the report says of one method that ran.
+
+    Attributes
+    ----------
+    label : str
+    fit : Fit
+    status : str
+    checks : list of Check
+        Those that were not passed.
+    settings : dict
+        Name and value.
+    pictures : list of Picture
+    """
+
+    label: str
+    fit: Fit
+    status: str
+    checks: list[Check]
+    settings: dict[str, str]
+    pictures: list[Picture]
+
+
+def method_parts(comparison: Comparison) -> Iterator[MethodPart]:
+    """Every method by itself, in the order of the fits."""
+    shown: set[type] = set()
+    for label, fit in comparison.fits.items():
+        diagnosis = fit.diagnose()
+        yield MethodPart(
+            label,
+            fit,
+            diagnosis.verdict,
+            [check for check in diagnosis if check.verdict != "ok"],
+            settings_words(fit.settings),
+            list(_method_pictures(label, fit, first=type(fit.info) not in shown)),
+        )
+        shown.add(type(fit.info))
+
+
+def _method_pictures(label: str, fit: Fit, *, first: bool) -> Iterator[Picture]:
+    """What the method did, and the mixture by the first method of each kind.
+
+    The mixture of more than two features is many panels: `plots.densities` shows it well enough.
+    """
+    runs = list(run_pictures(fit))
+    words = {
+        RestartInfo: f"The data with the mixture density, by {label}",
+        VariationalInfo: f"The variational density, by {label}",
+        McmcInfo: f"The density with its uncertainty band, by {label}",
+    }
+    density = density_picture(fit, words[type(fit.info)])
+    if runs and (fit.dataset.n_features > 2 or not first):
+        yield from runs[-1:]
+    elif isinstance(fit.info, RestartInfo):
+        yield from (density, *runs)
+    else:
+        yield from (*runs, density)
