@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 
 
 class FitPlots:
-    """The pictures of one fit, as ``fit.plot``: Axes in (or made anew), Axes out."""
+    """The pictures of one fit, as ``fit.plot``: Axes in (or made anew), Axes out.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> ax = fit.plot.density()
+    >>> ax.figure.savefig("faithful.svg")
+    >>> print(ax.get_xlabel(), ax.get_ylabel())
+    eruption_min waiting_min
+    """
 
     def __init__(self, fit: Fit) -> None:
         self._fit = fit
@@ -115,7 +125,20 @@ class FitPlots:
 
 
 class ComparisonPlots:
-    """The pictures of a comparison, as ``comparison.plot``: Axes in (or made anew), Axes out."""
+    """The pictures of a comparison, as ``comparison.plot``: Axes in (or made anew), Axes out.
+
+    Those of a single method are its fit's: ``comparison.fits["advi"].plot.elbo()``.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> methods = ["em", sg.EM(restarts=5)]
+    >>> comparison = sg.compare(model, sg.datasets.faithful(), methods=methods, seed=1)
+    >>> ax = comparison.plot.densities()
+    >>> [panel.get_title(loc="left") for panel in ax.child_axes]
+    ['em', 'em 2']
+    """
 
     def __init__(self, comparison: Comparison) -> None:
         self._comparison = comparison
