@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
 from stangmm.report.pages import environment
 from stangmm.report.pictures import components_picture, density_picture
@@ -19,17 +22,6 @@ if TYPE_CHECKING:
     from stangmm.selection import Selection
 
 _MOST_FEATURES = 4  # whose means and scales are listed
-_COMPARED = {
-    "seconds": ("Seconds", 2),
-    "log_likelihood": ("Log likelihood", 2),
-    "elpd_loo": ("ELPD (LOO)", 1),
-    "r_hat": ("Worst R-hat", 3),
-    "ess_bulk": ("Smallest ESS", 0),
-    "ess_per_second": ("ESS per s", 0),
-    "distance": ("Distance", 2),
-    "sd_ratio": ("SD ratio", 2),
-    "agreement": ("Agreement", 3),
-}
 
 
 def model_html(model: GaussianMixture) -> str:
@@ -69,14 +61,14 @@ def fit_html(fit: Fit) -> str:
 def comparison_html(comparison: Comparison) -> str:
     """Table of a comparison, what follows from it, and what the checks said."""
     table = comparison.table
-    compared = {name: how for name, how in _COMPARED.items() if table[name].notna().any()}
+    columns = shown_columns(comparison)
     k = components_words(comparison.model.n_components)
     return _rendered(
         "comparison",
         title=f"{k} fitted in {count(len(table), 'way')}",
         facts=data_words(comparison),
-        columns={name: label for name, (label, _) in compared.items()},
-        table=_texts(table, {name: decimals for name, (_, decimals) in compared.items()}),
+        columns={column.name: column.title for column in columns},
+        table=_texts(table, {column.name: column.text for column in columns}),
         reference=comparison.reference,
         answer=" ".join(comparison_answer(comparison)),
     )
@@ -87,6 +79,7 @@ def selection_html(selection: Selection) -> str:
     table = selection.table.dropna(axis="columns", how="all")
     columns = [name for name in table.columns if name not in ("status", "note")]
     decimals = {name: 0 if name in ("n_parameters", "bad_k") else 2 for name in columns}
+    written = {name: partial(fixed, decimals=digits) for name, digits in decimals.items()}
     rule = selection.rule
     chosen = components_words(selection.n_components)
     return _rendered(
@@ -94,17 +87,17 @@ def selection_html(selection: Selection) -> str:
         title=f"{chosen} by {rule.label.replace('_', ' ')} ({rule.direction})",
         why=selection.why,
         columns=columns,
-        table=_texts(table, decimals),
+        table=_texts(table, written),
         chosen=selection.n_components,
     )
 
 
-def _texts(table: Any, decimals: dict[str, int]) -> list[dict[str, Any]]:
+def _texts(table: Any, written: Mapping[str, Callable[[float], str]]) -> list[dict[str, Any]]:
     """Rows of a table, their numbers written; what does not apply is a dash."""
-    numbers = table.astype(dict.fromkeys(decimals, float)).reset_index()
+    numbers = table.astype(dict.fromkeys(written, float)).reset_index()
     rows: list[dict[str, Any]] = numbers.to_dict("records")
     for row in rows:
-        row.update({name: fixed(row[name], digits) for name, digits in decimals.items()})
+        row.update({name: text(row[name]) for name, text in written.items()})
     return rows
 
 
