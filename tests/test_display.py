@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import re
 import warnings
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from html_pages import Page
 
 import stangmm as sg
 from stangmm.comparison import Comparison
 from stangmm.display import comparison_html, fit_html, model_html, selection_html
 
-VOID = {"br"}
 EVIL = "<script>alert(1)</script> & \"quotes' </svg>"
-
-
-class Shown(HTMLParser):
-    """Tags, texts and attributes of an output; fails on tags that are not closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-    @property
-    def cells(self) -> list[str]:
-        """Texts, one for each piece between tags."""
-        return [" ".join(text.split()) for text in self.text if text.strip()]
 
 
 def assert_safe(html: str) -> None:
     """One element, nothing that runs, nothing from outside, every style of its own."""
-    shown = Shown(html)
+    shown = Page(html)
     assert shown.tags[0] == ("div", {"class": "stangmm"})
     for tag, attributes in shown.tags:
         assert tag not in {"script", "link", "iframe", "object", "base", "form"}, tag
@@ -91,7 +53,7 @@ def test_a_fit_shows_its_picture_components_and_verdict(fits_galaxies: Any) -> N
     fit = fits_galaxies["em"]
     html = fit_html(fit)
     assert_safe(html)
-    shown = Shown(html)
+    shown = Page(html)
     assert "Three components fitted by EM" in shown.words
     assert "82 rows, 1 feature" in shown.words
     for weight in fit.weights:
@@ -107,7 +69,7 @@ def test_a_fit_shows_its_picture_components_and_verdict(fits_galaxies: Any) -> N
 def test_open_checks_are_said_and_passed_ones_are_not() -> None:
     fit = quick(blobs(60, 2), k=5)
     diagnosis = fit.diagnose()
-    words = Shown(fit_html(fit)).words
+    words = Page(fit_html(fit)).words
     assert diagnosis.verdict != "ok"
     for check in diagnosis:
         assert (check.meaning in words) == (check.verdict != "ok")
@@ -117,7 +79,7 @@ def test_an_output_is_the_same_each_time_and_its_ids_are_its_own(fits_galaxies: 
     html = fit_html(fits_galaxies["em"])
     assert fit_html(fits_galaxies["em"]) == html
     other = fit_html(quick(sg.datasets.galaxies()))
-    ids = [{a["id"] for _, a in Shown(h).tags if "id" in a} for h in (html, other)]
+    ids = [{a["id"] for _, a in Page(h).tags if "id" in a} for h in (html, other)]
     assert ids[0]
     assert not ids[0] & ids[1]
 
@@ -128,32 +90,32 @@ def test_a_feature_may_have_any_name(d: int) -> None:
     fit = quick(pd.DataFrame(blobs(80, d), columns=names))
     html = fit_html(fit)
     assert_safe(html)
-    assert EVIL in Shown(html).words
+    assert EVIL in Page(html).words
     comparison = Comparison(fit.model, fit.dataset, {"em": fit}, {EVIL: f"{EVIL} failed"}, 1)
     html = comparison_html(comparison)
     assert_safe(html)
-    assert f"{EVIL} failed" in Shown(html).words
+    assert f"{EVIL} failed" in Page(html).words
 
 
 def test_many_features_and_components_stay_compact() -> None:
     html = fit_html(quick(blobs(300, 9), k=2))
     assert_safe(html)
-    words = Shown(html).words
+    words = Page(html).words
     assert "The first 4 of 9 features" in words
-    assert "x4" in Shown(html).cells
-    assert "x5" not in Shown(html).cells
+    assert "x4" in Page(html).cells
+    assert "x5" not in Page(html).cells
     assert len(html) < 250_000
 
 
 def test_a_model_shows_its_priors() -> None:
     html = model_html(sg.GaussianMixture(3, "diag"))
     assert_safe(html)
-    words = Shown(html).words
+    words = Page(html).words
     assert "Gaussian mixture of three components" in words
     assert "covariances diag" in words
     assert words.count("default, scaled by the data") == 4
     given = sg.GaussianMixture(2, priors=sg.Priors(weights=sg.Dirichlet(5.0)))
-    words = Shown(model_html(given)).words
+    words = Page(model_html(given)).words
     assert repr(given.priors.weights) in words
     assert words.count("default, scaled by the data") == 3
 
@@ -164,7 +126,7 @@ def test_a_comparison_shows_its_table(fits_galaxies: Any) -> None:
     comparison = Comparison(fit.model, fit.dataset, {"em": fit}, failures, 1)
     html = comparison_html(comparison)
     assert_safe(html)
-    shown = Shown(html)
+    shown = Page(html)
     assert f"{fit.total_log_likelihood.item():.2f}".replace("-", "−") in shown.cells
     assert "needs <CmdStan> 2.32" in shown.words
     assert "One method did not run (laplace)." in shown.words
@@ -179,9 +141,9 @@ def test_intervals_and_the_reference_are_shown(fits_galaxies: Any) -> None:
     assert_safe(html)
     assert len(html) < 100_000
     low, high = fit.summary().loc["weights[0]", ["q5", "q95"]]
-    assert f"{low:.3f} to {high:.3f}" in Shown(html).words
+    assert f"{low:.3f} to {high:.3f}" in Page(html).words
     fits = {name: fits_galaxies[name] for name in ("em", "nuts")}
-    shown = Shown(comparison_html(Comparison(fit.model, fit.dataset, fits, {}, 1)))
+    shown = Page(comparison_html(Comparison(fit.model, fit.dataset, fits, {}, 1)))
     rows = [a.get("class") for tag, a in shown.tags if tag == "tr"]
     assert rows == [None, None, "chosen"]
 
@@ -197,7 +159,7 @@ def test_a_selection_shows_its_choice_and_its_failures() -> None:
     assert list(selection.failures) == [40]
     html = selection_html(selection)
     assert_safe(html)
-    shown = Shown(html)
+    shown = Page(html)
     assert "Two components by bic (lower is better)" in shown.words
     assert selection.why in shown.words
     assert f"{selection.fits[2].bic():,.2f}" in shown.cells
