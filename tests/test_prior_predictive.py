@@ -192,7 +192,7 @@ def test_the_picture_shows_the_data_whatever_the_prior_draws() -> None:
         assert high > X.max()
         assert high - low < 5 * np.ptp(X)
         outside = ((result.x < low) | (result.x > high)).mean()
-        assert f"{outside:.0%} of its rows" in ax.get_title()
+        assert f"{outside:.0%} of the prior's rows" in ax.get_title()
 
 
 def test_each_feature_has_a_panel_up_to_six() -> None:
