@@ -81,6 +81,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/nuts.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/report.py
 
 sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or two, goes on where it was stopped
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500
