@@ -85,6 +85,7 @@ def _run(
         stats = {
             "energy": 800.0 + 3.0 * rng.standard_normal(shape),
             "diverging": rng.random(shape) < 0.01,
+            "tree_depth": np.full(shape, 3),
         }
         settings = sg.NUTS(chains=shape[0], draws=shape[1])
         return settings, McmcInfo(stats, 10, (best,) * shape[0])
