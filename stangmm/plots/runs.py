@@ -128,9 +128,12 @@ def _objective_axes(
     ends = np.array([p[-1] for p in usable])
     begins = np.array([p[0] for p in usable])
     low = min(float(ends[np.isfinite(ends)].min()), float(np.quantile(begins, 0.1)))
-    height = max(best - low, 1e-6 * max(1.0, abs(best)))
+    height = best - low
     above = float(np.clip(np.nanmax(info.values) - best, 0.0, 0.4 * height))
-    ax.set_ylim(low - 0.08 * height, best + above + 0.08 * height)
+    # Differences far below a nat say nothing: where all restarts agree, it should look like it.
+    margin = max(0.08 * height, 0.5 * (1.0 - height))
+    ax.set_ylim(low - margin, best + above + margin)
+    ax.ticklabel_format(axis="y", useOffset=False)
     ax.set_ylabel(info.objective)
     if not over_iterations:
         ax.set_xlabel("restart")

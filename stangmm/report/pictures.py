@@ -112,9 +112,10 @@ def run_pictures(fit: Fit) -> Iterator[Picture]:
             lambda: plots.em_path(fit),
             f"The {info.objective} of {len(info.values)} restarts; {info.best.restarts} reached "
             f"the best optimum and {collapsed} collapsed.",
-            f"Every start climbs to an optimum; {len(info.optima)} distinct ones were found. The "
-            "more starts reach the best one, the safer it is that none better exists. A collapsed "
-            "restart has a component on a few rows; its likelihood has no meaning.",
+            f"Every start climbs to an optimum; {count(len(info.optima), 'distinct one')} "
+            f"{'was' if len(info.optima) == 1 else 'were'} found. The more starts reach the best "
+            "one, the safer it is that none better exists. A collapsed restart has a component on "
+            "a few rows; its likelihood has no meaning.",
         )
 
 
