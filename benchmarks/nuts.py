@@ -5,6 +5,9 @@ the same posterior (standardized data, the same priors) with 4 chains on all cor
 
 - stangmm: its defaults, chains started around EM's optima; the seconds are `Fit.seconds`.
 - textbook: benchmarks/textbook.stan in CmdStan at its defaults, as many chains at a time as cores.
+- textbook-started: the same, but for the initial values, which are those of stangmm's chains. On the
+  large set chains that start at random end in different modes; these do not, and need an hour
+  (`--limit 6000`).
 - numpyro: NUTS with its defaults and 1000 + 1000 iterations, float64, one host device a chain; the
   likelihood is one matrix product and a logsumexp.
 - nutpie: the PyMC model with the same likelihood, nutpie's defaults (its own length of warm-up)
@@ -23,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import statistics
 import subprocess
@@ -105,7 +109,25 @@ def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
     }
 
 
-def run_textbook(name: str, problem: Problem, seed: int) -> dict[str, Any]:
+def starts_of_stangmm(problem: Problem, seed: int) -> list[dict[str, Any]]:
+    """Initial values of Stan's parameters, one for each chain, as `NUTS` chooses them."""
+    from stangmm.methods.base import Run
+    from stangmm.methods.stan import jittered, plausible_optima
+    from stangmm.stan_data import parameters_of
+
+    run = Run(seed)
+    optima = plausible_optima(problem, run)
+    rng = run.rng("nuts jitter")
+    mixtures = [jittered(optima[i % len(optima)].mixture, problem, rng) for i in range(CHAINS)]
+    return [
+        {name: values.tolist() for name, values in parameters_of(m, problem).items() if values.size}
+        for m in mixtures
+    ]
+
+
+def run_textbook(
+    name: str, problem: Problem, seed: int, starts: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     import cmdstanpy
 
     from stangmm.cmdstan.compile import compile_stan
@@ -116,9 +138,13 @@ def run_textbook(name: str, problem: Problem, seed: int) -> dict[str, Any]:
     model = cmdstanpy.CmdStanModel(exe_file=exe)
     cmdstanpy.disable_logging()
     with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"start-{i}.json" for i in range(len(starts or []))]
+        for file, start in zip(files, starts or [], strict=True):
+            file.write_text(json.dumps(start))
         clock = Clock()
         fit = model.sample(
             StanData.of(problem).values(),
+            inits=[str(file) for file in files] or None,
             chains=CHAINS,
             parallel_chains=min(CHAINS, CORES),
             seed=seed,
@@ -136,6 +162,10 @@ def run_textbook(name: str, problem: Problem, seed: int) -> dict[str, Any]:
     # cmdstanpy gives variables chain by chain, one after the other.
     values = {v: a.reshape(CHAINS, draws.shape[0], *a.shape[1:]) for v, a in shaped.items()}
     return {**values, **times, "leapfrogs": leapfrogs}
+
+
+def run_textbook_started(name: str, problem: Problem, seed: int) -> dict[str, Any]:
+    return run_textbook(name, problem, seed, starts_of_stangmm(problem, seed))
 
 
 def run_numpyro(name: str, problem: Problem, seed: int) -> dict[str, Any]:
@@ -273,10 +303,11 @@ def run_nutpie(name: str, problem: Problem, seed: int) -> dict[str, Any]:
 TOOLS: dict[str, Callable[[str, Problem, int], dict[str, Any]]] = {
     "stangmm": run_stangmm,
     "textbook": run_textbook,
+    "textbook-started": run_textbook_started,
     "numpyro": run_numpyro,
     "nutpie": run_nutpie,
 }
-NEEDS = {"stangmm": [], "textbook": [], "numpyro": ["numpyro"], "nutpie": ["pymc", "nutpie"]}
+NEEDS = {"numpyro": ["numpyro"], "nutpie": ["pymc", "nutpie"]}
 
 
 def work(tool: str, name: str, seed: int, out: Path) -> None:
@@ -416,7 +447,7 @@ def main() -> None:
         arguments.data = [name for name in arguments.data if name != "generated"]
     facts = machine(["stangmm", "cmdstanpy", "numpyro", "jax", "pymc", "nutpie", "arviz"])
     for tool in list(arguments.tools):
-        absent = [need for need in NEEDS[tool] if facts[need] == "missing"]
+        absent = [need for need in NEEDS.get(tool, []) if facts[need] == "missing"]
         if absent:
             print(f"{tool} is missing: pip install {' '.join(absent)}")
             arguments.tools.remove(tool)

@@ -307,6 +307,57 @@ def test_an_impossible_point_is_rejected_with_its_reason(
     assert name.split(",")[0] in " ".join(line[2:])
 
 
+# ---- the transform to Cholesky factors ---------------------------------------------------------
+
+
+def factor_and_log_jacobian(y: np.ndarray, d: int) -> tuple[np.ndarray, complex]:
+    """Stan's definition (Stan reference manual, "Cholesky factors of correlation matrices")."""
+    factor = np.zeros((d, d), dtype=complex)
+    factor[0, 0] = 1
+    log_jacobian, numbers = 0j, iter(y)
+    for i in range(1, d):
+        rest = 1 + 0j  # 1 - the squares so far, as a product: a difference would lose its digits
+        for j in range(i):
+            number = next(numbers)
+            if j:
+                log_jacobian += 0.5 * np.log(rest)
+            log_jacobian -= 2 * np.log(np.cosh(number))
+            factor[i, j] = np.tanh(number) * np.sqrt(rest)
+            rest /= np.cosh(number) ** 2
+        factor[i, i] = np.sqrt(rest)
+    return factor, log_jacobian
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 8, 40])
+@pytest.mark.parametrize("size", [0.0, 1e-9, 0.3, 1.0, 12.0])
+def test_the_transform_to_a_cholesky_factor(
+    programs: Programs, tmp_path: Path, d: int, size: float
+) -> None:
+    rng = np.random.default_rng(d)
+    y = size * rng.normal(size=d * (d - 1) // 2)
+    if size == 12:
+        y = np.clip(y, -15, 15) / max(1, d - 2)  # a product of many such would underflow
+    c = rng.normal(size=(d, d))
+    (tmp_path / "transform").write_text(" ".join(map(repr, [d, *y.tolist(), *c.ravel().tolist()])))
+    command = [programs.driver, "factor", tmp_path / "transform"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    actual = np.array(words, dtype=float)
+    value, factor, rest = actual[0], actual[1 : 1 + d * d].reshape(d, d), actual[1 + d * d :]
+    with_jacobian, without, nodes = rest[: len(y)], rest[len(y) : -1], rest[-1]
+    expected_factor, expected_value = factor_and_log_jacobian(y, d)
+    assert value == pytest.approx(expected_value.real, rel=1e-12, abs=1e-12)
+    assert factor == pytest.approx(expected_factor.real, rel=1e-12, abs=0)
+    for k in range(len(y)):
+        step = y.astype(complex)
+        step[k] += 1e-200j
+        moved, log_jacobian = factor_and_log_jacobian(step, d)
+        terms = c * moved.imag * 1e200
+        bound = 1e-12 * (np.abs(terms).sum() + d)
+        assert abs(without[k] - terms.sum()) < bound
+        assert abs(with_jacobian[k] - terms.sum() - log_jacobian.imag * 1e200) < bound
+    assert nodes <= 3  # Stan's own makes half a dozen of every element
+
+
 # ---- threads and sampling ----------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 // Evaluates a likelihood kernel at points read from a file: value and gradient, as text.
 //
 //   kernel_driver native|portable|avx512|avx2|plain points
+//   kernel_driver factor transforms
 //
 // "native" and "portable" go through Stan's types; the names of instruction sets run that form of
 // the native kernel's inner loops. A point in the file is
@@ -9,6 +10,10 @@
 // weights, means, scales, and corr_chol (by rows). Every point gives one line: the value without a
 // gradient, the value with it, and the gradient in the order of the parameters (0 above the
 // diagonal of corr_chol); or "error" and the message.
+//
+// A transform in the file is D, D (D - 1) / 2 unconstrained parameters and D x D numbers C (by
+// rows). Its line: the log Jacobian; the Cholesky factor (by rows); the gradient, by the parameters,
+// of log Jacobian + sum(C * factor), then that of the sum alone; and how many nodes that took.
 #include "mixture_lpdf.hpp"
 
 #include "portable_kernel.hpp"  // made by stanc of kernel_functions.stan
@@ -150,6 +155,37 @@ void through_instruction_set(stangmm::chunk_function run_chunk, const point& p) 
   std::printf("\n");
 }
 
+// Called as Stan's reader of parameters calls it.
+void transform(std::istream& in, int D) {
+  using stan::math::cholesky_corr_constrain;
+  using stan::math::var;
+  Eigen::VectorXd y(D * (D - 1) / 2);
+  Eigen::MatrixXd c(D, D);
+  read_columns(in, y);
+  read_columns(in, c);
+  c.transposeInPlace();
+  for (const bool jacobian : {true, false}) {
+    Eigen::Matrix<var, -1, 1> parameters = y.cast<var>();
+    const Eigen::Map<const Eigen::Matrix<var, -1, 1>> map(parameters.data(), parameters.size());
+    const auto nodes_before = stan::math::ChainableStack::instance_->var_stack_.size();
+    var total = 0;
+    const Eigen::Matrix<var, -1, -1> factor
+        = jacobian ? cholesky_corr_constrain(map, D, total) : cholesky_corr_constrain(map, D);
+    const auto nodes = stan::math::ChainableStack::instance_->var_stack_.size() - nodes_before;
+    if (jacobian) {
+      std::printf("%.17g", total.val());
+      for (int i = 0; i < D; ++i) {
+        for (int j = 0; j < D; ++j) std::printf(" %.17g", factor(i, j).val());
+      }
+    }
+    for (int i = 0; i < D * D; ++i) total += c(i / D, i % D) * factor(i / D, i % D);
+    total.grad();
+    for (int i = 0; i < y.size(); ++i) std::printf(" %.17g", parameters(i).adj());
+    if (!jacobian) std::printf(" %zu\n", nodes);
+    stan::math::recover_memory();
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -171,6 +207,10 @@ int main(int argc, char** argv) {
     return 0;
   }
   std::ifstream in(argv[2]);
+  if (kernel == "factor") {
+    for (int D; in >> D;) transform(in, D);
+    return 0;
+  }
   point p;
   while (read_point(in, p)) {
     if (chosen) through_instruction_set(chosen, p);

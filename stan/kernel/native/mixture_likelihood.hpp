@@ -197,16 +197,21 @@ void for_each_chunk(int n, const F& f) {
   for (int i = 0; i < n; ++i) f(i);
 }
 
-// Rows of a chunk, a multiple of the block: enough of them that starting a thread and adding up
-// the lanes at the end cost little, and an even number of chunks, so that two threads share them
-// fairly: three would give one of them twice the work of the other. Chunks depend on the problem alone, not on the threads, and so
-// does the order of summation: the same result, to the bit, on any number of threads.
-inline std::ptrdiff_t chunk_rows(std::ptrdiff_t N, int D, int K, bool correlated) {
+// How many chunks the rows are taken in: of so many rows that starting a thread and adding up the
+// lanes at the end cost little, and an even number, so that two threads share them fairly. Chunks
+// depend on the problem alone, not on the threads, and so does the order of summation: the same
+// result, to the bit, on any number of threads.
+inline int chunk_count(std::ptrdiff_t N, int D, int K, bool correlated) {
   const double cost_of_row = K * (12.0 + 4.0 * D + (correlated ? 1.0 * D * D : 0.0));
   const double enough = std::max(2e5 / cost_of_row, D > 4 && correlated ? 1024.0 : 256.0);
-  const double n_chunks = N > enough ? 2 * std::ceil(std::min(N / enough, 64.0) / 2) : 1;
-  const double blocks = std::ceil(N / n_chunks / chunk_task::block);
-  return static_cast<std::ptrdiff_t>(blocks) * chunk_task::block;
+  return N > enough ? 2 * static_cast<int>(std::ceil(std::min(N / enough, 64.0) / 2)) : 1;
+}
+
+// Where a chunk begins: all are as long as each other but for one vector's rows at most.
+inline std::ptrdiff_t chunk_begin(std::ptrdiff_t N, int n_chunks, int chunk) {
+  constexpr std::ptrdiff_t together = 32;  // rows, whole vectors under every instruction set
+  const std::ptrdiff_t all = (N + together - 1) / together;
+  return std::min(N, all * chunk / n_chunks * together);
 }
 
 inline double* aligned_memory(std::size_t doubles) {
@@ -216,10 +221,12 @@ inline double* aligned_memory(std::size_t doubles) {
   return memory.data() + (64 - address % 64) % 64 / sizeof(double);
 }
 
-// Turns the sums of a pass into the gradient with respect to the parameters. The gradient by C has
-// an upper triangle, too: that of the likelihood as a function of any C with this C C'.
+// Turns the sums of a pass into the gradient with respect to the parameters. If asked for, the
+// gradient by C has an upper triangle, too: that of the likelihood as a function of any C with this
+// C C'.
 inline void chain_rule(const mixture_values& p, const mixture_constants& constants,
-                       const std::vector<double>& sums, mixture_values& gradient) {
+                       const std::vector<double>& sums, bool upper_triangle,
+                       mixture_values& gradient) {
   const int D = p.D;
   const bool correlated = p.n_correlations > 0;
   const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
@@ -245,23 +252,26 @@ inline void chain_rule(const mixture_values& p, const mixture_constants& constan
       for (int j = i + 1; j < D; ++j) g -= chol[j * D + i] * p.scale(k, j) * means[j];
       means[i] = g * inv_scale[i];
     }
-    for (int i = 0; i < D; ++i) {
-      for (int j = 0; j < D; ++j) {
-        h[i * D + j] = second[i > j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i];
-      }
-      h[i * D + i] -= count;
-    }
     double* chol_gradient = gradient.chol(k);
     for (int i = D - 1; i >= 0; --i) {
+      const int end = upper_triangle ? D : i + 1;
+      double* row = h.data() + i * D;
+      for (int j = 0; j < end; ++j) {
+        row[j] = second[i > j ? i * (i + 1) / 2 + j : j * (j + 1) / 2 + i];
+      }
+      row[i] -= count;
       for (int l = i + 1; l < D; ++l) {
-        for (int j = 0; j < D; ++j) h[i * D + j] -= chol[l * D + i] * h[l * D + j];
+        const double c = chol[l * D + i];
+        const double* below = h.data() + l * D;
+        for (int j = 0; j < end; ++j) row[j] -= c * below[j];
       }
-      for (int j = 0; j < D; ++j) {
-        h[i * D + j] /= chol[i * D + i];
-        chol_gradient[i * D + j] += h[i * D + j];
-      }
+      const double inv_diagonal = 1 / chol[i * D + i];
       double scale_gradient = 0;
-      for (int j = 0; j <= i; ++j) scale_gradient += h[i * D + j] * chol[i * D + j];
+      for (int j = 0; j < end; ++j) {
+        row[j] *= inv_diagonal;
+        chol_gradient[i * D + j] += row[j];
+        if (j <= i) scale_gradient += row[j] * chol[i * D + j];
+      }
       gradient.scale(k, i) += scale_gradient / p.scale(k, i);
     }
   }
@@ -299,26 +309,27 @@ inline std::vector<double> run_chunks(const mixture_data& data, const mixture_va
 
   const std::size_t n_sums
       = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) : 0);
-  const std::ptrdiff_t rows = chunk_rows(data.N, D, K, task.correlated);
-  const int n_chunks = static_cast<int>((data.N + rows - 1) / rows);
+  const int n_chunks = chunk_count(data.N, D, K, task.correlated);
   const std::size_t n_memory = 8 * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
                                + static_cast<std::size_t>(chunk_task::block) * (K + 1) * (D + 3);
   std::vector<double> parts(n_sums * n_chunks);
   for_each_chunk(n_chunks, [&](int i) {
-    run_chunk(task, i * rows, std::min<std::ptrdiff_t>((i + 1) * rows, data.N),
+    run_chunk(task, chunk_begin(data.N, n_chunks, i), chunk_begin(data.N, n_chunks, i + 1),
               aligned_memory(n_memory), parts.data() + i * n_sums);
   });
-  std::vector<double> sums(parts.begin(), parts.begin() + n_sums);
   for (int i = 1; i < n_chunks; ++i) {
-    for (std::size_t j = 0; j < n_sums; ++j) sums[j] += parts[i * n_sums + j];
+    for (std::size_t j = 0; j < n_sums; ++j) parts[j] += parts[i * n_sums + j];
   }
-  return sums;
+  parts.resize(n_sums);
+  return parts;
 }
 
-// The log likelihood at p, -inf where there is none, and its gradient if one is asked for. Without
-// run_chunk there is only the careful pass, which wastes nothing where rows are few.
+// The log likelihood at p, -inf where there is none, and its gradient if one is asked for (see
+// chain_rule for upper_triangle). Without run_chunk there is only the careful pass, which wastes
+// nothing where rows are few.
 inline double log_likelihood(const mixture_data& data, const mixture_values& p,
-                             mixture_values* gradient, chunk_function run_chunk) {
+                             mixture_values* gradient, chunk_function run_chunk,
+                             bool upper_triangle = false) {
   const mixture_constants constants(p);
   std::vector<double> sums, weight_gradient;
   if (run_chunk) sums = run_chunks(data, p, constants, gradient != nullptr, run_chunk);
@@ -328,7 +339,7 @@ inline double log_likelihood(const mixture_data& data, const mixture_values& p,
   }
   if (gradient) {
     gradient->resize_like(p);
-    chain_rule(p, constants, sums, *gradient);
+    chain_rule(p, constants, sums, upper_triangle, *gradient);
     for (std::size_t k = 0; k < weight_gradient.size(); ++k) {
       if (is_tiny(p.weights[k])) gradient->weights[k] = weight_gradient[k];
     }

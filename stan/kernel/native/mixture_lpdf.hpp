@@ -8,6 +8,7 @@
 
 #include <stan/model/model_header.hpp>  // first, or its precompiled form goes unused
 
+#include "correlation_transform.hpp"
 #include "row_groups.hpp"
 
 #include <ostream>
@@ -17,14 +18,15 @@
 
 namespace stangmm {
 
-// The parameters' values, whatever their type.
+// The parameters' values, whatever their type. They stay in memory of this thread until the next
+// evaluation: where rows are few, allocating is a good part of the time.
 template <typename T>
-mixture_values to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
-                         const std::vector<Eigen::Matrix<T, -1, 1>>& means,
-                         const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
-                         const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol) {
+const mixture_values& to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
+                                const std::vector<Eigen::Matrix<T, -1, 1>>& means,
+                                const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
+                                const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol) {
   using stan::math::value_of;
-  mixture_values p;
+  thread_local mixture_values p;
   p.D = D;
   p.K = static_cast<int>(means.size());
   p.n_scales = static_cast<int>(scales.size());
@@ -63,7 +65,7 @@ inline double mixture_lpdf(const data_matrix& x, const data_vector& sample_weigh
                            const std::vector<Eigen::Matrix<double, -1, 1>>& means,
                            const std::vector<Eigen::Matrix<double, -1, 1>>& scales,
                            const std::vector<Eigen::Matrix<double, -1, -1>>& corr_chol) {
-  const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
+  const mixture_values& p = to_values(x.cols(), weights, means, scales, corr_chol);
   if (!invalid_parameter(p).empty()) return -std::numeric_limits<double>::infinity();
   return log_likelihood(to_data(x, sample_weight), groups, p, nullptr, fastest_chunk_function());
 }
@@ -76,20 +78,18 @@ inline stan::math::var mixture_lpdf(
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& means,
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& scales,
     const std::vector<Eigen::Matrix<stan::math::var, -1, -1>>& corr_chol) {
-  const mixture_values p = to_values(x.cols(), weights, means, scales, corr_chol);
+  const mixture_values& p = to_values(x.cols(), weights, means, scales, corr_chol);
   const std::string problem = invalid_parameter(p);
   if (!problem.empty()) throw std::domain_error("mixture_lpdf: " + problem);
-  mixture_values gradient;
+  thread_local mixture_values gradient;
   const double value
       = log_likelihood(to_data(x, sample_weight), groups, p, &gradient, fastest_chunk_function());
   if (!std::isfinite(value)) throw std::domain_error("mixture_lpdf: the log density is -inf");
 
-  std::vector<stan::math::var> operands;
-  std::vector<double> partials;
-  const std::size_t size = p.weights.size() + p.means.size() + p.scales.size()
-                           + static_cast<std::size_t>(p.n_correlations) * p.D * (p.D + 1) / 2;
-  operands.reserve(size);
-  partials.reserve(size);
+  thread_local std::vector<stan::math::var> operands;
+  thread_local std::vector<double> partials;
+  operands.clear();
+  partials.clear();
   const auto add = [&](const stan::math::var& operand, double partial) {
     operands.push_back(operand);
     partials.push_back(partial);

@@ -139,7 +139,8 @@ struct mixture_constants {
       const double* chol = p.chol(r);
       double* unit = unit_chol.data() + (chol - p.corr_chol.data());
       for (int i = 0; i < p.D; ++i) {
-        for (int j = 0; j < i; ++j) unit[i * p.D + j] = chol[i * p.D + j] / chol[i * p.D + i];
+        const double inv_diagonal = 1 / chol[i * p.D + i];
+        for (int j = 0; j < i; ++j) unit[i * p.D + j] = chol[i * p.D + j] * inv_diagonal;
       }
     }
   }

@@ -160,7 +160,7 @@ inline double log_likelihood(const mixture_data& data, const row_groups& groups,
       // With no feature there is nothing for the fast pass to sum.
       const bool fast = part.N >= enough_rows && !mixture.features().empty();
       values[i] += log_likelihood(part, mixture.values(), gradient ? &its_gradient : nullptr,
-                                  fast ? run_chunk : nullptr);
+                                  fast ? run_chunk : nullptr, true);
       if (!std::isfinite(values[i])) return;
       if (gradient) mixture.add_gradient(its_gradient, gradients[i]);
       part.x += part.N;
