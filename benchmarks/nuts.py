@@ -5,8 +5,8 @@ the same posterior (standardized data, the same priors) with 4 chains on all cor
 
 - stangmm: its defaults, chains started around EM's optima; the seconds are `Fit.seconds`.
 - textbook: benchmarks/textbook.stan in CmdStan at its defaults, as many chains at a time as cores.
-- textbook-started: the same, but for the initial values, which are those of stangmm's chains. On the
-  large set chains that start at random end in different modes; these do not, and need an hour
+- textbook-started: the same, but for the initial values, which are those of stangmm's chains. On
+  the large set chains that start at random end in different modes; these do not, and need an hour
   (`--limit 6000`).
 - numpyro: NUTS with its defaults and 1000 + 1000 iterations, float64, one host device a chain; the
   likelihood is one matrix product and a logsumexp.
