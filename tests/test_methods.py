@@ -239,16 +239,19 @@ def test_the_units_of_the_data_do_not_matter(
     model = sg.GaussianMixture(2, "full")
     reference = fit_quick(model, x, method)
     moved = fit_quick(model, offset + scale * x, method)
-    # Trajectories of a sampler part after many steps for the last bit's sake: compare its sds.
+    # Trajectories of a sampler part after many steps for the last bit's sake: its draws are others,
+    # and their means are compared in posterior standard deviations.
     wide = reference.posterior["means"].values.reshape(-1, 2, 2).std(axis=0).max()
-    loose = {"nuts": 0.6 * wide, "advi": 0.3 * wide}.get(method, tolerance)
+    loose = 0.6 * wide if method in DRAWING else tolerance
     np.testing.assert_allclose((moved.means - offset) / scale, reference.means, atol=loose)
     np.testing.assert_allclose(moved.weights, reference.weights, atol=max(tolerance, loose))
     close = {"rtol": tolerance} if loose <= 1e-3 else {"rtol": 0.2, "atol": wide}
     np.testing.assert_allclose(moved.covariances / scale**2, reference.covariances, **close)
     jacobian = -len(x) * 2 * np.log(scale)
-    best = reference.total_log_likelihood.max()
-    assert moved.total_log_likelihood.max() - jacobian == pytest.approx(best, abs=0.5)
+    # Of 11 parameters: a standard deviation of about (11 / 2)^(1/2), and some hundred draws.
+    near = 4 * np.sqrt(2 * 5.5 / 100) if method in DRAWING else 0.01
+    expected = reference.total_log_likelihood.mean()
+    assert moved.total_log_likelihood.mean() - jacobian == pytest.approx(expected, abs=near)
     assert (moved.predict(offset + scale * x) == reference.predict(x)).mean() > 0.98
 
 

@@ -13,7 +13,8 @@
 //
 // A transform in the file is D, D (D - 1) / 2 unconstrained parameters and D x D numbers C (by
 // rows). Its line: the log Jacobian; the Cholesky factor (by rows); the gradient, by the parameters,
-// of log Jacobian + sum(C * factor), then that of the sum alone; and how many nodes that took.
+// of log Jacobian + sum(C * factor), then that of the sum alone; how many nodes that took; and 1 if
+// Stan's function of doubles gives the same factor, to the bit.
 #include "mixture_lpdf.hpp"
 
 #include "portable_kernel.hpp"  // made by stanc of kernel_functions.stan
@@ -181,7 +182,12 @@ void transform(std::istream& in, int D) {
     for (int i = 0; i < D * D; ++i) total += c(i / D, i % D) * factor(i / D, i % D);
     total.grad();
     for (int i = 0; i < y.size(); ++i) std::printf(" %.17g", parameters(i).adj());
-    if (!jacobian) std::printf(" %zu\n", nodes);
+    if (!jacobian) {
+      const Eigen::MatrixXd plain = cholesky_corr_constrain(y, D);
+      bool same = true;
+      for (int i = 0; i < D * D; ++i) same &= plain(i / D, i % D) == factor(i / D, i % D).val();
+      std::printf(" %zu %d\n", nodes, same);
+    }
     stan::math::recover_memory();
   }
 }

@@ -5,12 +5,12 @@
 // unconstrained parameters y_j, j < i (Lewandowski, Kurowicka & Joe 2009,
 // doi:10.1016/j.jmva.2009.04.008),
 //
-//   z_j = tanh y_j,  s_j = 1 / cosh y_j,  P_j = s_0 ... s_{j-1}:
+//   z_j = tanh y_j,  s_j = 1 / cosh y_j,  P_j = s_0 ... s_{j-1} = sqrt(1 - x_i0^2 - x_i1^2 ...):
 //   x_ij = z_j P_j,  x_ii = P_i,  log |Jacobian| = sum_ij (i + 1 - j) log s_j.
 //
-// Stan's functions of doubles, which write the draws, stay in use, and a version of Stan with
-// another transform must not meet this one. Hence the bound on the version, to be raised when
-// `make test-stan-versions` agrees.
+// Stan's function of doubles stays in use and writes the draws. The factor is therefore computed in
+// its very steps, and has the same bits; and the overloads are bound to the versions of Stan that
+// `make test-stan-versions` has compared.
 #ifndef STANGMM_CORRELATION_TRANSFORM_HPP
 #define STANGMM_CORRELATION_TRANSFORM_HPP
 
@@ -21,24 +21,6 @@
 #include <vector>
 
 namespace stangmm {
-
-// What comes of one y, without loss of digits where it is near 0 or large.
-struct partial_correlation {
-  double z;     // tanh y
-  double s;     // 1 / cosh y = t / half
-  double size;  // |y| = -log t
-  double half;  // (1 + t^2) / 2
-
-  explicit partial_correlation(double y) : size(std::fabs(y)) {
-    const bool near_zero = size < 0.5;
-    const double e = near_zero ? -std::expm1(-size) : std::exp(-size);
-    const double t = near_zero ? 1 - e : e;
-    const double one_minus_t = near_zero ? e : 1 - e;
-    half = 0.5 * (1 + t * t);
-    z = std::copysign(0.5 * one_minus_t * (1 + t) / half, y);
-    s = t / half;
-  }
-};
 
 // The factor of a D x D matrix; adds the log Jacobian to *lp unless that is null.
 template <typename Vector>
@@ -60,16 +42,21 @@ Eigen::Matrix<stan::math::var, -1, -1> correlation_factor(const Vector& y, int D
     product[distance] = 1;
   };
   for (int i = 0, k = 0; i < D; ++i) {
-    double p = 1;
+    double squares = 0, p = 1;
     for (int j = 0; j < i; ++j, ++k) {
-      const partial_correlation each(from.coeff(k).val());
-      z.coeffRef(k) = each.z;
-      s.coeffRef(k) = each.s;
+      const double size = std::fabs(from.coeff(k).val());
+      const double t = std::exp(-size);
+      const double half = 0.5 * (1 + t * t);  // 1 / cosh = t / half
+      const double tanh = std::tanh(from.coeff(k).val());
+      const double x = tanh * p;
+      z.coeffRef(k) = tanh;
+      s.coeffRef(k) = t / half;
       before.coeffRef(k) = p;
-      to.coeffRef(i, j) = var(new vari(each.z * p, false));
-      p *= each.s;
-      log_jacobian -= (i - j + 1) * each.size;
-      product[i - j] *= each.half;
+      to.coeffRef(i, j) = var(new vari(x, false));
+      squares += x * x;
+      p = std::sqrt(1 - squares);
+      log_jacobian -= (i - j + 1) * size;
+      product[i - j] *= half;
       if (product[i - j] < 1e-100) take_logarithm(i - j);
     }
     to.coeffRef(i, i) = var(new vari(p, false));
