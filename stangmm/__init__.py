@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     )
     from stangmm.evidence import Evidence
     from stangmm.fit import Fit
+    from stangmm.gaussian_mixture import GaussianMixture
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
-    from stangmm.model import GaussianMixture
     from stangmm.predict import Band, OutlierScore
     from stangmm.priors import LKJ, Dirichlet, HalfCauchy, HalfNormal, InverseGamma, Normal, Priors
     from stangmm.saving.reading import load
@@ -51,7 +51,7 @@ _HOME = {
     "MixtureDistribution": "distribution",
     "Evidence": "evidence",
     "Fit": "fit",
-    "GaussianMixture": "model",
+    "GaussianMixture": "gaussian_mixture",
     "Band": "predict",
     "OutlierScore": "predict",
     "Dirichlet": "priors",

@@ -11,6 +11,7 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.draws import McmcInfo, VariationalInfo
+from stangmm.posterior.fitted import Fitted
 from stangmm.predict import log_density_draws, replicated
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from arviz import InferenceData
 
-    from stangmm.fit import Fit
 
 PARAMETERS = ["weights", "means", "scales"]
 
@@ -33,7 +33,7 @@ def arviz() -> ModuleType:
 
 
 def inference_data(
-    fit: Fit, *, log_likelihood: bool = True, posterior_predictive: bool = False
+    fit: Fitted, *, log_likelihood: bool = True, posterior_predictive: bool = False
 ) -> InferenceData:
     """Groups posterior, observed_data, and as far as there is such a thing the others.
 
@@ -78,7 +78,7 @@ def inference_data(
     return data
 
 
-def log_likelihood_data(fit: Fit, rows: slice) -> InferenceData:
+def log_likelihood_data(fit: Fitted, rows: slice) -> InferenceData:
     """Groups posterior and log_likelihood, the latter of some of the rows."""
     x, labels = fit.dataset.x[rows], fit.dataset.labels
     known = None if labels is None else labels[rows]
@@ -92,7 +92,7 @@ def log_likelihood_data(fit: Fit, rows: slice) -> InferenceData:
     return data
 
 
-def convergence(fit: Fit) -> dict[str, float]:
+def convergence(fit: Fitted) -> dict[str, float]:
     """Worst rank-normalized R-hat and smallest bulk and tail ESS over parameters and lp.
 
     Vehtari et al. 2021 (doi:10.1214/20-BA1221). NaN where there are too few chains or draws.
@@ -141,7 +141,7 @@ def importance_weights(info: VariationalInfo) -> tuple[FloatArray, float]:
     return weights / weights.sum(), float(k)
 
 
-def summary(fit: Fit) -> pd.DataFrame:
+def summary(fit: Fitted) -> pd.DataFrame:
     """Table of the parameters, a row each."""
     import pandas as pd
 
@@ -178,7 +178,7 @@ def summary(fit: Fit) -> pd.DataFrame:
     return table
 
 
-def _sample_stats(fit: Fit) -> dict[str, FloatArray]:
+def _sample_stats(fit: Fitted) -> dict[str, FloatArray]:
     if not isinstance(fit.info, McmcInfo):
         return {}
     stats = dict(fit.info.sample_stats)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count
 from stangmm.criteria import bad_rows, loo, pooled, psis_loo
 from stangmm.data import Dataset
 from stangmm.density import log_sum_exp
 from stangmm.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.fit import Fit
 from stangmm.frames import like
-from stangmm.methods.base import check_count
 from stangmm.stacking import stacking_weights
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from stangmm.data import Dataset, Missing
 from stangmm.density import Mixture
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.fit import Fit
+from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.methods import Method, as_method
-from stangmm.model import GaussianMixture, checked_seed
+from stangmm.posterior.fitting import checked_seed
 from stangmm.relabel import match
 
 if TYPE_CHECKING:

@@ -18,8 +18,12 @@ import numpy as np
 from stangmm import predict
 from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.arviz_bridge import arviz, inference_data, log_likelihood_data
+from stangmm.diagnostics import diagnose
 from stangmm.errors import ConvergenceWarning, ModelError
-from stangmm.methods.base import Kind
+from stangmm.evidence import log_evidence
+from stangmm.methods.base import Kind, Run
+from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitting import fitted
 from stangmm.priors import Priors
 from stangmm.progress import progress_bar
 
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from arviz import ELPDData
 
-    from stangmm.fit import Fit
 
 # Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
 WAIC_VARIANCE_OK = 0.4
@@ -39,7 +42,7 @@ _DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
 _ANY: tuple[Kind, ...] = ("point", *_DRAWS)
 
 
-def aic(fit: Fit) -> float:
+def aic(fit: Fitted) -> float:
     """Akaike's information criterion at the best draw, lower is better.
 
     Akaike 1974 (doi:10.1109/TAC.1974.1100705). Meant for point estimates by maximum likelihood.
@@ -47,7 +50,7 @@ def aic(fit: Fit) -> float:
     return 2.0 * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
 
 
-def bic(fit: Fit) -> float:
+def bic(fit: Fitted) -> float:
     """Bayesian information criterion at the best draw, lower is better.
 
     Schwarz 1978 (doi:10.1214/aos/1176344136); -BIC / 2 approximates the log evidence. Meant for
@@ -57,7 +60,7 @@ def bic(fit: Fit) -> float:
     return price * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
 
 
-def icl(fit: Fit) -> float:
+def icl(fit: Fitted) -> float:
     """Integrated completed likelihood at the best draw, lower is better.
 
     BIC plus twice the sum over rows of -log P(z_n = its most probable component | x_n): components
@@ -76,7 +79,7 @@ def icl(fit: Fit) -> float:
     return bic(fit) + 2.0 * doubt
 
 
-def waic(fit: Fit) -> ELPDData:
+def waic(fit: Fitted) -> ELPDData:
     """Widely applicable information criterion, as an elpd: higher is better.
 
     Watanabe 2010 (https://jmlr.org/papers/v11/watanabe10a.html). LOO says more about where it
@@ -118,7 +121,7 @@ def waic(fit: Fit) -> ELPDData:
     return result
 
 
-def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
+def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
     """Leave-one-out expected log predictive density by PSIS, higher is better.
 
     Vehtari, Gelman & Gabry 2017 (doi:10.1007/s11222-016-9696-4). What is left out is one copy of a
@@ -172,7 +175,7 @@ def loo(fit: Fit, refit: bool = False, *, progress: bool = True) -> ELPDData:
     return result
 
 
-def psis_loo(fit: Fit, advance: Callable[[int], None] = lambda rows: None) -> ELPDData:
+def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) -> ELPDData:
     """`loo` without refits and without a warning; so many rows at a time that memory is bounded.
 
     Parameters
@@ -198,12 +201,12 @@ def psis_loo(fit: Fit, advance: Callable[[int], None] = lambda rows: None) -> EL
     return result
 
 
-def loo_is_affordable(fit: Fit) -> bool:
+def loo_is_affordable(fit: Fitted) -> bool:
     """Whether LOO, for which there must be draws, takes no more than some 15 seconds."""
     return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
 
 
-def bad_rows(fit: Fit, result: ELPDData) -> IntArray:
+def bad_rows(fit: Fitted, result: ELPDData) -> IntArray:
     """Rows that count and whose Pareto k is too high for PSIS, in order."""
     return _counted(fit, ~(np.asarray(result["pareto_k"]) <= float(result["good_k"])))
 
@@ -252,7 +255,7 @@ class Criterion:
     label: str
     higher_is_better: bool
     kinds: tuple[Kind, ...]
-    score: Callable[[Fit], Score]
+    score: Callable[[Fitted], Score]
     pointwise: bool = False
 
     @property
@@ -261,7 +264,7 @@ class Criterion:
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
 
-def _score_loo(fit: Fit) -> Score:
+def _score_loo(fit: Fitted) -> Score:
     result = psis_loo(fit)
     bad = len(bad_rows(fit, result))
     doubt = (
@@ -272,7 +275,7 @@ def _score_loo(fit: Fit) -> Score:
     return Score(result["elpd_loo"], result["se"], pointwise, bad, doubt if bad else "")
 
 
-def _score_waic(fit: Fit) -> Score:
+def _score_waic(fit: Fitted) -> Score:
     result = waic(fit)
     doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
     pointwise = np.asarray(result["waic_i"])
@@ -281,8 +284,8 @@ def _score_waic(fit: Fit) -> Score:
     )
 
 
-def _score_evidence(fit: Fit) -> Score:
-    evidence = fit.log_evidence(progress=False)
+def _score_evidence(fit: Fitted) -> Score:
+    evidence = log_evidence(fit, progress=False)
     return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
 
 
@@ -299,7 +302,7 @@ CRITERIA = {
 }
 
 
-def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
+def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
     data = fit.dataset
     weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
     result = deepcopy(psis)
@@ -312,11 +315,9 @@ def _with_exact_rows(fit: Fit, psis: ELPDData, rows: IntArray, progress: bool) -
     for row in rows:
         left = weight.copy()
         left[row] = max(left[row] - 1.0, 0.0)
-        with warnings.catch_warnings():  # said once, for all of them
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            rest = replace(data, sample_weight=left)
-            without = model.fit(rest, fit.settings, seed=fit.seed, progress=False)
-        if without.diagnose().failed:
+        rest = replace(data, sample_weight=left)
+        without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
+        if diagnose(without).failed:
             failed.append(row)
         one = slice(row, row + 1)
         known = None if data.labels is None else data.labels[one]
@@ -342,7 +343,7 @@ def _in_a_row(parts: list[xr.DataArray]) -> xr.DataArray:
     return parts[0] if len(parts) == 1 else xarray.concat(parts, dim="row")
 
 
-def _settle(fit: Fit, result: ELPDData) -> None:
+def _settle(fit: Fitted, result: ELPDData) -> None:
     """Sum the rows' values up, each as often as it counts."""
     weight = fit.dataset.sample_weight
     result["elpd_loo"], result["se"] = pooled(np.asarray(result["loo_i"]), weight)
@@ -350,32 +351,32 @@ def _settle(fit: Fit, result: ELPDData) -> None:
     result["p_loo"] = in_sample - result["elpd_loo"]
 
 
-def _in_sample(fit: Fit) -> FloatArray:
+def _in_sample(fit: Fitted) -> FloatArray:
     """Log of the mean over draws of each row's density, shape (N,)."""
     return predict.log_density(fit.mixture, fit.dataset.x, fit.dataset.labels)
 
 
-def _free_parameters(fit: Fit) -> int:
+def _free_parameters(fit: Fitted) -> int:
     return fit.model.n_parameters(fit.dataset.n_features)
 
 
-def _best_log_likelihood(fit: Fit) -> float:
+def _best_log_likelihood(fit: Fitted) -> float:
     return float(fit.total_log_likelihood.max())
 
 
-def _counted(fit: Fit, chosen: BoolArray) -> IntArray:
+def _counted(fit: Fitted, chosen: BoolArray) -> IntArray:
     weight = fit.dataset.sample_weight
     return np.flatnonzero(chosen if weight is None else chosen & (weight > 0))
 
 
-def _rows(rows: IntArray, fit: Fit) -> str:
+def _rows(rows: IntArray, fit: Fitted) -> str:
     first = ", ".join(map(str, rows[:_ROWS_NAMED]))
     more = ", ..." if len(rows) > _ROWS_NAMED else ""
     noun = "row" if len(rows) == 1 else "rows"
     return f"{len(rows)} of {fit.dataset.n_observations} rows ({noun} {first}{more})"
 
 
-def _check_has_draws(fit: Fit, criterion: str) -> None:
+def _check_has_draws(fit: Fitted, criterion: str) -> None:
     if fit.kind == "point":
         raise ModelError(
             f'{criterion} needs draws, and "{fit.method}" gives one point. Use method="nuts", or '

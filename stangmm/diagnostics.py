@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from stangmm.chains import group_chains
 from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
-from stangmm.modes import group_chains
+from stangmm.labels import describe_labels
+from stangmm.posterior.fitted import Fitted, once
 from stangmm.thresholds import (
     COLLAPSED_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
@@ -29,7 +31,6 @@ from stangmm.thresholds import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stangmm.fit import Fit
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -113,7 +114,8 @@ class Diagnosis:
     __repr__ = __str__
 
 
-def diagnose(fit: Fit) -> Diagnosis:
+@once
+def diagnose(fit: Fitted) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""
     checks: Iterator[Check]
     if isinstance(fit.info, McmcInfo):
@@ -125,7 +127,7 @@ def diagnose(fit: Fit) -> Diagnosis:
     return Diagnosis((*checks, *_of_labels(fit), _smallest_component(fit)))
 
 
-def _smallest_component(fit: Fit) -> Check:
+def _smallest_component(fit: Fitted) -> Check:
     """Check whether every component holds enough rows to say something about its parameters."""
     own = fit.model.n_parameters_of_component(fit.dataset.n_features)
     needed = ROWS_PER_PARAMETER[fit.kind] * own
@@ -149,12 +151,13 @@ def _smallest_component(fit: Fit) -> Check:
     )
 
 
-def _of_labels(fit: Fit) -> Iterator[Check]:
+def _of_labels(fit: Fitted) -> Iterator[Check]:
     """Check whether the components can be told apart, where only the draws could tell them."""
     if fit.kind == "point" or len(fit.free_components) < 2:
         return
-    i, j = fit.labels.least_settled
-    value = float(fit.labels.exchange[i, j])
+    labels = describe_labels(fit)
+    i, j = labels.least_settled
+    value = float(labels.exchange[i, j])
     good = value <= EXCHANGED_OK
     yield Check(
         "labels",
@@ -171,7 +174,7 @@ def _of_labels(fit: Fit) -> Iterator[Check]:
     )
 
 
-def _of_modes(fit: Fit, info: McmcInfo) -> Iterator[Check]:
+def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     """Check whether all chains are in one mode, and say where they started."""
     modes = group_chains(fit)
     starts = Counter(round(start.objective, 4) for start in info.starts)
@@ -200,7 +203,7 @@ def _of_modes(fit: Fit, info: McmcInfo) -> Iterator[Check]:
     )
 
 
-def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
+def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     from stangmm.arviz_bridge import convergence, e_bfmi
 
     chains, draws = fit.lp.shape
@@ -251,7 +254,7 @@ def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
     )
 
 
-def _r_hat(fit: Fit, value: float, chains: int) -> Check:
+def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
     threshold = f"< {R_HAT_OK}"
     if chains == 1:
         return Check(
@@ -269,8 +272,8 @@ def _r_hat(fit: Fit, value: float, chains: int) -> Check:
         "chains tell the same story?"
     )
     advice = "" if good else "Run longer, and look at the trace: a chain may be stuck."
-    if not good and not fit.labels.settled:
-        free = fit.labels.label_free["r_hat"]
+    if not good and not (labels := describe_labels(fit)).settled:
+        free = labels.label_free["r_hat"]
         meaning += f" Without labels (log joint, log likelihood, sorted weights) it is {free:.4g}."
         if free < R_HAT_OK:
             verdict = "warn"

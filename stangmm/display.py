@@ -8,6 +8,9 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stangmm.diagnostics import diagnose
+from stangmm.model.spec import MixtureSpec
+from stangmm.posterior.fitted import Fitted
 from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
 from stangmm.report.pages import environment
@@ -17,14 +20,12 @@ from stangmm.report.words import comparison_answer, components_words, data_words
 
 if TYPE_CHECKING:
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
-    from stangmm.model import GaussianMixture
     from stangmm.selection import Selection
 
 _MOST_FEATURES = 4  # whose means and scales are listed
 
 
-def model_html(model: GaussianMixture) -> str:
+def model_html(model: MixtureSpec) -> str:
     """Number of components, covariances and priors of a model."""
     return _rendered(
         "model",
@@ -36,9 +37,9 @@ def model_html(model: GaussianMixture) -> str:
     )
 
 
-def fit_html(fit: Fit) -> str:
+def fit_html(fit: Fitted) -> str:
     """Picture, components, verdict and open checks of a fit."""
-    diagnosis = fit.diagnose()
+    diagnosis = diagnose(fit)
     one_feature = fit.dataset.n_features == 1
     return _rendered(
         "fit",

@@ -10,11 +10,11 @@ import numpy as np
 
 from stangmm import predict
 from stangmm.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count, check_positive
 from stangmm.conditional import Conditional, one_of_each
 from stangmm.data import Dataset, as_table
 from stangmm.density import Mixture, log_sum_exp
 from stangmm.errors import DataError, ModelError
-from stangmm.methods.base import check_count, check_positive
 from stangmm.predict import Band
 from stangmm.progress import progress_bar
 from stangmm.quantiles import mixture_quantile

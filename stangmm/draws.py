@@ -36,12 +36,14 @@ class Optimum:
     converged: bool
     path: FloatArray
 
-    def in_units_of(self, old: Problem, new: Problem) -> Optimum:
-        """Bring a maximum of the likelihood from one problem's units to another's."""
-        offset = old.log_likelihood_offset - new.log_likelihood_offset
-        mixture = new.from_user_units(old.to_user_units(self.mixture))
+    def in_units_of(self, problem: Problem) -> Optimum:
+        """Bring a maximum of the likelihood from the user's units to the problem's."""
+        offset = problem.log_likelihood_offset
         return replace(
-            self, mixture=mixture, objective=self.objective + offset, path=self.path + offset
+            self,
+            mixture=problem.from_user_units(self.mixture),
+            objective=self.objective - offset,
+            path=self.path - offset,
         )
 
     def in_user_units(self, problem: Problem, offset: float) -> Optimum:

@@ -18,21 +18,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
 
 from stangmm.arrays import BoolArray, FloatArray, IntArray
 from stangmm.arviz_bridge import arviz
+from stangmm.base.checked import check_count
 from stangmm.bridge import Bridge
 from stangmm.covariance import structure_named
 from stangmm.data import Dataset
 from stangmm.density import Mixture, log_joint, log_sum_exp
 from stangmm.draws import McmcInfo
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
-from stangmm.methods.base import Run, check_count
+from stangmm.methods.base import Run
 from stangmm.methods.em import EM
+from stangmm.posterior.fitted import Fitted
 from stangmm.priors import Priors
 from stangmm.problem import Problem
 from stangmm.progress import progress_bar
@@ -45,9 +46,6 @@ from stangmm.thresholds import (
     R_HAT_FAIL,
 )
 from stangmm.unconstrained import UnconstrainedSpace
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
 
 _MIN_DRAWS = 20  # of each chain: with fewer, half of them tell nothing about autocorrelation
 _MAX_SWEEPS = 10  # of the labelling rule
@@ -106,7 +104,7 @@ class Evidence:
     __repr__ = __str__
 
 
-def log_evidence(fit: Fit, *, seed: int | None = None, progress: bool = True) -> Evidence:
+def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True) -> Evidence:
     """Estimate the log marginal likelihood by bridge sampling.
 
     With sample weights, the likelihood is the weighted one.
@@ -140,7 +138,7 @@ def log_evidence(fit: Fit, *, seed: int | None = None, progress: bool = True) ->
     run = Run(_seed(fit, seed))
     advance = progress_bar("evidence", 3, shown=progress)
     k = fit.model.n_components
-    structure = structure_named(fit.model.covariance_type)
+    structure = fit.model.structure
     problem = Problem.build(fit.dataset, k, structure, fit.model.priors)
     space = UnconstrainedSpace(k, problem.n_features, structure)
     mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
@@ -303,7 +301,7 @@ def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal]
         )
 
 
-def _doubts(fit: Fit, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]:
+def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]:
     """Say why the answer is not to be believed, and what to do."""
     if len(fit.lp) == 1:
         yield "One chain has nothing to agree with; run four."
@@ -341,7 +339,7 @@ def _doubts(fit: Fit, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]
         )
 
 
-def _check_usable(fit: Fit) -> None:
+def _check_usable(fit: Fitted) -> None:
     if fit.kind != "mcmc":
         what = "one point" if fit.kind == "point" else "an approximation"
         instead = "bic()" if fit.kind == "point" else "loo()"
@@ -359,7 +357,7 @@ def _check_usable(fit: Fit) -> None:
         raise InferenceError("The draws do not vary: the chains did not move. Look at diagnose().")
 
 
-def _seed(fit: Fit, seed: int | None) -> int:
+def _seed(fit: Fitted, seed: int | None) -> int:
     if seed is None:
         return fit.seed
     check_count("seed", seed, minimum=0)

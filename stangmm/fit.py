@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import copy
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stangmm import criteria
-from stangmm import predict as _predict
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import CovarianceStructure
-from stangmm.data import Dataset
-from stangmm.density import Mixture, log_prior
+from stangmm.base.checked import check_count
 from stangmm.diagnostics import Diagnosis, diagnose
-from stangmm.draws import Draws, Info, McmcInfo, VariationalInfo
+from stangmm.draws import VariationalInfo
 from stangmm.errors import ModelError
-from stangmm.methods.base import Kind, Method, check_count
+from stangmm.posterior.fitted import Fitted
 from stangmm.prediction import Predictions
-from stangmm.priors import ResolvedPriors
-from stangmm.relabel import Relabelling, among, by_first_mean, checked_relabelling, relabelled
 from stangmm.thresholds import PARETO_K_OK
 
 if TYPE_CHECKING:
@@ -30,16 +22,15 @@ if TYPE_CHECKING:
 
     import arviz as az
     import pandas as pd
-    import xarray as xr
 
     from stangmm.evidence import Evidence
     from stangmm.labels import Labels
-    from stangmm.model import GaussianMixture
     from stangmm.modes import Modes
     from stangmm.plots import FitPlots
 
 
-class Fit(Predictions):
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(Fitted, Predictions):
     """A fitted mixture; made by `GaussianMixture.fit`.
 
     A point estimate is a posterior of one draw, so that everything below works for every method.
@@ -53,6 +44,7 @@ class Fit(Predictions):
     method : str
         Short name of the method.
     kind : {"point", "approximation", "mcmc"}
+        What the draws are.
     settings : Method
         The method with its settings.
     seed : int
@@ -71,6 +63,12 @@ class Fit(Predictions):
         Facts of the run, for diagnostics.
     mixture : Mixture
         All draws flattened, batch of shape (S,), labels settled.
+    total_log_likelihood : ndarray, shape (chain, draw)
+        Log likelihood of all rows for each draw.
+    lp : ndarray, shape (chain, draw)
+        Log joint density (prior times likelihood) of each draw.
+    kept : dict
+        What was computed once.
 
     Examples
     --------
@@ -83,111 +81,6 @@ class Fit(Predictions):
     >>> fit.diagnose().verdict
     'ok'
     """
-
-    def __init__(
-        self,
-        model: GaussianMixture,
-        dataset: Dataset,
-        settings: Method,
-        draws: Draws,
-        *,
-        structure: CovarianceStructure,
-        priors: ResolvedPriors,
-        relabel: Relabelling | None,
-        seed: int,
-        seconds: float,
-        versions: Mapping[str, str],
-        started_by_hand: bool = False,
-    ) -> None:
-        self.model = model
-        self.dataset = dataset
-        self.settings = settings
-        self.seed = seed
-        self.seconds = seconds
-        self.versions = dict(versions)
-        self.priors = priors
-        self.started_by_hand = started_by_hand
-        self.info: Info = draws.info
-        self._structure = structure
-        self._shape = draws.mixture.batch_shape
-        self._log_likelihood = draws.log_likelihood
-        self._lp = draws.log_likelihood + log_prior(draws.mixture, priors, structure)
-        self._settle_labels(draws.mixture.reshape(-1), relabel)
-
-    def _settle_labels(self, flat: Mixture, relabel: Relabelling | None) -> None:
-        n_draws, k = flat.weights.shape
-        permutation = np.tile(np.arange(k), (n_draws, 1))
-        free = self.free_components
-        relabel = relabel if len(free) or k == 1 else None
-        if relabel is not None:
-            pivot = int(np.argmax(self._lp))
-            data = self.dataset
-            permutation = relabelled(relabel, flat, data.x, pivot, free, data.sample_weight)
-            means = flat.permute(permutation).means.mean(axis=0)
-            permutation = permutation[:, among(free, by_first_mean(means[free]), k)]
-        self.relabelling: Relabelling | None = relabel
-        self.permutations: IntArray = permutation.reshape(*self._shape, -1)
-        self.mixture: Mixture = flat.permute(permutation)
-
-    def relabel(self, how: Relabelling | None = "stephens") -> Fit:
-        """Give the same fit with labels settled in another way.
-
-        Parameters
-        ----------
-        how : {"stephens", "ecr", "means"} or None
-            By the draws' responsibilities (Stephens 2000, doi:10.1111/1467-9868.00265), by their
-            allocations of rows (ECR: Papastamoulis & Iliopoulos 2010,
-            doi:10.1198/jcgs.2010.09008), by the mean in the first feature, or as drawn. Only
-            `free_components` are relabelled.
-
-        Returns
-        -------
-        Fit
-            Densities, predictions and everything else that has no labels stay as they are.
-        """
-        how = checked_relabelling(how)
-        other = self._copy()
-        other._settle_labels(self.drawn.reshape(-1), how)
-        return other
-
-    def reordered(self, order: IntArray) -> Fit:
-        """Give the same fit with component k being the present component ``order[k]``.
-
-        Parameters
-        ----------
-        order : ndarray of int, shape (K,)
-            A permutation of 0 to K-1.
-        """
-        other = self._copy()
-        other.permutations = self.permutations[..., order]
-        other.mixture = self.mixture.permute(order)
-        return other
-
-    def select_chains(self, chains: Sequence[int]) -> Fit:
-        """Give the fit that some of the chains make.
-
-        Parameters
-        ----------
-        chains : sequence of int
-            Which chains, from 0.
-
-        Raises
-        ------
-        ModelError
-            There are no such chains.
-        """
-        n_chains = self._shape[0]
-        index = list(chains)
-        if not index or not set(index) <= set(range(n_chains)):
-            raise ModelError(f"chains must be some of 0 to {n_chains - 1}, got {index}.")
-        info = self.info
-        return self._with_draws(
-            self.shaped[index],
-            self.permutations[index],
-            self._log_likelihood[index],
-            self._lp[index],
-            info.of_chains(index) if isinstance(info, McmcInfo) else info,
-        )
 
     def resample(self, n: int | None = None, *, seed: int | None = None) -> Fit:
         """Give draws corrected by importance: nearer to the posterior than the approximation's.
@@ -225,132 +118,7 @@ class Fit(Predictions):
             )
         rng = np.random.default_rng(seed)
         index = rng.choice(len(weights), len(weights) if n is None else n, p=weights)
-        return self._with_draws(
-            self.shaped[:, index],
-            self.permutations[:, index],
-            self._log_likelihood[:, index],
-            self._lp[:, index],
-            self.info,
-        )
-
-    def _with_draws(
-        self,
-        mixture: Mixture,
-        permutations: IntArray,
-        log_likelihood: FloatArray,
-        lp: FloatArray,
-        info: Info,
-    ) -> Fit:
-        other = self._copy()
-        other.info = info
-        other._shape = mixture.batch_shape
-        other.permutations, other.mixture = permutations, mixture.reshape(-1)
-        other._log_likelihood, other._lp = log_likelihood, lp
-        return other
-
-    def _copy(self) -> Fit:
-        """Copy this fit, but for what is computed once from its draws."""
-        other = copy(self)
-        for name, attribute in vars(Fit).items():
-            if isinstance(attribute, cached_property):
-                other.__dict__.pop(name, None)
-        return other
-
-    @property
-    def free_components(self) -> IntArray:
-        """Components whose labels mean nothing: neither priors nor known rows tell them apart."""
-        if not self.priors.exchangeable:
-            return np.empty(0, dtype=int)
-        return self.dataset.free_components(self.model.n_components)
-
-    @property
-    def method(self) -> str:
-        """Short name of the method."""
-        return self.settings.name
-
-    @property
-    def kind(self) -> Kind:
-        """What the draws are: "point", "approximation" or "mcmc"."""
-        return self.settings.kind
-
-    @property
-    def shaped(self) -> Mixture:
-        """All draws, batch of shape (chain, draw), labels settled."""
-        return self.mixture.reshape(*self._shape)
-
-    @property
-    def drawn(self) -> Mixture:
-        """All draws, batch of shape (chain, draw), with the labels that they were drawn with."""
-        return self.shaped.permute(np.argsort(self.permutations, axis=-1))
-
-    @property
-    def weights(self) -> FloatArray:
-        """Posterior mean of the weights, shape (K,)."""
-        return np.asarray(self.mixture.weights.mean(axis=0))
-
-    @property
-    def means(self) -> FloatArray:
-        """Posterior mean of the component means, shape (K, D)."""
-        return np.asarray(self.mixture.means.mean(axis=0))
-
-    @cached_property
-    def covariances(self) -> FloatArray:
-        """Posterior mean of the covariance matrices, shape (K, D, D)."""
-        return np.asarray(self.mixture.covariances.mean(axis=0))
-
-    @property
-    def scales(self) -> FloatArray:
-        """Posterior mean of the standard deviations, shape (K, D)."""
-        return np.asarray(self.mixture.scales.mean(axis=0))
-
-    @property
-    def lp(self) -> FloatArray:
-        """Log joint density (prior times likelihood) of each draw, shape (chain, draw)."""
-        return self._lp
-
-    @property
-    def total_log_likelihood(self) -> FloatArray:
-        """Log likelihood of all rows for each draw, shape (chain, draw)."""
-        return self._log_likelihood
-
-    @cached_property
-    def posterior(self) -> xr.Dataset:
-        """Draws with named dimensions, labels settled.
-
-        ``weights`` (chain, draw, component), ``means`` and ``scales`` (chain, draw, component,
-        feature), ``covariances`` (chain, draw, component, feature, feature_bis), ``lp`` (chain,
-        draw).
-        """
-        import xarray as xr
-
-        c, s = self._shape
-        shaped = self.shaped
-        names = list(self.dataset.feature_names)
-        per_feature = ("chain", "draw", "component", "feature")
-        return xr.Dataset(
-            {
-                "weights": (("chain", "draw", "component"), shaped.weights),
-                "means": (per_feature, shaped.means),
-                "scales": (per_feature, shaped.scales),
-                "covariances": ((*per_feature, "feature_bis"), shaped.covariances),
-                "lp": (("chain", "draw"), self.lp),
-            },
-            coords={
-                "chain": np.arange(c),
-                "draw": np.arange(s),
-                "component": np.arange(self.model.n_components),
-                "feature": names,
-                "feature_bis": names,
-            },
-            attrs={"method": self.method, "kind": self.kind, "seed": self.seed},
-        )
-
-    def log_likelihood(self) -> FloatArray:
-        """Log density of each row of the data for each draw, shape (S, N), chain 0 first.
-
-        For a row whose component is known, it is the joint density with its label.
-        """
-        return _predict.log_density_draws(self.mixture, self.dataset.x, self.dataset.labels)
+        return self._at((slice(None), index))
 
     def aic(self) -> float:
         """Akaike's information criterion at the best draw, lower is better.
@@ -427,19 +195,19 @@ class Fit(Predictions):
 
         return summary(self)
 
-    @cached_property
+    @property
     def labels(self) -> Labels:
         """How far the components' labels can be trusted: R-hat and ESS before and after, words."""
         from stangmm.labels import describe_labels
 
         return describe_labels(self)
 
-    @cached_property
+    @property
     def modes(self) -> Modes:
         """The chains grouped by the mode that they are in, label-free; print it for a table."""
-        from stangmm.modes import Modes, group_chains
+        from stangmm.modes import modes_of
 
-        return Modes(self, group_chains(self))
+        return modes_of(self)
 
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.

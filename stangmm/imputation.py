@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count
 from stangmm.conditional import Conditional, one_of_each
 from stangmm.data import Dataset, as_new_rows
 from stangmm.density import Mixture
 from stangmm.errors import ModelError
 from stangmm.groups import group_rows
-from stangmm.methods.base import check_count
 from stangmm.progress import progress_bar
 
 How: TypeAlias = Literal["mean", "draw"]

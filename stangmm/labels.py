@@ -12,13 +12,12 @@ import numpy as np
 from stangmm.arrays import FloatArray
 from stangmm.arviz_bridge import convergence_of
 from stangmm.density import Mixture
+from stangmm.posterior.fitted import Fitted, once
 from stangmm.relabel import exchange_probabilities
 from stangmm.thresholds import EXCHANGED_OK
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from stangmm.fit import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Labels:
         see `stangmm.relabel.exchange_probabilities`.
     """
 
-    fit: Fit
+    fit: Fitted
     permuted: float
     exchange: FloatArray
 
@@ -99,7 +98,8 @@ class Labels:
     __repr__ = __str__
 
 
-def describe_labels(fit: Fit) -> Labels:
+@once
+def describe_labels(fit: Fitted) -> Labels:
     """Judge the labels of a fit."""
     _, counts = np.unique(
         fit.permutations.reshape(-1, fit.model.n_components), axis=0, return_counts=True

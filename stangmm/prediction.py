@@ -9,10 +9,10 @@ import numpy as np
 
 from stangmm import predict as _predict
 from stangmm.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count, check_positive
 from stangmm.data import Dataset, as_new_rows, as_sample_weight
 from stangmm.density import Mixture
 from stangmm.frames import like
-from stangmm.methods.base import check_count, check_positive
 from stangmm.predict import Band, OutlierScore, thinned
 
 if TYPE_CHECKING:

@@ -9,16 +9,14 @@ import numpy as np
 
 from stangmm import predict
 from stangmm.arrays import FloatArray
-from stangmm.covariance import structure_named
 from stangmm.data import Dataset
 from stangmm.density import Mixture
+from stangmm.model.spec import MixtureSpec
 from stangmm.priors import ResolvedPriors
 from stangmm.stan_data import mixture_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from stangmm.model import GaussianMixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +48,10 @@ class PriorPredictive:
 
 
 def prior_predictive(
-    model: GaussianMixture, dataset: Dataset, n: int, rng: np.random.Generator
+    model: MixtureSpec, dataset: Dataset, n: int, rng: np.random.Generator
 ) -> PriorPredictive:
     """Draw n mixtures from the prior, and from each as many rows as the data have."""
-    structure = structure_named(model.covariance_type)
+    structure = model.structure
     k, d = model.n_components, dataset.n_features
     priors = model.priors.resolve(dataset, structure, k)
     r = structure.n_correlations(k, d)

@@ -148,13 +148,15 @@ class Problem:
         return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
 
     def rescaled(self, factor: float) -> Problem:
-        """Give the same problem with all data and priors measured in units ``factor`` as large."""
+        """Give the same problem with a unit of ``factor``; its user's units are those of this."""
         center, factors = np.zeros(self.n_features), np.full(self.n_features, factor)
         return replace(
             self,
             x=self.x / factor,
             priors=self.priors.in_units_of(center, factors),
-            unit=self.unit * factor,
+            user_priors=self.priors,
+            center=center,
+            unit=factors,
             start=None if self.start is None else self.start.in_units(center, 1.0 / factors),
         )
 

@@ -7,22 +7,24 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from stangmm.arviz_bridge import arviz
+from stangmm.base.checked import check_count
 from stangmm.cmdstan.run import stop_requested
 from stangmm.covariance import structure_named
 from stangmm.criteria import CRITERIA, Criterion, Score, pooled
 from stangmm.data import Dataset, Missing
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.fit import Fit
-from stangmm.methods import NUTS, Method, Optimize, as_method
-from stangmm.methods.base import Run, check_count
-from stangmm.model import GaussianMixture, checked_seed
+from stangmm.gaussian_mixture import GaussianMixture
+from stangmm.methods import Method, as_method
+from stangmm.methods.base import Run
+from stangmm.posterior.fitting import checked_seed, fitted
 from stangmm.priors import Priors
 from stangmm.progress import progress_bar
 
@@ -360,15 +362,15 @@ def select_components(
     if jobs is not None:
         check_count("jobs", jobs)
     settings.prepare(Run(seed, progress))
-    at_a_time, shared = _divided(settings, jobs, len(models))
+    at_a_time, processors = _divided(settings, jobs, len(models))
 
     def fit(k: int) -> Fit | str:
         own_seed = int(np.random.default_rng([seed, k]).integers(2**31))
         try:
-            made = models[k].fit(dataset, shared, seed=own_seed, progress=False)
+            made = fitted(Fit, models[k], dataset, settings, Run(own_seed, processors=processors))
         except (DataError, InferenceError) as error:
             return str(error)
-        made.settings = settings  # how many chains ran at a time is no part of them
+        made.diagnose()  # here, side by side; it is kept
         return made
 
     fits: dict[int, Fit] = {}
@@ -436,20 +438,11 @@ def _models(
     return models
 
 
-def _divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, Method]:
-    """Fits at a time, and settings with which all of them together fill the processors."""
-    processors = os.cpu_count() or 1
-    if isinstance(settings, NUTS):
-        processors = max(1, processors // settings.threads_per_chain)
-        chains = settings.parallel_chains
-        jobs = min(n_fits, jobs or max(1, processors // (chains or 1)))
-        if chains is None:
-            chains = min(settings.chains, max(1, processors // jobs))
-            settings = replace(settings, parallel_chains=chains)
-        return jobs, settings
-    if isinstance(settings, Optimize):  # runs its restarts on all processors
-        processors = 1
-    return min(n_fits, jobs or processors), settings
+def _divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
+    """Fits at a time, and the processors for each, with which they fill all that there are."""
+    available = os.cpu_count() or 1
+    at_a_time = min(n_fits, jobs or max(1, available // settings.processors(available)))
+    return at_a_time, max(1, available // at_a_time)
 
 
 def _each(

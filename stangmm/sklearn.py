@@ -5,10 +5,9 @@ scikit-learn is an optional dependency: nothing else in stangmm imports this mod
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from numbers import Integral
 from typing import Any
 
@@ -21,14 +20,12 @@ from stangmm.density import log_likelihood
 from stangmm.draws import RestartInfo
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError
 from stangmm.fit import Fit
+from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.methods import EM, Method, as_method
 from stangmm.methods.base import Run
-from stangmm.methods.em_algebra import EMParameters
-from stangmm.methods.em_steps import EMSpace
-from stangmm.methods.restarts import effective_rows
-from stangmm.model import GaussianMixture, checked_seed, package_versions
+from stangmm.methods.regularized import RegularizedEM, spread_out
+from stangmm.posterior.fitting import checked_seed, fitted
 from stangmm.priors import Priors
-from stangmm.problem import Problem
 from stangmm.relabel import Relabelling, checked_relabelling
 
 try:
@@ -39,11 +36,6 @@ except ImportError as error:
     raise ImportError(
         'stangmm.sklearn needs scikit-learn 1.6 or newer: pip install "stangmm[sklearn]"'
     ) from error
-
-# Variance that regularization leaves in every direction, relative to each feature's own.
-_RIDGE = 1e-6
-# Regularized EM ends when no number changes by more than this.
-_SETTLED = 1e-8
 
 # The shape that scikit-learn gives covariances (K, D, D) of each type.
 _COMPACT: dict[str, Callable[[FloatArray], FloatArray]] = {
@@ -175,22 +167,24 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             import pandas as pd
 
             x = pd.DataFrame(x, columns=self.feature_names_in_)
-        options: dict[str, Any] = {
-            "seed": self._seed(),
-            "sample_weight": sample_weight,
-            "relabel": self.relabel,
-            "progress": self.progress,
-        }
+        run = Run(self._seed(), self.progress)
         no_maximum: Exception | None = None
         try:
-            self.fit_ = model.fit(x, settings, **options)
+            self.fit_ = model.fit(
+                x,
+                settings,
+                seed=run.seed,
+                sample_weight=sample_weight,
+                relabel=self.relabel,
+                progress=run.show_progress,
+            )
         except (DataError, InferenceError) as error:
             if not isinstance(settings, EM):
                 raise
             no_maximum = error
         self.regularized_ = no_maximum is not None
         if isinstance(settings, EM) and no_maximum is not None:
-            self.fit_ = _regularized_fit(model, x, settings, **options)
+            self.fit_ = self._regularized_fit(model, x, settings, sample_weight, run)
             warnings.warn(
                 f"The likelihood has no maximum, so covariances were regularized. {no_maximum}",
                 ConvergenceWarning,
@@ -198,6 +192,18 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         self._describe(self.fit_)
         return self
+
+    def _regularized_fit(
+        self, model: GaussianMixture, X: Any, settings: EM, sample_weight: Any, run: Run
+    ) -> Fit:
+        """`GaussianMixture.fit` by `RegularizedEM`; what else is wrong with the data is raised."""
+        dataset = Dataset.from_input(X, sample_weight)
+        dataset.check_components(model.n_components)
+        regularized = RegularizedEM(**asdict(settings))
+        relabel = checked_relabelling(self.relabel)
+        return fitted(
+            Fit, model, dataset, regularized, run, relabel=relabel, searched=spread_out(dataset)
+        )
 
     def _describe(self, fit: Fit) -> None:
         self.weights_ = fit.weights
@@ -291,89 +297,3 @@ def _distinct(x: FloatArray, sample_weight: Any) -> tuple[FloatArray, FloatArray
     rows, member = np.unique(x[counts], axis=0, return_inverse=True)
     total = np.bincount(member.ravel(), weights=weight[counts]).astype(np.float64)
     return rows, None if (total == 1.0).all() else total
-
-
-class RegularizedEM(EM):
-    """EM for data on which the likelihood has no maximum: the mode under a conjugate prior.
-
-    Each component gets one pseudo-row, with the covariance of all data shrunk to a K-th of their
-    volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). Of several modes the one of
-    highest likelihood is given.
-    """
-
-    def search(self, problem: Problem, run: Run) -> RestartInfo:
-        """Run all restarts, and bring the best to convergence on all rows."""
-        found = self.regularized(problem, run)
-        space = EMSpace(problem)
-        # One row is one unit of sample weight, so that a weight of three is three rows.
-        one_row = effective_rows(space.n_rows, space.total) / space.total
-        parameters = space.parameters_of(found.best.mixture)
-        path: list[float] = []
-        converged = False
-        # What grows is the posterior density, not the likelihood, so the parameters must settle.
-        while not converged and len(path) < self.max_iterations:
-            log_lik, sums = space.expectation(parameters)
-            path.append(float(log_lik[0]))
-            updated, _ = space.maximization(sums, one_row)
-            converged = _change(parameters, updated) < _SETTLED
-            parameters = updated
-        best = replace(
-            found.best,
-            mixture=space.mixture_of(parameters)[0],
-            objective=path[-1],
-            converged=converged,
-            path=np.array(path),
-        )
-        return found.polished((best,), [best.restarts], found.rows_searched)
-
-
-def _change(old: EMParameters, new: EMParameters) -> float:
-    """Largest change of a number, in coordinates in which all data have variance 1."""
-    pairs = [(old.weights, new.weights), (old.means, new.means)]
-    pairs.append((old.covariances, new.covariances))
-    return max(float(np.abs(a - b).max()) for a, b in pairs)
-
-
-def _regularized_fit(
-    model: GaussianMixture,
-    X: Any,
-    settings: EM,
-    *,
-    seed: int,
-    sample_weight: Any,
-    relabel: Relabelling | None,
-    progress: bool,
-) -> Fit:
-    """`GaussianMixture.fit` by `RegularizedEM`; what else is wrong with the data is raised."""
-    began = time.perf_counter()
-    regularized = RegularizedEM(**asdict(settings))
-    structure = structure_named(model.covariance_type)
-    dataset = Dataset.from_input(X, sample_weight)
-    dataset.check_components(model.n_components)
-    problem = Problem.build(_spread_out(dataset), model.n_components, structure, model.priors)
-    draws = regularized.run(problem, Run(seed, progress))
-    own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
-    return Fit(
-        model,
-        dataset,
-        regularized,
-        replace(draws, log_likelihood=own),
-        structure=structure,
-        priors=model.priors.resolve(dataset, structure, model.n_components),
-        relabel=checked_relabelling(relabel),
-        seed=seed,
-        seconds=time.perf_counter() - began,
-        versions=package_versions(),
-    )
-
-
-def _spread_out(dataset: Dataset) -> Dataset:
-    """Add pairs of rows of next to no weight, so that no features determine one another.
-
-    Each pair is one standard deviation to either side of the mean, in one feature.
-    """
-    mean, sd = dataset.mean_and_sd()
-    pairs = np.concatenate([mean + np.diag(sd), mean - np.diag(sd)])
-    counted = np.ones(len(dataset.x)) if dataset.sample_weight is None else dataset.sample_weight
-    share = np.full(len(pairs), 0.5 * _RIDGE * dataset.total_weight)
-    return Dataset.from_input(np.concatenate([dataset.x, pairs]), np.concatenate([counted, share]))

@@ -12,6 +12,7 @@ from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.draws import Draws, Info, McmcInfo, Optimum, RestartInfo, VariationalInfo
 from stangmm.methods import Method
+from stangmm.posterior.fitted import record_of
 
 
 def known_mixture(k: int, d: int, weights: Sequence[float] | None, seed: int) -> Mixture:
@@ -61,12 +62,12 @@ def made_fit(
     model = sg.GaussianMixture(k)
     structure = structure_named("full")
     settings, info = _run(kind, mixture, shape, rng)
-    return sg.Fit(
+    return record_of(
+        sg.Fit,
         model,
         dataset,
         settings,
         Draws(drawn, -4.0 * n + 0.5 * noise(()), info),
-        structure=structure,
         priors=model.priors.resolve(dataset, structure, k),
         relabel=None,
         seed=seed,

@@ -142,7 +142,7 @@ def test_em_path_shows_every_restart_and_marks_collapsed_ones() -> None:
     fit = fit_em(sg.datasets.galaxies(), 3, "diag", restarts=30)
     collapsed = np.zeros(30, dtype=bool)
     collapsed[np.argsort(fit.info.values)[:4]] = True
-    fit.info = replace(fit.info, collapsed=collapsed)
+    fit = replace(fit, info=replace(fit.info, collapsed=collapsed))
     ax = plots.em_path(fit)
     paths = [line for line in ax.lines if (line.get_gid() or "").startswith("restart-")]
     assert len(paths) == len(fit.info.values) == 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -176,8 +176,9 @@ def test_ppc_of_weights_is_that_of_repeated_rows() -> None:
     x = blobs(200, 2, 1)
     weight = np.random.default_rng(11).integers(0, 4, 200).astype(float)
     weighted = fit_em(x, 2, weight)
-    repeated = copy(weighted)
-    repeated.dataset = sg.data.Dataset.from_input(np.repeat(x, weight.astype(int), axis=0))
+    repeated = replace(
+        weighted, dataset=sg.data.Dataset.from_input(np.repeat(x, weight.astype(int), axis=0))
+    )
     a, b = checks.ppc(weighted), checks.ppc(repeated)
     np.testing.assert_allclose(a.patches[0].get_data()[0], b.patches[0].get_data()[0])
     np.testing.assert_allclose(intervals_of(a), intervals_of(b))
@@ -221,12 +222,12 @@ def test_loo_shows_the_pareto_k_of_every_row(fits_faithful: Any) -> None:
 
 @pytest.mark.stan
 def test_loo_marks_and_names_rows_of_high_k_that_count(fits_galaxies: Any) -> None:
-    fit = copy(fits_galaxies["nuts"])
+    fit = fits_galaxies["nuts"]
     result = deepcopy(fit.loo())
     result["pareto_k"].values[[3, 40, 41]] = [0.9, 1.4, 2.0]
     weight = np.ones(82)
     weight[41] = 0.0
-    fit.dataset = replace(fit.dataset, sample_weight=weight)
+    fit = replace(fit, dataset=replace(fit.dataset, sample_weight=weight))
     ax = checks.loo(fit, result=result)
     drawn(ax)
     assert list(ax.lines[1].get_xdata()) == [3, 40]
@@ -330,11 +331,11 @@ def test_pairs_show_the_draws_of_the_component(fits_galaxies: Any) -> None:
 
 @pytest.mark.stan
 def test_pairs_mark_divergent_draws(fits_galaxies: Any) -> None:
-    fit = copy(fits_galaxies["nuts"])
+    fit = fits_galaxies["nuts"]
     stats = dict(fit.info.sample_stats)
     stats["diverging"] = np.zeros(fit.lp.shape)
     stats["diverging"][1, 5] = stats["diverging"][3, 7] = 1
-    fit.info = replace(fit.info, sample_stats=stats)
+    fit = replace(fit, info=replace(fit.info, sample_stats=stats))
     ax = posteriors.pairs(fit, component=0)
     (marks,) = [line for line in ax.child_axes[3].lines if line.get_gid() == "divergent"]
     expected = fit.posterior["weights"].values[[1, 3], [5, 7], 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -27,16 +26,12 @@ def fit_of(kind: str, k: int = 2, d: int = 1, **options: Any) -> sg.Fit:
 
 
 def with_energies(fit: sg.Fit, energies: np.ndarray) -> sg.Fit:
-    other = copy(fit)
-    other.info = replace(fit.info, sample_stats={"energy": energies})  # type: ignore[arg-type]
-    return other
+    return replace(fit, info=replace(fit.info, sample_stats={"energy": energies}))
 
 
 def with_priors(fit: sg.Fit, covariance_type: str = "full", **given: Any) -> sg.Fit:
-    other = copy(fit)
     structure, k = structure_named(covariance_type), fit.model.n_components
-    other.priors = sg.Priors(**given).resolve(fit.dataset, structure, k)
-    return other
+    return replace(fit, priors=sg.Priors(**given).resolve(fit.dataset, structure, k))
 
 
 def drawn(ax: Axes) -> None:
@@ -165,7 +160,8 @@ def test_priors_that_differ_are_drawn_for_each_component() -> None:
 
 def test_a_tied_scale_is_drawn_once() -> None:
     fit = with_priors(fit_of("mcmc", d=2), "tied")
-    fit.mixture = replace(fit.mixture, scales=np.repeat(fit.mixture.scales[:, :1], 2, axis=1))
+    shared = np.repeat(fit.mixture.scales[:, :1], 2, axis=1)
+    fit = replace(fit, mixture=replace(fit.mixture, scales=shared))
     panels = plots.priors(fit).child_axes
     assert [len(histograms(panel)) for panel in panels] == [2, 2, 1, 0, 2, 1]
 
@@ -174,7 +170,7 @@ def test_a_long_tail_does_not_hide_the_rest() -> None:
     fit = fit_of("mcmc", k=3)
     scales = fit.mixture.scales.copy()
     scales[:, 2, 0] = stats.halfcauchy(scale=5.0).rvs(len(scales), random_state=1)
-    fit.mixture = replace(fit.mixture, scales=scales)
+    fit = replace(fit, mixture=replace(fit.mixture, scales=scales))
     assert scales.max() > 1000
     assert plots.priors(fit).child_axes[2].get_xlim()[1] < 200
 
@@ -193,7 +189,7 @@ def test_a_fit_without_priors_says_where_there_are_some() -> None:
 
 def test_an_estimate_is_a_line() -> None:
     fit = fit_of("point")
-    fit.info = replace(fit.info, objective="log joint")  # type: ignore[arg-type]
+    fit = replace(fit, info=replace(fit.info, objective="log joint"))
     _, means, _ = plots.priors(fit).child_axes
     lines = [line for line in means.lines if line.get_gid() != "prior"]
     np.testing.assert_allclose([line.get_xdata()[0] for line in lines], fit.means[:, 0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tracemalloc
 import warnings
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from scipy.special import expit
 from scipy.stats import norm
 
 import stangmm as sg
+from stangmm.data import Dataset
 from stangmm.density import Mixture, log_likelihood
-from stangmm.draws import Draws, RestartInfo
+from stangmm.draws import Draws, VariationalInfo
 from stangmm.labels import Labels
-from stangmm.methods.base import Kind, Method, Run
-from stangmm.problem import Problem
+from stangmm.posterior.fitted import record_of
 from stangmm.relabel import (
     Relabelling,
     by_first_mean,
@@ -232,23 +231,6 @@ def test_components_are_shown_by_their_first_mean_then_the_next() -> None:
 # ---- in a fit --------------------------------------------------------------------------------
 
 
-class Given(Method):
-    """A method that returns draws made beforehand, as a sampler with label switching would."""
-
-    name = "given"
-    kind: Kind = "approximation"
-
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture = mixture
-
-    def run(self, problem: Problem, run: Run) -> Draws:
-        x = problem.center + problem.unit * problem.x
-        value = log_likelihood(self.mixture, x)
-        info = sg.EM(restarts=20).search(problem, run)
-        assert isinstance(info, RestartInfo)
-        return Draws(self.mixture, value, info)
-
-
 def switched(rng: np.random.Generator) -> tuple[Mixture, Mixture, np.ndarray]:
     """Draws (2 chains of 50) without and with switched labels, and data."""
     plain = separated(rng, "full", 3, 2)
@@ -257,9 +239,25 @@ def switched(rng: np.random.Generator) -> tuple[Mixture, Mixture, np.ndarray]:
     return draws.reshape(2, 50), scrambled.reshape(2, 50), plain.sample(rng, 200)
 
 
-def fit_given(mixture: Mixture, x: Any, priors: sg.Priors | None = None) -> sg.Fit:
-    model = sg.GaussianMixture(3, "full", priors or sg.Priors())
-    return model.fit(x, method=Given(mixture), seed=1, progress=False)
+def fit_given(
+    mixture: Mixture,
+    x: np.ndarray,
+    priors: sg.Priors | None = None,
+    *,
+    covariance_type: str = "full",
+    relabel: Relabelling | None = "stephens",
+) -> sg.Fit:
+    """A fit of given draws, as of a sampler with label switching."""
+    model = sg.GaussianMixture(3, covariance_type, priors or sg.Priors())
+    dataset = Dataset.from_input(x)
+    resolved = model.priors.resolve(dataset, model.structure, 3)
+    nothing, equal = np.empty(0), np.zeros(mixture.weights[..., 0].size)
+    info = VariationalInfo(nothing, nothing, True, equal, equal, ())
+    draws = Draws(mixture, log_likelihood(mixture, x), info)
+    return record_of(
+        sg.Fit, model, dataset, sg.ADVI(), draws,
+        priors=resolved, relabel=relabel, seed=1, seconds=0.0, versions={},
+    )  # fmt: skip
 
 
 def test_a_fit_has_settled_labels_in_order_and_keeps_the_permutations() -> None:
@@ -310,8 +308,7 @@ def test_a_fit_is_relabelled_afterwards_as_if_it_had_been_so_from_the_start(
 ) -> None:
     _, scrambled, x = switched(np.random.default_rng(12))
     later = fit_given(scrambled, x).relabel(how)
-    model = sg.GaussianMixture(3, "full")
-    first = model.fit(x, method=Given(scrambled), seed=1, progress=False, relabel=how)
+    first = fit_given(scrambled, x, relabel=how)
     assert later.relabelling == first.relabelling == how
     np.testing.assert_array_equal(later.permutations, first.permutations)
     np.testing.assert_array_equal(later.posterior["means"].values, first.posterior["means"].values)
@@ -342,9 +339,7 @@ def test_components_that_no_labelling_separates_are_said_to_be_so() -> None:
     means = np.concatenate([means, rng.normal(0, 1, (n, 1, 2))], axis=1)
     mixture = Mixture(rng.dirichlet([9, 20, 9], n), means, rng.lognormal(0, 0.2, (n, 3, 2)))
     x = np.concatenate([rng.normal(0, 1.5, (60, 2)), rng.normal(30, 1, (60, 2))])
-    fit = sg.GaussianMixture(3, "diag").fit(
-        x, method=Given(mixture.reshape(2, 100)), seed=1, progress=False
-    )
+    fit = fit_given(mixture.reshape(2, 100), x, covariance_type="diag")
     i, j = fit.labels.least_settled
     assert abs(fit.means[i, 0]) < 3 > abs(fit.means[j, 0])
     check = fit.diagnose()["labels"]

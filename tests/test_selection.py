@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 import stangmm as sg
 from stangmm.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
 from stangmm.data import Dataset
+from stangmm.methods.base import Run
 from stangmm.selection import Selection, _divided, select_components
 
 
@@ -255,7 +256,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
     def started(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a fit was started")
 
-    monkeypatch.setattr(sg.GaussianMixture, "fit", started)
+    monkeypatch.setattr("stangmm.selection.fitted", started)
     with pytest.raises(sg.ModelError, match=words):
         select_em(three_blobs(), **options)
 
@@ -266,7 +267,7 @@ def test_an_error_that_is_no_failure_of_a_fit_is_not_hidden(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sg.GaussianMixture, "fit", broken)
+    monkeypatch.setattr("stangmm.selection.fitted", broken)
     for jobs in (1, 2):
         with pytest.raises(ZeroDivisionError):
             select_em(three_blobs(), jobs=jobs)
@@ -300,9 +301,10 @@ def test_fits_and_chains_together_use_the_processors_once(
     monkeypatch: pytest.MonkeyPatch, settings: Any, jobs: Any, expected: int, chains: Any
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    at_a_time, shared = _divided(settings, jobs, 20)
+    at_a_time, processors = _divided(settings, jobs, 20)
     assert at_a_time == expected
-    assert getattr(shared, "parallel_chains", None) == chains
+    if chains is not None:
+        assert settings.chains_at_a_time(Run(1, processors=processors)) == chains
 
 
 # ---- grids by NUTS ---------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _fit(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import fit_text, fit_values
-    from stangmm.model import GaussianMixture
+    from stangmm.gaussian_mixture import GaussianMixture
 
     _check_files(arguments)
     model = GaussianMixture(arguments.n_components, arguments.covariance)
@@ -162,7 +162,7 @@ def _fit(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import comparison_text, comparison_values
     from stangmm.comparison import compare
-    from stangmm.model import GaussianMixture
+    from stangmm.gaussian_mixture import GaussianMixture
 
     _check_files(arguments)
     model = GaussianMixture(arguments.n_components, arguments.covariance)

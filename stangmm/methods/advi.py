@@ -12,9 +12,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from stangmm.base.checked import check_choice, check_count, check_positive
 from stangmm.density import Mixture, log_prior
 from stangmm.draws import Draws, VariationalInfo
-from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
+from stangmm.methods.base import Kind, Run
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
     CompleteDataVariances,
@@ -94,8 +95,8 @@ class ADVI(StanMethod):
         # Stan's approximation starts with standard deviation 1 on the unconstrained scale. In the
         # problem's units that is far wider than the posterior of the means, and the first steps
         # would leave the optimum; in units of the means' standard errors it is about right.
-        outer, problem = problem, problem.rescaled(_standard_error(optimum.mixture, problem))
-        start, optimum = (o.in_units_of(outer, problem) for o in (start, optimum))
+        problem = problem.rescaled(_standard_error(optimum.mixture, problem))
+        start, optimum = (o.in_units_of(problem) for o in (start, optimum))
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
         size = max(1.0, abs(optimum.objective + prior))  # of the ELBO, nearly
         with stan_run(model, problem, self.name) as (cmdstan, data):
@@ -132,6 +133,7 @@ class ADVI(StanMethod):
             log_q=column(columns, table, "log_g__")[0],
             starts=(start,),
         )
+        # Back to the units of the problem that was given.
         return Draws(mixture, log_likelihood, info).in_user_units(problem)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from stangmm.draws import Draws
-from stangmm.errors import ModelError
 from stangmm.problem import Problem
 from stangmm.progress import progress_bar
 
@@ -20,10 +20,25 @@ Kind: TypeAlias = Literal["point", "approximation", "mcmc"]
 
 @dataclass(frozen=True)
 class Run:
-    """What one run needs besides the problem: its seed, and whom to tell about progress."""
+    """What one run needs besides the problem.
+
+    Attributes
+    ----------
+    seed : int
+    show_progress : bool
+        Whether work of more than a second shows how far it is.
+    processors : int or None
+        At most so many are kept busy; None: as many as there are.
+    """
 
     seed: int
     show_progress: bool = False
+    processors: int | None = None
+
+    def at_a_time(self, tasks: int, threads: int = 1) -> int:
+        """How many of some tasks run at a time, where each takes so many threads."""
+        processors = self.processors or os.cpu_count() or 1
+        return max(1, min(tasks, processors // threads))
 
     def rng(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose; the same seed and purpose give the same numbers."""
@@ -48,27 +63,10 @@ class Method(ABC):
         """Do what is done once for all fits, such as compiling; not counted as fitting time."""
         return
 
+    def processors(self, available: int) -> int:
+        """How many of the processors one run keeps busy, where it is given only one at a time."""
+        return 1
+
     @abstractmethod
     def run(self, problem: Problem, run: Run) -> Draws:
-        """Fit the problem; draws come in the user's units, labels unsettled."""
-
-
-def check_count(name: str, value: Any, minimum: int = 1) -> None:
-    """Raise ModelError unless value is a whole number of at least ``minimum``."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < minimum:
-        raise ModelError(f"{name} must be a whole number of at least {minimum}, got {value!r}.")
-
-
-def check_positive(name: str, value: Any, below: float = float("inf")) -> None:
-    """Raise ModelError unless value is a number in (0, below)."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < below:
-        limit = "" if below == float("inf") else f" and below {below:g}"
-        raise ModelError(f"{name} must be a positive number{limit}, got {value!r}.")
-
-
-def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raise ModelError unless value is one of the known names, which the message lists."""
-    if value not in known:
-        raise ModelError(f"{name} must be one of {list(known)}, got {value!r}.")
+        """Fit the problem; draws are of the standardized problem, labels unsettled."""

@@ -13,9 +13,10 @@ from typing import ClassVar
 import numpy as np
 
 from stangmm.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.checked import check_count, check_positive
 from stangmm.density import Mixture
 from stangmm.draws import Draws, RestartInfo
-from stangmm.methods.base import Kind, Method, Run, check_count, check_positive
+from stangmm.methods.base import Kind, Method, Run
 from stangmm.methods.em_algebra import EMParameters
 from stangmm.methods.em_steps import EMSpace
 from stangmm.methods.restarts import distinct, restart_report, usable
@@ -72,8 +73,7 @@ class EM(Method):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Maximize the likelihood; the best optimum that is not degenerate wins."""
         info = self.search(problem, run)
-        draws = Draws.from_point(info.best.mixture, info.best.objective, info)
-        return draws.in_user_units(problem)
+        return Draws.from_point(info.best.mixture, info.best.objective, info)
 
     def search(self, problem: Problem, run: Run) -> RestartInfo:
         """Run all restarts and sort what they found.

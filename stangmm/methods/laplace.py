@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from stangmm.base.checked import check_count, check_positive
 from stangmm.draws import Draws, VariationalInfo
 from stangmm.errors import InferenceError
-from stangmm.methods.base import Kind, Run, check_count, check_positive
+from stangmm.methods.base import Kind, Run
 from stangmm.methods.recent import RecentStanMethod
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
@@ -121,4 +122,4 @@ class Laplace(RecentStanMethod):
             log_q=column(columns, table, "log_q__")[0],
             starts=(optimum,),
         )
-        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+        return Draws(mixture, log_likelihood, info)

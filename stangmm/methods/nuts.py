@@ -6,7 +6,6 @@ Hoffman & Gelman 2014 (https://jmlr.org/papers/v15/hoffman14a.html); Betancourt 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
+from stangmm.base.checked import check_count, check_positive
 from stangmm.draws import Draws, McmcInfo, Optimum
 from stangmm.errors import InferenceError
-from stangmm.methods.base import Kind, Run, check_count, check_positive
+from stangmm.methods.base import Kind, Run
 from stangmm.methods.curvature import inverse_metric
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
@@ -133,10 +133,17 @@ class NUTS(StanMethod):
         """Whether the model is compiled with threads."""
         return self.threads_per_chain > 1
 
+    def processors(self, available: int) -> int:
+        """One chain's, unless more chains are to run side by side."""
+        return self.threads_per_chain * (self.parallel_chains or 1)
+
+    def chains_at_a_time(self, run: Run) -> int:
+        """How many chains run side by side."""
+        return self.parallel_chains or run.at_a_time(self.chains, self.threads_per_chain)
+
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
         model = self.compiled(run)
-        processors = max(1, (os.cpu_count() or 1) // self.threads_per_chain)
         optima = self._for_each_chain(plausible_optima(problem, run))
         starts = self._for_each_chain(given_start(problem)) or optima
         adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
@@ -149,7 +156,7 @@ class NUTS(StanMethod):
                 return stan.sample(
                     data=data,
                     chains=self.chains,
-                    parallel_chains=self.parallel_chains or min(self.chains, processors),
+                    parallel_chains=self.chains_at_a_time(run),
                     threads_per_chain=self.threads_per_chain,
                     force_one_process_per_chain=True,  # so that one crash does not take all
                     seed=run.stan_seed("nuts"),
@@ -227,7 +234,7 @@ class NUTS(StanMethod):
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
         info = McmcInfo(stats, self.max_tree_depth, starts)
-        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+        return Draws(mixture, log_likelihood, info)
 
 
 def _draws_in(path: Path) -> int:

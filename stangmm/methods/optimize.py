@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from stangmm.arrays import FloatArray
+from stangmm.base.checked import check_choice, check_count, check_positive
 from stangmm.density import log_prior
 from stangmm.draws import Draws
 from stangmm.errors import InferenceError
-from stangmm.methods.base import Kind, Run, check_choice, check_count, check_positive
+from stangmm.methods.base import Kind, Run
 from stangmm.methods.em import EM
 from stangmm.methods.restarts import collapsed, restart_report
 from stangmm.methods.stan import (
@@ -78,6 +78,10 @@ class Optimize(StanMethod):
         check_positive("Optimize tolerance", self.tolerance)
         check_count("Optimize max_iterations", self.max_iterations)
 
+    def processors(self, available: int) -> int:
+        """Restarts run side by side on all of them."""
+        return available
+
     def run(self, problem: Problem, run: Run) -> Draws:
         """Maximize from every start; the best optimum that is not degenerate wins."""
         model = self.compiled(run)
@@ -110,7 +114,7 @@ class Optimize(StanMethod):
                 )
 
             def climb_all(stan: CmdStanModel) -> list[_Ended]:
-                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                with ThreadPoolExecutor(run.at_a_time(n_starts)) as pool:
                     each = pool.map(lambda i: climb(stan, i), range(n_starts))
                     return [ended for ended in each if ended is not None]
 
@@ -137,5 +141,4 @@ class Optimize(StanMethod):
             objective="log joint" if use_prior else "log likelihood",
         )
         index = int(np.argmin(np.abs(objective - info.best.objective)))
-        draws = Draws.from_point(info.best.mixture, float(log_likelihood[index]), info)
-        return draws.in_user_units(problem)
+        return Draws.from_point(info.best.mixture, float(log_likelihood[index]), info)

@@ -5,7 +5,6 @@ Zhang, Carpenter, Gelman & Vehtari 2022 (https://jmlr.org/papers/v23/21-0889.htm
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from stangmm.arrays import FloatArray
+from stangmm.base.checked import check_count
 from stangmm.draws import Draws, VariationalInfo
 from stangmm.errors import InferenceError
-from stangmm.methods.base import Kind, Run, check_count
+from stangmm.methods.base import Kind, Run
 from stangmm.methods.recent import RecentStanMethod
 from stangmm.methods.stan import (
     SIGNIFICANT_FIGURES,
@@ -104,6 +104,10 @@ class Pathfinder(RecentStanMethod):
         check_count("Pathfinder history", self.history)
         check_count("Pathfinder elbo_samples", self.elbo_samples)
 
+    def processors(self, available: int) -> int:
+        """Paths run side by side, each on one of them."""
+        return min(self.paths, available)
+
     def run(self, problem: Problem, run: Run) -> Draws:
         """Follow all paths, and draw from the best approximation on the best of them."""
         model = self.compiled(run)
@@ -142,7 +146,7 @@ class Pathfinder(RecentStanMethod):
                     advance(1)
 
             def follow_all(stan: CmdStanModel) -> list[_Path]:
-                with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                with ThreadPoolExecutor(run.at_a_time(self.paths)) as pool:
                     each = pool.map(lambda i: follow(stan, i), range(self.paths))
                     return [path for path in each if path is not None]
 
@@ -163,4 +167,4 @@ class Pathfinder(RecentStanMethod):
             log_q=column(best.columns, best.table, "lp_approx__"),
             starts=starts,
         )
-        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+        return Draws(mixture, log_likelihood, info)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from stangmm.arrays import FloatArray
+from stangmm.base.checked import check_choice
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.density import Mixture, log_likelihood, log_prior
 from stangmm.draws import Optimum
 from stangmm.errors import InferenceError
-from stangmm.methods.base import Method, Run, check_choice
+from stangmm.methods.base import Method, Run
 from stangmm.methods.em import EM
 from stangmm.problem import Problem
 from stangmm.stan_data import StanData, mixture_of, parameters_of

@@ -13,13 +13,13 @@ from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.priors import priors
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
+from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
     from arviz import ELPDData
     from matplotlib.axes import Axes
 
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
 
 
 class FitPlots:
@@ -35,7 +35,7 @@ class FitPlots:
     eruption_min waiting_min
     """
 
-    def __init__(self, fit: Fit) -> None:
+    def __init__(self, fit: Fitted) -> None:
         self._fit = fit
 
     def density(self, ax: Axes | None = None) -> Axes:

@@ -37,12 +37,12 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.posterior.fitted import Fitted
 from stangmm.predict import thinned
 
 if TYPE_CHECKING:
     from arviz import ELPDData
 
-    from stangmm.fit import Fit
 
 RANK_BINS = 20
 # Half-width, in standard deviations, of a band that holds 99% of the bars where chains agree.
@@ -55,7 +55,7 @@ _GOOD = _REPLICATES = COMPONENTS[0]
 
 
 @styled
-def rank(fit: Fit, ax: Axes | None = None) -> Axes:
+def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw how the draws of each chain rank among those of all chains.
 
     Chains that sample the same distribution have ranks that are uniform: lines around 1, within
@@ -188,7 +188,7 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
 
 
 @styled
-def ppc(fit: Fit, ax: Axes | None = None) -> Axes:
+def ppc(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the data against data sets that the fit would give (posterior predictive check).
 
     For each of the first six features: a histogram of the data, and what 90% of 400 replicated data
@@ -243,7 +243,7 @@ def _label_replicates(ax: Axes, more: str) -> None:
     ax.plot([], [], "-o", color=_REPLICATES, linewidth=1.6, markersize=3.2, label=label)
 
 
-def _ppc_panel(fit: Fit, ax: Axes, feature: int) -> str:
+def _ppc_panel(fit: Fitted, ax: Axes, feature: int) -> str:
     """Draw one feature; gives how many bars of the data lie outside the band, in words."""
     values, weight = fit.dataset.x[:, feature], fit.dataset.sample_weight
     tallest = layers.histogram(ax, values, weight)
@@ -301,7 +301,7 @@ def replicated_counts(
 
 
 @styled
-def loo(fit: Fit, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
+def loo(fit: Fitted, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
     """Draw the Pareto k of every row: for which of them leave-one-out by PSIS can be believed.
 
     Rows above the line (0.7, less for few draws: Vehtari et al. 2024,

@@ -26,10 +26,10 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
 
 ESTIMATE_FEATURES = 3
 Look: TypeAlias = tuple[str, str | tuple[int, tuple[float, ...]], str]
@@ -152,7 +152,7 @@ def estimates(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def fits_of(comparison: Comparison) -> Mapping[str, Fit]:
+def fits_of(comparison: Comparison) -> Mapping[str, Fitted]:
     """Fits of a comparison; an error where every method failed."""
     if not comparison.fits:
         raise ModelError("Every method of this comparison failed; there is nothing to draw.")
@@ -177,7 +177,7 @@ def looks_of(comparison: Comparison) -> dict[str, Look]:
     return looks
 
 
-def _pair_legend(ax: Axes, fits: Mapping[str, Fit]) -> None:
+def _pair_legend(ax: Axes, fits: Mapping[str, Fitted]) -> None:
     """Say under the panels what is the same in all of them."""
     some = list(fits.values())
     ax.scatter([], [], s=10, color=MUTED, label=layers.shown_rows(some[0].dataset)[1])
@@ -188,7 +188,7 @@ def _pair_legend(ax: Axes, fits: Mapping[str, Fit]) -> None:
     legend_below(ax, columns=2, inches=0.5)
 
 
-def _overlay(comparison: Comparison, fits: Mapping[str, Fit], ax: Axes) -> Axes:
+def _overlay(comparison: Comparison, fits: Mapping[str, Fitted], ax: Axes) -> Axes:
     dataset = comparison.dataset
     x, weight = dataset.x[:, 0], dataset.sample_weight
     limits = layers.view(x, weight)

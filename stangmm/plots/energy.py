@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -21,10 +19,8 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.posterior.fitted import Fitted
 from stangmm.thresholds import E_BFMI_OK
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
 
 ENERGY_CHAINS = 8
 _COLUMNS = 4
@@ -33,7 +29,7 @@ _BAD = COMPONENTS[5]
 
 
 @styled
-def energy(fit: Fit, ax: Axes | None = None) -> Axes:
+def energy(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the energies of each chain against the steps between them.
 
     Filled: the energies of the draws, their mean subtracted. Line: how much the energy changes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -29,9 +27,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
+from stangmm.posterior.fitted import Fitted
 
 CORNER_FEATURES = 5
 _CORNER_DRAWS = 200
@@ -41,7 +37,7 @@ _BESIDE = 5.0  # points: a badge this far from its mean is tied to it by a line
 
 
 @styled
-def density(fit: Fit, ax: Axes | None = None) -> Axes:
+def density(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the mixture density over the data.
 
     One feature: a histogram, the posterior predictive density, for draws a pointwise 90% band, and
@@ -73,7 +69,7 @@ def density(fit: Fit, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def components(fit: Fit, ax: Axes | None = None) -> Axes:
+def components(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the components apart from each other, with their weights.
 
     One feature: each component's part of the density over a histogram, and the rows as ticks in
@@ -97,7 +93,7 @@ def components(fit: Fit, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def telling_features(fit: Fit) -> tuple[int, int]:
+def telling_features(fit: Fitted) -> tuple[int, int]:
     """Two features whose component means differ most, measured in the components' scales."""
     variance = fit.weights @ fit.scales**2
     center = fit.weights @ fit.means
@@ -107,7 +103,7 @@ def telling_features(fit: Fit) -> tuple[int, int]:
 
 
 def draw_pair(
-    fit: Fit,
+    fit: Fitted,
     ax: Axes,
     features: tuple[int, int],
     *,
@@ -175,7 +171,7 @@ def _share(weight: float) -> str:
     return f"{weight:.2f}" if weight >= 0.005 else "<0.01"
 
 
-def _pair_legend(ax: Axes, fit: Fit, parts: bool) -> None:
+def _pair_legend(ax: Axes, fit: Fitted, parts: bool) -> None:
     ax.plot([], [], color=MUTED, linewidth=1.6, label="50% and 95% of a component")
     if not parts:
         ax.fill([], [], color=INK, alpha=0.15, linewidth=0, label="50, 80, 95% of the mixture")
@@ -183,14 +179,14 @@ def _pair_legend(ax: Axes, fit: Fit, parts: bool) -> None:
             ax.plot([], [], color=MUTED, alpha=0.5, linewidth=0.7, label="95% in single draws")
 
 
-def _point(fit: Fit, features: tuple[int, ...]) -> Mixture:
+def _point(fit: Fitted, features: tuple[int, ...]) -> Mixture:
     """Mixture at the posterior means, in some of the features."""
     chosen = list(features)
     covariances = fit.covariances[:, chosen][:, :, chosen]
     return Mixture.from_covariances(fit.weights, fit.means[:, chosen], covariances)
 
 
-def _density_of_one(fit: Fit, ax: Axes) -> Axes:
+def _density_of_one(fit: Fitted, ax: Axes) -> Axes:
     x, weight = fit.dataset.x[:, 0], fit.dataset.sample_weight
     limits = layers.view(x, weight)
     tallest = layers.histogram(ax, x, weight)
@@ -201,7 +197,7 @@ def _density_of_one(fit: Fit, ax: Axes) -> Axes:
     return ax
 
 
-def _components_of_one(fit: Fit, ax: Axes) -> Axes:
+def _components_of_one(fit: Fitted, ax: Axes) -> Axes:
     x, weight = fit.dataset.x[:, 0], fit.dataset.sample_weight
     limits = layers.view(x, weight)
     tallest = layers.histogram(ax, x, weight)
@@ -220,7 +216,7 @@ def _components_of_one(fit: Fit, ax: Axes) -> Axes:
     return ax
 
 
-def _rug(ax: Axes, fit: Fit, height: float) -> None:
+def _rug(ax: Axes, fit: Fitted, height: float) -> None:
     x, n = fit.dataset.x, fit.dataset.n_observations
     rows = np.arange(n)
     if n > _RUG_ROWS:
@@ -242,7 +238,7 @@ def _rug(ax: Axes, fit: Fit, height: float) -> None:
 
 
 def _label_components(
-    ax: Axes, fit: Fit, limits: tuple[float, float], *, weights: bool = False
+    ax: Axes, fit: Fitted, limits: tuple[float, float], *, weights: bool = False
 ) -> None:
     """Number the components along the upper edge, each above its mean."""
     if fit.model.n_components == 1 and not weights:
@@ -252,7 +248,7 @@ def _label_components(
     badges_above(ax, fit.means[:, 0], range(len(texts)), texts)
 
 
-def _frame_of_one(ax: Axes, fit: Fit, limits: tuple[float, float], tallest: float) -> None:
+def _frame_of_one(ax: Axes, fit: Fitted, limits: tuple[float, float], tallest: float) -> None:
     ax.set_xlim(limits)
     ax.set_ylim(0, 1.12 * tallest)
     ax.set_xlabel(name(fit.dataset.feature_names[0], room(ax)))
@@ -260,7 +256,7 @@ def _frame_of_one(ax: Axes, fit: Fit, limits: tuple[float, float], tallest: floa
     tidy(ax)
 
 
-def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
+def _corner(fit: Fitted, ax: Axes, shown: int) -> Axes:
     x, weight = fit.dataset.x, fit.dataset.sample_weight
     grid = panels(ax, shown, shown, gap=(0.12, 0.12))
     names = [name(n, room(grid[0][0])) for n in fit.dataset.feature_names[:shown]]
@@ -297,7 +293,7 @@ def _corner_axes(panel: Axes, i: int, j: int, shown: int, names: list[str]) -> N
         panel.tick_params(labelleft=False)
 
 
-def _corner_legend(ax: Axes, fit: Fit, shown: int) -> None:
+def _corner_legend(ax: Axes, fit: Fitted, shown: int) -> None:
     """Say at the upper right, where there are no panels, what the layers are."""
     for k in range(fit.model.n_components):
         ax.plot([], [], color=color(k), linestyle=line(k), label=f"component {k}")
@@ -314,6 +310,6 @@ def _corner_legend(ax: Axes, fit: Fit, shown: int) -> None:
     )
 
 
-def curve_of(fit: Fit, points: FloatArray) -> FloatArray:
+def curve_of(fit: Fitted, points: FloatArray) -> FloatArray:
     """Predictive density of a fit of one feature at points, shape (points,)."""
     return np.asarray(layers.component_curves(fit.mixture, points).sum(axis=0))

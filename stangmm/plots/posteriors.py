@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -33,9 +31,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
+from stangmm.posterior.fitted import Fitted
 
 FOREST_FEATURES = 3
 FOREST_INTERVALS = ((0.05, 0.95), (0.25, 0.75))
@@ -48,7 +44,7 @@ _PAIRS_DRAWS = 1000
 
 
 @styled
-def responsibilities(fit: Fit, ax: Axes | None = None) -> Axes:
+def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw for every row the probability of each component, stacked.
 
     Rows stand in order of their likeliest component, most certain first; its probability is at the
@@ -121,7 +117,7 @@ def responsibilities(fit: Fit, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _membership(fit: Fit, rows: IntArray) -> FloatArray:
+def _membership(fit: Fitted, rows: IntArray) -> FloatArray:
     """Posterior mean of P(z = k | x) of some rows, shape (rows, K); 1 where k is known."""
     some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     probability = predict.responsibilities(some, fit.dataset.x[rows])
@@ -132,7 +128,7 @@ def _membership(fit: Fit, rows: IntArray) -> FloatArray:
 
 
 @styled
-def forest(fit: Fit, ax: Axes | None = None) -> Axes:
+def forest(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw weights, means and scales of the components with their 50% and 90% intervals.
 
     A column of panels for each of (at most three) features, means above scales, beside the weights;
@@ -203,7 +199,7 @@ def _forest_panel(ax: Axes, values: FloatArray) -> None:
 
 
 @styled
-def pairs(fit: Fit, ax: Axes | None = None, *, component: int | None = None) -> Axes:
+def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) -> Axes:
     """Draw pairs of the parameters of one component, labels settled, divergent draws marked.
 
     Its weight, means and scales, of the two features in which the components differ most. Of more
@@ -265,7 +261,7 @@ def pairs(fit: Fit, ax: Axes | None = None, *, component: int | None = None) -> 
     return ax
 
 
-def _parameters_of(fit: Fit, component: int) -> dict[str, FloatArray]:
+def _parameters_of(fit: Fitted, component: int) -> dict[str, FloatArray]:
     """Names and draws (S,) of at most five parameters of a component, none of them constant."""
     mixture = fit.mixture
     one = fit.dataset.n_features == 1
@@ -278,7 +274,7 @@ def _parameters_of(fit: Fit, component: int) -> dict[str, FloatArray]:
     return {label: draws for label, draws in found.items() if np.ptp(draws) > 0}
 
 
-def _divergent(fit: Fit) -> IntArray:
+def _divergent(fit: Fitted) -> IntArray:
     """Numbers of the draws that diverged, chain 0 first."""
     if not isinstance(fit.info, McmcInfo):
         return np.empty(0, dtype=np.intp)
@@ -308,7 +304,7 @@ def _pair_panel(
         ax.plot(x[some], y[some], "x", color=INK, markersize=4.5, gid="divergent", zorder=3)
 
 
-def _pairs_legend(ax: Axes, fit: Fit, component: int, shown: int, divergent: int) -> None:
+def _pairs_legend(ax: Axes, fit: Fitted, component: int, shown: int, divergent: int) -> None:
     """Say at the upper right, where there are no panels, what is drawn."""
     of = "" if shown == fit.lp.size else f" of {fit.lp.size:,}"
     ax.scatter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,10 +25,8 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.posterior.fitted import Fitted
 from stangmm.priors import Dirichlet, Normal, ScalePrior
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
 
 Prior: TypeAlias = Dirichlet | Normal | ScalePrior
 
@@ -40,13 +38,13 @@ _DRAWS = 20_000  # of a prior, to find where it lies
 _SHOWN = {"mean": (0.01, 0.99), "scale": (0.0, 0.8)}
 
 
-def has_priors(fit: Fit) -> bool:
+def has_priors(fit: Fitted) -> bool:
     """Whether the priors were used: not where the likelihood alone was maximized."""
     return not (isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood")
 
 
 @styled
-def priors(fit: Fit, ax: Axes | None = None) -> Axes:
+def priors(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the prior and the posterior of each component's weight, means and scales.
 
     A row of panels for each of (at most three) features. Grey: the prior, one area if it is the
@@ -182,7 +180,7 @@ def _posterior(ax: Axes, draws: FloatArray, shade: str, component: int) -> None:
     ax.stairs(height, edges, color=shade, linestyle=line(component), linewidth=0.9, zorder=4)
 
 
-def _priors_legend(ax: Axes, fit: Fit, first: str) -> None:
+def _priors_legend(ax: Axes, fit: Fitted, first: str) -> None:
     ax.plot([], [], color=MUTED, linestyle=(0, (4, 2)), linewidth=1.1, label=f"prior{first}")
     k, what = fit.model.n_components, "estimate" if fit.kind == "point" else "posterior"
     for component in range(k):

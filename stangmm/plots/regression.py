@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,7 @@ from stangmm import predict
 from stangmm.distribution import MixtureDistribution
 from stangmm.plots import layers
 from stangmm.plots.style import INK, legend_below, name, new_axes, room, styled, tidy
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
+from stangmm.posterior.fitted import Fitted
 
 _POINTS = 121
 _DRAWS = 1000
@@ -21,7 +19,7 @@ _PROBABILITY = 0.9
 
 
 @styled
-def regression(fit: Fit, target: Any, given: Any, ax: Axes | None = None) -> Axes:
+def regression(fit: Fitted, target: Any, given: Any, ax: Axes | None = None) -> Axes:
     """Draw the mean of a feature given another, over the rows.
 
     The lighter band holds 90% of new observations; the darker one, for draws, the mean itself with

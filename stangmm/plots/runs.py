@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
@@ -28,9 +26,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from stangmm.fit import Fit
+from stangmm.posterior.fitted import Fitted
 
 TRACE_FEATURES = 3
 _SQUEEZED = 0.4  # of the axis: where components' ranges take less, the gaps are made small
@@ -40,7 +36,7 @@ _GOOD = COMPONENTS[0]
 
 
 @styled
-def em_path(fit: Fit, ax: Axes | None = None) -> Axes:
+def em_path(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the objective over the iterations of every restart.
 
     Restarts that reached the best optimum are emphasised, collapsed ones (left out of the fit)
@@ -148,7 +144,7 @@ def _objective_axes(
 
 
 @styled
-def elbo(fit: Fit, ax: Axes | None = None) -> Axes:
+def elbo(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the evidence lower bound over the iterations of a variational fit.
 
     Early values that are far below the rest are cut off; triangles mark where.
@@ -235,7 +231,7 @@ def _elbo_limits(values: FloatArray) -> tuple[float, float]:
 
 
 @styled
-def trace(fit: Fit, ax: Axes | None = None) -> Axes:
+def trace(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw the chains, one beside the other, and the distribution that each gives.
 
     A row of panels for the weights, for the means and scales of each of the first three features,
@@ -277,7 +273,7 @@ def trace(fit: Fit, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def chain_rows(fit: Fit) -> dict[str, FloatArray]:
+def chain_rows(fit: Fitted) -> dict[str, FloatArray]:
     """Name of each row and its draws, shape (chains, draws, curves)."""
     c, s = fit.lp.shape
     k = fit.model.n_components

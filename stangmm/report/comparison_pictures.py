@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
+from stangmm.diagnostics import diagnose
 from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.comparisons import ESTIMATE_FEATURES
 from stangmm.plots.style import SCATTER_ROWS
+from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count, number
 from stangmm.report.pictures import Picture, density_picture, run_pictures
 from stangmm.report.tables import settings_words
@@ -17,7 +19,6 @@ from stangmm.report.tables import settings_words
 if TYPE_CHECKING:
     from stangmm.comparison import Comparison
     from stangmm.diagnostics import Check
-    from stangmm.fit import Fit
 
 
 def overview_pictures(comparison: Comparison) -> Iterator[Picture]:
@@ -120,7 +121,7 @@ class MethodPart:
     """
 
     label: str
-    fit: Fit
+    fit: Fitted
     status: str
     checks: list[Check]
     settings: dict[str, str]
@@ -131,7 +132,7 @@ def method_parts(comparison: Comparison) -> Iterator[MethodPart]:
     """Every method by itself, in the order of the fits."""
     shown: set[type] = set()
     for label, fit in comparison.fits.items():
-        diagnosis = fit.diagnose()
+        diagnosis = diagnose(fit)
         yield MethodPart(
             label,
             fit,
@@ -143,7 +144,7 @@ def method_parts(comparison: Comparison) -> Iterator[MethodPart]:
         shown.add(type(fit.info))
 
 
-def _method_pictures(label: str, fit: Fit, *, first: bool) -> Iterator[Picture]:
+def _method_pictures(label: str, fit: Fitted, *, first: bool) -> Iterator[Picture]:
     """What the method did, and the mixture by the first method of each kind.
 
     The mixture of more than two features is many panels: `plots.densities` shows it well enough.

@@ -13,9 +13,12 @@ import jinja2
 from markupsafe import Markup
 
 from stangmm import plots
+from stangmm.arviz_bridge import summary
 from stangmm.criteria import loo_is_affordable, psis_loo
+from stangmm.diagnostics import diagnose
 from stangmm.errors import ModelError
 from stangmm.plots.style import color
+from stangmm.posterior.fitted import Fitted
 from stangmm.progress import progress_bar
 from stangmm.report.comparison_pictures import method_parts, overview_pictures
 from stangmm.report.comparison_tables import (
@@ -57,7 +60,6 @@ from stangmm.report.words import (
 
 if TYPE_CHECKING:
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
 
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
@@ -67,7 +69,7 @@ _BADGES: dict[str, tuple[str, str]] = {
 }
 
 
-def fit_report(fit: Fit, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
+def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
     """Write the report of one fit.
 
     Parameters
@@ -101,8 +103,8 @@ def fit_report(fit: Fit, path: str | os.PathLike[str], *, progress: bool = True)
     }
     advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
     page = environment(advance).get_template("fit.html.j2")
-    diagnosis = fit.diagnose()
-    parameters = fit.summary()
+    diagnosis = diagnose(fit)
+    parameters = summary(fit)
     components = list(component_rows(fit, parameters))
     undecided = undecided_rows(fit) if fit.model.n_components > 1 else None
     html = page.render(

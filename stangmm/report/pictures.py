@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from stangmm import plots
 from stangmm.draws import McmcInfo, VariationalInfo
 from stangmm.plots.priors import has_priors
+from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count
 from stangmm.report.words import listed, method_words
 
 if TYPE_CHECKING:
     from arviz import ELPDData
     from matplotlib.axes import Axes
-
-    from stangmm.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Picture:
     caption: str
 
 
-def density_picture(fit: Fit, title: str = "The mixture and the data") -> Picture:
+def density_picture(fit: Fitted, title: str = "The mixture and the data") -> Picture:
     """The data with the mixture density."""
     d, k = fit.dataset.n_features, fit.model.n_components
     names = listed(fit.dataset.feature_names)
@@ -68,7 +67,7 @@ def density_picture(fit: Fit, title: str = "The mixture and the data") -> Pictur
     return Picture(title, lambda: plots.density(fit), alt, caption)
 
 
-def components_picture(fit: Fit) -> Picture:
+def components_picture(fit: Fitted) -> Picture:
     """The components apart."""
     return Picture(
         f"The components, by {method_words(fit.method)}",
@@ -79,7 +78,7 @@ def components_picture(fit: Fit) -> Picture:
     )
 
 
-def run_pictures(fit: Fit) -> Iterator[Picture]:
+def run_pictures(fit: Fitted) -> Iterator[Picture]:
     """Pictures of what the method did, by what it is."""
     info = fit.info
     if isinstance(info, McmcInfo):
@@ -119,7 +118,7 @@ def run_pictures(fit: Fit) -> Iterator[Picture]:
         )
 
 
-def forest_pictures(fit: Fit) -> Iterator[Picture]:
+def forest_pictures(fit: Fitted) -> Iterator[Picture]:
     """The components' parameters beside each other, where they have intervals."""
     if fit.kind == "point":
         return
@@ -134,7 +133,7 @@ def forest_pictures(fit: Fit) -> Iterator[Picture]:
     )
 
 
-def row_pictures(fit: Fit) -> Iterator[Picture]:
+def row_pictures(fit: Fitted) -> Iterator[Picture]:
     """Whose each row is; nothing for one component, which has them all."""
     if fit.model.n_components == 1:
         return
@@ -149,7 +148,7 @@ def row_pictures(fit: Fit) -> Iterator[Picture]:
     )
 
 
-def chain_pictures(fit: Fit) -> Iterator[Picture]:
+def chain_pictures(fit: Fitted) -> Iterator[Picture]:
     """Whether the chains agree, beyond their traces; nothing for a single chain."""
     if not isinstance(fit.info, McmcInfo) or len(fit.lp) == 1:
         return
@@ -164,7 +163,7 @@ def chain_pictures(fit: Fit) -> Iterator[Picture]:
     )
 
 
-def further_pictures(fit: Fit) -> Iterator[Picture]:
+def further_pictures(fit: Fitted) -> Iterator[Picture]:
     """What helps to find out why a fit by draws went wrong."""
     if isinstance(fit.info, McmcInfo):
         yield Picture(
@@ -195,7 +194,7 @@ def further_pictures(fit: Fit) -> Iterator[Picture]:
         )
 
 
-def predictive_pictures(fit: Fit, loo: Callable[[], ELPDData] | None) -> Iterator[Picture]:
+def predictive_pictures(fit: Fitted, loo: Callable[[], ELPDData] | None) -> Iterator[Picture]:
     """Whether the model describes the data.
 
     Parameters
@@ -226,7 +225,7 @@ def predictive_pictures(fit: Fit, loo: Callable[[], ELPDData] | None) -> Iterato
         )
 
 
-def prior_pictures(fit: Fit) -> Iterator[Picture]:
+def prior_pictures(fit: Fitted) -> Iterator[Picture]:
     """What the data added to the priors; nothing where no priors were used."""
     if not has_priors(fit):
         return

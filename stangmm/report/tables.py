@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stangmm.arviz_bridge import summary
 from stangmm.data import Dataset
 from stangmm.plots.posteriors import DECIDED
 from stangmm.plots.priors import has_priors
+from stangmm.posterior.fitted import Fitted
 from stangmm.predict import responsibilities, thinned
 from stangmm.report.numbers import number
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
 
 _MOST_UNDECIDED = 10
 _FEATURES_OF_ROWS = 5
@@ -28,7 +29,7 @@ _DRAWS = (20, 200)
 _ROWS_TIMES_DRAWS = 2e7
 
 
-def component_rows(fit: Fit, table: pd.DataFrame | None = None) -> Iterator[dict[str, Any]]:
+def component_rows(fit: Fitted, table: pd.DataFrame | None = None) -> Iterator[dict[str, Any]]:
     """Weight, means and scales of each component with intervals, from the summary's rows.
 
     Parameters
@@ -37,7 +38,7 @@ def component_rows(fit: Fit, table: pd.DataFrame | None = None) -> Iterator[dict
     table : DataFrame, optional
         What ``fit.summary()`` gave, so that it is not computed again.
     """
-    table = fit.summary() if table is None else table
+    table = summary(fit) if table is None else table
     k, d = fit.model.n_components, fit.dataset.n_features
     cells = [
         {"mean": float(m), "low": float(lo), "high": float(hi)}
@@ -86,7 +87,7 @@ class UndecidedRows:
         return self.count / max(self.asked, 1)
 
 
-def undecided_rows(fit: Fit) -> UndecidedRows:
+def undecided_rows(fit: Fitted) -> UndecidedRows:
     """Count the undecided rows and list the most undecided ones."""
     data = fit.dataset
     asked = np.ones(data.n_observations, dtype=bool)
@@ -119,7 +120,7 @@ def settings_words(settings: Any) -> dict[str, str]:
     return {f.name: repr(getattr(settings, f.name)) for f in fields(settings)}
 
 
-def priors_words(fit: Fit) -> dict[str, str]:
+def priors_words(fit: Fitted) -> dict[str, str]:
     """Priors that were used; none for methods that maximize the likelihood."""
     if not has_priors(fit):
         return {}
@@ -160,7 +161,7 @@ def _default(field: Any) -> Any:
     return field.default_factory() if callable(field.default_factory) else field.default
 
 
-def fit_call(fit: Fit) -> str:
+def fit_call(fit: Fitted) -> str:
     """Python that makes the fit again, given the data."""
     given = _given(fit.dataset) + (", init=init" if fit.started_by_hand else "")
     return (

@@ -9,6 +9,7 @@ import numpy as np
 
 from stangmm.criteria import LARGEST_LOO, bad_rows
 from stangmm.diagnostics import Diagnosis
+from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows
 from stangmm.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from arviz import ELPDData
 
     from stangmm.comparison import Comparison
-    from stangmm.fit import Fit
 
 _METHODS = {
     "em": "EM",
@@ -39,7 +39,7 @@ def method_words(name: str) -> str:
     return _METHODS.get(name, name)
 
 
-def data_words(of: Fit | Comparison) -> str:
+def data_words(of: Fitted | Comparison) -> str:
     """The data, the covariance type and the seed in a line."""
     data = of.dataset
     weighted = "" if data.sample_weight is None else f", total weight {data.total_weight:g}"
@@ -61,7 +61,7 @@ def listed(names: tuple[str, ...], most: int = 6) -> str:
 
 
 def fit_answer(
-    fit: Fit,
+    fit: Fitted,
     components: list[dict[str, Any]],
     diagnosis: Diagnosis,
     undecided: UndecidedRows | None,
@@ -120,7 +120,7 @@ def undecided_words(undecided: UndecidedRows) -> str:
     )
 
 
-def loo_words(fit: Fit, result: ELPDData) -> str:
+def loo_words(fit: Fitted, result: ELPDData) -> str:
     """What leave-one-out gives, and what it is good for."""
     bad = len(bad_rows(fit, result))
     doubt = (
@@ -137,7 +137,7 @@ def loo_words(fit: Fit, result: ELPDData) -> str:
     )
 
 
-def loo_left_out(fit: Fit) -> str:
+def loo_left_out(fit: Fitted) -> str:
     """Why the report has no leave-one-out, and how to get it."""
     if fit.kind == "point":
         return (
@@ -151,7 +151,7 @@ def loo_left_out(fit: Fit) -> str:
     )
 
 
-def _verdict_words(fit: Fit, diagnosis: Diagnosis) -> str:
+def _verdict_words(fit: Fitted, diagnosis: Diagnosis) -> str:
     verdict = diagnosis.verdict
     open_checks = [check for check in diagnosis if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)

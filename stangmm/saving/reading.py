@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stangmm import comparison, criteria, data, density, draws, model, priors, selection
+from stangmm import comparison, criteria, data, density, draws, gaussian_mixture, priors, selection
 from stangmm.comparison import Comparison
 from stangmm.errors import DataError
 from stangmm.fit import Fit
@@ -36,7 +36,16 @@ def _dataclasses(module: ModuleType) -> dict[str, type]:
 
 # All that a file may name, wherever a class came into these modules from.
 CLASSES: dict[str, type] = {Fit.__name__: Fit}
-for _module in (comparison, criteria, data, density, draws, model, priors, selection):
+for _module in (
+    comparison,
+    criteria,
+    data,
+    density,
+    draws,
+    gaussian_mixture,
+    priors,
+    selection,
+):
     CLASSES |= _dataclasses(_module)
 CLASSES |= {cls.__name__: cls for cls in METHODS.values()}
 

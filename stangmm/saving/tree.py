@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
-from functools import cached_property
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -97,9 +96,9 @@ def encode(value: Any, arrays: PackedArrays) -> Tree:
 def _fields(value: Any, arrays: PackedArrays) -> Tree:
     """Encode the attributes of an object, but for what is computed once from the others."""
     return {
-        name: encode(field, arrays)
-        for name, field in vars(value).items()
-        if not isinstance(getattr(type(value), name, None), cached_property)
+        field.name: encode(getattr(value, field.name), arrays)
+        for field in fields(value)
+        if field.init
     }
 
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.arviz_bridge import inference_data
+from stangmm.posterior.fitted import Fitted
 from stangmm.saving.files import checked_target, write_whole
 from stangmm.saving.tree import PackedArrays, encode
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from stangmm.fit import Fit
 
 # Raised when files of before can no longer be read.
 FORMAT = 1
@@ -30,7 +30,7 @@ TEXT = "json"
 LARGEST_LOG_LIKELIHOOD = 2**24
 
 
-def save(thing: object, fits: Mapping[str, Fit], path: str | os.PathLike[str]) -> Path:
+def save(thing: object, fits: Mapping[str, Fitted], path: str | os.PathLike[str]) -> Path:
     """Write an object to a netCDF file, from which `load` makes it again.
 
     Parameters
@@ -89,7 +89,7 @@ def checksum(text: str, packed: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _arviz_groups(fit: Fit) -> Iterator[tuple[str, xr.Dataset]]:
+def _arviz_groups(fit: Fitted) -> Iterator[tuple[str, xr.Dataset]]:
     n_draws, n_rows = fit.lp.size, fit.dataset.n_observations
     small = n_draws * n_rows <= LARGEST_LOG_LIKELIHOOD
     data = inference_data(fit, log_likelihood=small)

@@ -92,7 +92,8 @@ def _ranked(
     settings = SETTINGS[method]
     for longer in LENGTHENED:
         run = Run(int(rng.integers(1, 2**31 - 1)))
-        draws = replace(settings, draws=longer * settings.draws).run(problem, run)
+        longer_run = replace(settings, draws=longer * settings.draws)
+        draws = longer_run.run(problem, run).in_user_units(problem)
         values = quantities(draws.mixture, x, problem.user_priors, structure)
         facts = _facts(draws, problem, values) | {"longer": longer}
         if facts.get("ess", np.inf) >= LEAST_ESS:

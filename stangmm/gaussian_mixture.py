@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import logging
-import platform
-import secrets
-import sys
-import time
 import warnings
-from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.covariance import structure_named
+from stangmm.base.checked import check_count
 from stangmm.data import Dataset, Missing
-from stangmm.draws import Draws
-from stangmm.errors import ConvergenceWarning, InferenceError, ModelError
+from stangmm.errors import ConvergenceWarning
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
-from stangmm.methods.base import Run, check_count
-from stangmm.priors import Priors
-from stangmm.problem import Problem
+from stangmm.methods.base import Run
+from stangmm.model.spec import MixtureSpec
+from stangmm.posterior.fitting import checked_seed, fitted
 from stangmm.relabel import Relabelling, checked_relabelling
-from stangmm.starts import start_from
 
 if TYPE_CHECKING:
     from stangmm.prior_predictive import PriorPredictive
@@ -32,8 +25,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("stangmm")
 
 
-@dataclass(frozen=True)
-class GaussianMixture:
+@dataclass(frozen=True, repr=False)
+class GaussianMixture(MixtureSpec):
     """A Gaussian mixture model, for any method.
 
     Parameters
@@ -60,55 +53,11 @@ class GaussianMixture:
     -203.1792
     """
 
-    n_components: int
-    covariance_type: str = "full"
-    priors: Priors = field(default_factory=Priors)
-
-    def __post_init__(self) -> None:
-        check_count("n_components", self.n_components)
-        structure_named(self.covariance_type)
-        if not isinstance(self.priors, Priors):
-            raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
-
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
         from stangmm.display import model_html
 
         return model_html(self)
-
-    def __repr__(self) -> str:
-        """Only what differs from the defaults, beside the two that say most."""
-        given = [
-            f"{f.name}={p!r}" for f in fields(self.priors) if (p := getattr(self.priors, f.name))
-        ]
-        priors = f", priors=Priors({', '.join(given)})" if given else ""
-        return (
-            f"{type(self).__name__}(n_components={self.n_components}, "
-            f"covariance_type={self.covariance_type!r}{priors})"
-        )
-
-    def n_parameters(self, n_features: int) -> int:
-        """Count the free numbers: weights, means and covariances.
-
-        Parameters
-        ----------
-        n_features : int
-            D.
-        """
-        k, d = self.n_components, n_features
-        return k - 1 + k * d + structure_named(self.covariance_type).n_parameters(k, d)
-
-    def n_parameters_of_component(self, n_features: int) -> int:
-        """Count the free numbers that only one component's rows determine.
-
-        Parameters
-        ----------
-        n_features : int
-            D.
-        """
-        structure = structure_named(self.covariance_type)
-        own = 0 if structure.pooled else structure.n_parameters(self.n_components, n_features)
-        return n_features + own // self.n_components
 
     def fit(
         self,
@@ -172,40 +121,9 @@ class GaussianMixture:
         settings = as_method(method)
         relabel = checked_relabelling(relabel)
         dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
-        structure = structure_named(self.covariance_type)
-        problem = Problem.build(dataset, self.n_components, structure, self.priors)
-        if init is not None:
-            problem = replace(problem, start=start_from(init, problem, dataset))
         run = Run(checked_seed(seed), progress)
-        settings.prepare(run)
-        began = time.perf_counter()
-
-        def finished(draws: Draws) -> Fit:
-            fit = Fit(
-                self,
-                dataset,
-                settings,
-                draws,
-                structure=structure,
-                priors=problem.user_priors,
-                relabel=relabel,
-                seed=run.seed,
-                seconds=0.0,
-                versions=package_versions(),
-                started_by_hand=init is not None,
-            )
-            fit.seconds = time.perf_counter() - began  # settling the labels included
-            return fit
-
-        try:
-            draws = settings.run(problem, run)
-            advance = run.progress("labels and checks", 2)
-            fit = finished(draws)
-            advance(1)
-        except InferenceError as error:
-            if isinstance(error.partial, Draws):
-                error.partial = finished(error.partial)
-            raise
+        fit = fitted(Fit, self, dataset, settings, run, relabel=relabel, init=init)
+        advance = run.progress("checks", 1)
         failed = fit.diagnose().failed
         advance(1)
         for check in failed:
@@ -244,17 +162,3 @@ class GaussianMixture:
         check_count("n", n)
         dataset = Dataset.from_input(X, sample_weight, missing=missing)
         return prior_predictive(self, dataset, n, np.random.default_rng(seed))
-
-
-def checked_seed(seed: int | None) -> int:
-    """Check a seed, or draw one."""
-    if seed is None:
-        return secrets.randbelow(2**31)
-    check_count("seed", seed, minimum=0)
-    return int(seed)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a fit rests on."""
-    packages = {name: version(name) for name in ("stangmm", "numpy", "scipy", "cmdstanpy")}
-    return {"python": platform.python_version(), "platform": sys.platform, **packages}

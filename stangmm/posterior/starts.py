@@ -11,7 +11,7 @@ from stangmm.covariance import CovarianceStructure
 from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import DataError, ModelError
-from stangmm.fit import Fit
+from stangmm.posterior.fitted import Fitted
 from stangmm.problem import Problem
 
 # A start's covariance keeps this share of the whole data's, so that no group of few or equal rows
@@ -24,7 +24,7 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
 
     Parameters
     ----------
-    init : array or Fit
+    init : array or Fitted
         Means (K, D), or (K,) for one feature; components of the rows, integers of shape (N,); or
         a fit, whose draw of highest log joint density is taken.
     problem : Problem
@@ -38,7 +38,7 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     ModelError
         A fit with another number of components or other features.
     """
-    if isinstance(init, Fit):
+    if isinstance(init, Fitted):
         return _from_fit(init, problem, dataset)
     k, d, n = problem.n_components, problem.n_features, dataset.n_observations
     try:
@@ -102,7 +102,7 @@ def _moments(labels: IntArray, x: FloatArray, problem: Problem, dataset: Dataset
     return _structured(Mixture.from_covariances(weights, means, covariances), problem.structure)
 
 
-def _from_fit(fit: Fit, problem: Problem, dataset: Dataset) -> Mixture:
+def _from_fit(fit: Fitted, problem: Problem, dataset: Dataset) -> Mixture:
     k, names = problem.n_components, dataset.feature_names
     if fit.model.n_components != k or len(fit.dataset.feature_names) != len(names):
         raise ModelError(

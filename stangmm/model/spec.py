@@ -1,0 +1,79 @@
+"""MixtureSpec: what is to be fitted; `GaussianMixture` is this with the call that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from stangmm.base.checked import check_count
+from stangmm.covariance import CovarianceStructure, structure_named
+from stangmm.errors import ModelError
+from stangmm.priors import Priors
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """K, the covariance type and the priors of a mixture.
+
+    Attributes
+    ----------
+    n_components : int
+        K, at least 1.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+        What the components' covariance matrices share.
+    priors : Priors
+        Those left out get defaults that are scaled by the data.
+
+    Raises
+    ------
+    ModelError
+        K below 1, an unknown covariance type, or priors that are none.
+    """
+
+    n_components: int
+    covariance_type: str = "full"
+    priors: Priors = field(default_factory=Priors)
+
+    def __post_init__(self) -> None:
+        check_count("n_components", self.n_components)
+        structure_named(self.covariance_type)
+        if not isinstance(self.priors, Priors):
+            raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
+
+    def __repr__(self) -> str:
+        """Only what differs from the defaults, beside the two that say most."""
+        given = [
+            f"{f.name}={p!r}" for f in fields(self.priors) if (p := getattr(self.priors, f.name))
+        ]
+        priors = f", priors=Priors({', '.join(given)})" if given else ""
+        return (
+            f"{type(self).__name__}(n_components={self.n_components}, "
+            f"covariance_type={self.covariance_type!r}{priors})"
+        )
+
+    @property
+    def structure(self) -> CovarianceStructure:
+        """The covariance structure of that name."""
+        return structure_named(self.covariance_type)
+
+    def n_parameters(self, n_features: int) -> int:
+        """Count the free numbers: weights, means and covariances.
+
+        Parameters
+        ----------
+        n_features : int
+            D.
+        """
+        k, d = self.n_components, n_features
+        return k - 1 + k * d + self.structure.n_parameters(k, d)
+
+    def n_parameters_of_component(self, n_features: int) -> int:
+        """Count the free numbers that only one component's rows determine.
+
+        Parameters
+        ----------
+        n_features : int
+            D.
+        """
+        structure = self.structure
+        own = 0 if structure.pooled else structure.n_parameters(self.n_components, n_features)
+        return n_features + own // self.n_components

@@ -1,0 +1,312 @@
+"""Fitted: the record of a finished fit, which all that judges, draws or saves it asks for data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+
+from stangmm import predict as _predict
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.data import Dataset
+from stangmm.density import Mixture, log_prior
+from stangmm.draws import Draws, Info, McmcInfo
+from stangmm.errors import ModelError
+from stangmm.methods.base import Kind, Method
+from stangmm.model.spec import MixtureSpec
+from stangmm.priors import ResolvedPriors
+from stangmm.relabel import Relabelling, among, by_first_mean, checked_relabelling, relabelled
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Fitted")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted:
+    """Model, data, settings and draws of one fit, labels settled; never changed once it is made.
+
+    Everything is in the user's units. `Fit` is this record with the user's questions.
+
+    Attributes
+    ----------
+    model : MixtureSpec
+    dataset : Dataset
+        The data of the fit.
+    settings : Method
+        The method with its settings.
+    info : RestartInfo, VariationalInfo or McmcInfo
+        Facts of the run, for diagnostics.
+    priors : ResolvedPriors
+        The priors that were used, with full shapes, in the data's units.
+    mixture : Mixture
+        All draws flattened, batch of shape (S,), labels settled.
+    permutations : ndarray of int, shape (chain, draw, component)
+        Component k of the posterior is component ``permutations[..., k]`` of the raw draws.
+    relabelling : {"stephens", "ecr", "means"} or None
+        How the labels were settled; None also where none was free, see `free_components`.
+    total_log_likelihood : ndarray, shape (chain, draw)
+        Log likelihood of all rows for each draw.
+    lp : ndarray, shape (chain, draw)
+        Log joint density (prior times likelihood) of each draw.
+    seed : int
+    seconds : float
+        Wall time of the whole fit, compilation of the model left out.
+    versions : mapping of str to str
+    started_by_hand : bool
+        Whether the search began where the user said (``init``).
+    kept : dict
+        Answers that `once` keeps.
+    """
+
+    model: MixtureSpec
+    dataset: Dataset
+    settings: Method
+    info: Info
+    priors: ResolvedPriors
+    mixture: Mixture
+    permutations: IntArray
+    relabelling: Relabelling | None
+    total_log_likelihood: FloatArray
+    lp: FloatArray
+    seed: int
+    seconds: float
+    versions: Mapping[str, str]
+    started_by_hand: bool = False
+    kept: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def _settled(self, flat: Mixture, how: Relabelling | None) -> Self:
+        """Give the same fit of draws (S,) as they were drawn, with labels settled."""
+        n_draws, k = flat.weights.shape
+        permutation = np.tile(np.arange(k), (n_draws, 1))
+        free = self.free_components
+        how = how if len(free) or k == 1 else None
+        if how is not None:
+            pivot = int(np.argmax(self.lp))
+            data = self.dataset
+            permutation = relabelled(how, flat, data.x, pivot, free, data.sample_weight)
+            means = flat.permute(permutation).means.mean(axis=0)
+            permutation = permutation[:, among(free, by_first_mean(means[free]), k)]
+        return replace(
+            self,
+            relabelling=how,
+            permutations=permutation.reshape(*self.lp.shape, -1),
+            mixture=flat.permute(permutation),
+        )
+
+    def relabel(self, how: Relabelling | None = "stephens") -> Self:
+        """Give the same fit with labels settled in another way.
+
+        Parameters
+        ----------
+        how : {"stephens", "ecr", "means"} or None
+            By the draws' responsibilities (Stephens 2000, doi:10.1111/1467-9868.00265), by their
+            allocations of rows (ECR: Papastamoulis & Iliopoulos 2010,
+            doi:10.1198/jcgs.2010.09008), by the mean in the first feature, or as drawn. Only
+            `free_components` are relabelled.
+
+        Returns
+        -------
+        Fit
+            Densities, predictions and everything else that has no labels stay as they are.
+        """
+        return self._settled(self.drawn.reshape(-1), checked_relabelling(how))
+
+    def reordered(self, order: IntArray) -> Self:
+        """Give the same fit with component k being the present component ``order[k]``.
+
+        Parameters
+        ----------
+        order : ndarray of int, shape (K,)
+            A permutation of 0 to K-1.
+        """
+        return replace(
+            self, permutations=self.permutations[..., order], mixture=self.mixture.permute(order)
+        )
+
+    def select_chains(self, chains: Sequence[int]) -> Self:
+        """Give the fit that some of the chains make.
+
+        Parameters
+        ----------
+        chains : sequence of int
+            Which chains, from 0.
+
+        Raises
+        ------
+        ModelError
+            There are no such chains.
+        """
+        n_chains = self.lp.shape[0]
+        index = list(chains)
+        if not index or not set(index) <= set(range(n_chains)):
+            raise ModelError(f"chains must be some of 0 to {n_chains - 1}, got {index}.")
+        info = self.info
+        chosen = self._at(index)
+        return replace(chosen, info=info.of_chains(index)) if isinstance(info, McmcInfo) else chosen
+
+    def _at(self, index: Any) -> Self:
+        """Give the fit with the draws at an index of axes (chain, draw); the facts stay."""
+        return replace(
+            self,
+            mixture=self.shaped[index].reshape(-1),
+            permutations=self.permutations[index],
+            total_log_likelihood=self.total_log_likelihood[index],
+            lp=self.lp[index],
+        )
+
+    @property
+    def free_components(self) -> IntArray:
+        """Components whose labels mean nothing: neither priors nor known rows tell them apart."""
+        if not self.priors.exchangeable:
+            return np.empty(0, dtype=int)
+        return self.dataset.free_components(self.model.n_components)
+
+    @property
+    def method(self) -> str:
+        """Short name of the method."""
+        return self.settings.name
+
+    @property
+    def kind(self) -> Kind:
+        """What the draws are: "point", "approximation" or "mcmc"."""
+        return self.settings.kind
+
+    @property
+    def shaped(self) -> Mixture:
+        """All draws, batch of shape (chain, draw), labels settled."""
+        return self.mixture.reshape(*self.lp.shape)
+
+    @property
+    def drawn(self) -> Mixture:
+        """All draws, batch of shape (chain, draw), with the labels that they were drawn with."""
+        return self.shaped.permute(np.argsort(self.permutations, axis=-1))
+
+    @property
+    def weights(self) -> FloatArray:
+        """Posterior mean of the weights, shape (K,)."""
+        return np.asarray(self.mixture.weights.mean(axis=0))
+
+    @property
+    def means(self) -> FloatArray:
+        """Posterior mean of the component means, shape (K, D)."""
+        return np.asarray(self.mixture.means.mean(axis=0))
+
+    @cached_property
+    def covariances(self) -> FloatArray:
+        """Posterior mean of the covariance matrices, shape (K, D, D)."""
+        return np.asarray(self.mixture.covariances.mean(axis=0))
+
+    @property
+    def scales(self) -> FloatArray:
+        """Posterior mean of the standard deviations, shape (K, D)."""
+        return np.asarray(self.mixture.scales.mean(axis=0))
+
+    @cached_property
+    def posterior(self) -> xr.Dataset:
+        """Draws with named dimensions, labels settled.
+
+        ``weights`` (chain, draw, component), ``means`` and ``scales`` (chain, draw, component,
+        feature), ``covariances`` (chain, draw, component, feature, feature_bis), ``lp`` (chain,
+        draw).
+        """
+        import xarray as xr
+
+        c, s = self.lp.shape
+        shaped = self.shaped
+        names = list(self.dataset.feature_names)
+        per_feature = ("chain", "draw", "component", "feature")
+        return xr.Dataset(
+            {
+                "weights": (("chain", "draw", "component"), shaped.weights),
+                "means": (per_feature, shaped.means),
+                "scales": (per_feature, shaped.scales),
+                "covariances": ((*per_feature, "feature_bis"), shaped.covariances),
+                "lp": (("chain", "draw"), self.lp),
+            },
+            coords={
+                "chain": np.arange(c),
+                "draw": np.arange(s),
+                "component": np.arange(self.model.n_components),
+                "feature": names,
+                "feature_bis": names,
+            },
+            attrs={"method": self.method, "kind": self.kind, "seed": self.seed},
+        )
+
+    def log_likelihood(self) -> FloatArray:
+        """Log density of each row of the data for each draw, shape (S, N), chain 0 first.
+
+        For a row whose component is known, it is the joint density with its label.
+        """
+        return _predict.log_density_draws(self.mixture, self.dataset.x, self.dataset.labels)
+
+
+def record_of(
+    made: type[F],
+    model: MixtureSpec,
+    dataset: Dataset,
+    settings: Method,
+    draws: Draws,
+    *,
+    priors: ResolvedPriors,
+    relabel: Relabelling | None,
+    seed: int,
+    seconds: float,
+    versions: Mapping[str, str],
+    started_by_hand: bool = False,
+) -> F:
+    """Make the record of draws in the user's units, and settle their labels.
+
+    Parameters
+    ----------
+    made : type
+        `Fitted`, or `Fit` for users.
+    model, dataset, settings, draws
+        What was fitted, and what came of it.
+    relabel : {"stephens", "ecr", "means"} or None
+    priors, seed, seconds, versions, started_by_hand
+        As the record has them.
+    """
+    flat = draws.mixture.reshape(-1)
+    lp = draws.log_likelihood + log_prior(draws.mixture, priors, model.structure)
+    as_drawn = np.arange(model.n_components)
+    record = made(
+        model=model,
+        dataset=dataset,
+        settings=settings,
+        info=draws.info,
+        priors=priors,
+        mixture=flat,
+        permutations=np.broadcast_to(as_drawn, (*lp.shape, len(as_drawn))),
+        relabelling=None,
+        total_log_likelihood=draws.log_likelihood,
+        lp=lp,
+        seed=seed,
+        seconds=seconds,
+        versions=dict(versions),
+        started_by_hand=started_by_hand,
+    )
+    return record._settled(flat, relabel)
+
+
+def once(ask: Callable[[Fitted], T]) -> Callable[[Fitted], T]:
+    """Ask a question of a record once: the answer is kept beside the record.
+
+    A record never changes, so neither does the answer. Fits made of it ask anew.
+    """
+    name = f"{ask.__module__}.{ask.__qualname__}"
+
+    @wraps(ask)
+    def kept(fit: Fitted) -> T:
+        if name not in fit.kept:
+            fit.kept[name] = ask(fit)
+        answer: T = fit.kept[name]
+        return answer
+
+    return kept

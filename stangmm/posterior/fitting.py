@@ -1,0 +1,128 @@
+"""Fitting: the one place where a model, data and a method become a record.
+
+Methods see the standardized problem and return its draws; here they are brought to the user's
+units, once for all methods, and their labels are settled.
+"""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import sys
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from stangmm.base.checked import check_count
+from stangmm.data import Dataset
+from stangmm.density import log_likelihood
+from stangmm.draws import Draws
+from stangmm.errors import InferenceError
+from stangmm.methods.base import Method, Run
+from stangmm.model.spec import MixtureSpec
+from stangmm.posterior.fitted import Fitted, record_of
+from stangmm.posterior.starts import start_from
+from stangmm.problem import Problem
+from stangmm.relabel import Relabelling
+
+F = TypeVar("F", bound=Fitted)
+
+
+def fitted(
+    made: type[F],
+    model: MixtureSpec,
+    dataset: Dataset,
+    settings: Method,
+    run: Run,
+    *,
+    relabel: Relabelling | None = "stephens",
+    init: Any = None,
+    searched: Dataset | None = None,
+) -> F:
+    """Fit a model to data by a method.
+
+    Parameters
+    ----------
+    made : type
+        `Fitted`, or `Fit` for users.
+    model : MixtureSpec
+    dataset : Dataset
+    settings : Method
+    run : Run
+        Seed, and whether progress is shown.
+    relabel : {"stephens", "ecr", "means"} or None
+    init : array or Fitted, optional
+        Where to begin instead of a search.
+    searched : Dataset, optional
+        What the method is given to search on, where that are not the data themselves.
+
+    Returns
+    -------
+    Fitted
+        Of the type that was asked for.
+
+    Raises
+    ------
+    DataError, ModelError
+        Before anything starts: data and model do not fit each other.
+    InferenceError
+        The method failed; ``partial`` is a record of the chains that finished, if any did.
+    """
+    structure = model.structure
+    problem = Problem.build(
+        dataset if searched is None else searched, model.n_components, structure, model.priors
+    )
+    priors = problem.user_priors
+    if searched is not None:
+        priors = model.priors.resolve(dataset, structure, model.n_components)
+    if init is not None:
+        problem = replace(problem, start=start_from(init, problem, dataset))
+    settings.prepare(run)
+    began = time.perf_counter()
+
+    def recorded(standardized: Draws) -> F:
+        draws = standardized.in_user_units(problem)
+        if searched is not None:
+            own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
+            draws = replace(draws, log_likelihood=own)
+        record = record_of(
+            made,
+            model,
+            dataset,
+            settings,
+            draws,
+            priors=priors,
+            relabel=relabel,
+            seed=run.seed,
+            seconds=0.0,
+            versions=package_versions(),
+            started_by_hand=init is not None,
+        )
+        # Settling the labels counts.
+        return replace(record, seconds=time.perf_counter() - began)
+
+    try:
+        draws = settings.run(problem, run)
+    except InferenceError as error:
+        if isinstance(error.partial, Draws):
+            error.partial = recorded(error.partial)
+        raise
+    advance = run.progress("labels", 1)
+    record = recorded(draws)
+    advance(1)
+    return record
+
+
+def checked_seed(seed: int | None) -> int:
+    """Check a seed, or draw one."""
+    if seed is None:
+        return secrets.randbelow(2**31)
+    check_count("seed", seed, minimum=0)
+    return int(seed)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a fit rests on."""
+    packages = {name: version(name) for name in ("stangmm", "numpy", "scipy", "cmdstanpy")}
+    return {"python": platform.python_version(), "platform": sys.platform, **packages}
