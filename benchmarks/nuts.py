@@ -54,8 +54,9 @@ import stangmm as sg  # noqa: E402
 from stangmm.cmdstan import compiled_model  # noqa: E402
 from stangmm.covariance import structure_named  # noqa: E402
 from stangmm.data import Dataset  # noqa: E402
-from stangmm.density import Mixture, log_likelihood, log_prior  # noqa: E402
+from stangmm.density import Mixture, log_likelihood  # noqa: E402
 from stangmm.draws import McmcInfo  # noqa: E402
+from stangmm.model.joint import log_prior  # noqa: E402
 from stangmm.problem import Problem  # noqa: E402
 from stangmm.relabel import relabelled  # noqa: E402
 from stangmm.stan_data import StanData  # noqa: E402
@@ -113,14 +114,18 @@ def starts_of_stangmm(problem: Problem, seed: int) -> list[dict[str, Any]]:
     """Initial values of Stan's parameters, one for each chain, as `NUTS` chooses them."""
     from stangmm.methods.base import Run
     from stangmm.methods.stan import jittered, plausible_optima
-    from stangmm.stan_data import parameters_of
+    from stangmm.stan_data import stan_parameters
 
     run = Run(seed)
     optima = plausible_optima(problem, run)
     rng = run.rng("nuts jitter")
     mixtures = [jittered(optima[i % len(optima)].mixture, problem, rng) for i in range(CHAINS)]
     return [
-        {name: values.tolist() for name, values in parameters_of(m, problem).items() if values.size}
+        {
+            name: values.tolist()
+            for name, values in stan_parameters(m, problem.space).items()
+            if values.size
+        }
         for m in mixtures
     ]
 

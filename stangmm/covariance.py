@@ -1,7 +1,8 @@
 """The four covariance structures: what each shares between components and features.
 
 A structure is the only place that knows how "full", "tied", "diag" and "spherical" differ: how
-many free scales and correlations there are, and how a covariance follows from moments.
+many free scales and correlations there are, how a covariance follows from moments, and in which
+shape scikit-learn has it. `ParameterSpace` asks the first for all others.
 """
 
 from __future__ import annotations
@@ -30,12 +31,6 @@ class CovarianceStructure(ABC):
     def n_correlations(self, n_components: int, n_features: int) -> int:
         """How many free correlation matrices there are (R)."""
 
-    def n_parameters(self, n_components: int, n_features: int) -> int:
-        """Number of free numbers in the covariances."""
-        c, s = self.scale_shape(n_components, n_features)
-        pairs = n_features * (n_features - 1) // 2
-        return c * s + self.n_correlations(n_components, n_features) * pairs
-
     def unit(self, sd: FloatArray) -> FloatArray:
         """Scale factors (D,) by which data of standard deviation ``sd`` may be divided."""
         return sd
@@ -43,6 +38,10 @@ class CovarianceStructure(ABC):
     def min_rows(self, n_features: int) -> float:
         """Rows a component must hold; with fewer its covariance is a spike, not an estimate."""
         return 2.5
+
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """Give covariance matrices (K, D, D) in the shape that scikit-learn has for the type."""
+        return covariances
 
     @abstractmethod
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
@@ -107,6 +106,10 @@ class Tied(CovarianceStructure):
         """No minimum: a shared covariance cannot collapse on a few rows."""
         return 0.0
 
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """(D, D)."""
+        return np.asarray(covariances[0])
+
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
         """Average of the components' covariances, weighted by their counts."""
         share = counts / counts.sum(axis=1, keepdims=True)
@@ -127,6 +130,10 @@ class Diag(CovarianceStructure):
     def n_correlations(self, n_components: int, n_features: int) -> int:
         """None."""
         return 0
+
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """(K, D)."""
+        return np.diagonal(covariances, axis1=1, axis2=2).copy()
 
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
         """Weighted variances of each component."""
@@ -155,6 +162,10 @@ class Spherical(CovarianceStructure):
     def min_rows(self, n_features: int) -> float:
         """Two rows give a variance; with many features even fewer numbers are free."""
         return 1.0 + 1.5 / n_features
+
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """(K,)."""
+        return covariances[:, 0, 0].copy()
 
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
         """Average over features of the weighted variances."""

@@ -1,4 +1,4 @@
-"""The model in numpy: mixtures, their densities, responsibilities and log joint.
+"""The model in numpy: mixtures, their densities and responsibilities, the log likelihood.
 
 The Stan model and this file say the same thing twice, on purpose: each is tested against the
 other. Only numpy and scipy are used here.
@@ -14,9 +14,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import CovarianceStructure
 from stangmm.groups import group_rows
-from stangmm.priors import ResolvedPriors
 
 LOG_2PI = float(np.log(2 * np.pi))
 # Deviations beyond this many standard deviations count as this many, so that squares of them and
@@ -245,36 +243,6 @@ def log_likelihood(
         weight = None if sample_weight is None else sample_weight[rows]
         total[draws] += each.sum(axis=-1) if weight is None else each @ weight
     return total.reshape(mixture.batch_shape)
-
-
-def log_prior(
-    mixture: Mixture, priors: ResolvedPriors, structure: CovarianceStructure
-) -> FloatArray:
-    """Log prior density of the free parameters (constrained scale), shape (...)."""
-    k, d = mixture.n_components, mixture.n_features
-    c, s = structure.scale_shape(k, d)
-    total = (
-        priors.weights.log_density(mixture.weights)
-        + priors.means.log_density(mixture.means)
-        + priors.scales.log_density(mixture.scales[..., :c, :s])
-    )
-    r = structure.n_correlations(k, d)
-    if r and mixture.corr_chol is not None:
-        total = total + priors.correlation.log_density(mixture.corr_chol[..., :r, :, :])
-    return np.asarray(total)
-
-
-def log_joint(
-    mixture: Mixture,
-    x: FloatArray,
-    sample_weight: FloatArray | None,
-    priors: ResolvedPriors,
-    structure: CovarianceStructure,
-    labels: IntArray | None = None,
-) -> FloatArray:
-    """Log of prior times likelihood: the log posterior up to the evidence, shape (...)."""
-    likelihood = log_likelihood(mixture, x, sample_weight, labels)
-    return likelihood + log_prior(mixture, priors, structure)
 
 
 def _standardized(deviation: FloatArray, scales: FloatArray) -> FloatArray:

@@ -28,11 +28,12 @@ from stangmm.base.checked import check_count
 from stangmm.bridge import Bridge
 from stangmm.covariance import structure_named
 from stangmm.data import Dataset
-from stangmm.density import Mixture, log_joint, log_sum_exp
+from stangmm.density import Mixture, log_sum_exp
 from stangmm.draws import McmcInfo
 from stangmm.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.methods.base import Run
 from stangmm.methods.em import EM
+from stangmm.model.joint import log_joint
 from stangmm.posterior.fitted import Fitted
 from stangmm.priors import Priors
 from stangmm.problem import Problem
@@ -45,7 +46,6 @@ from stangmm.thresholds import (
     EVIDENCE_OVERLAP_OK,
     R_HAT_FAIL,
 )
-from stangmm.unconstrained import UnconstrainedSpace
 
 _MIN_DRAWS = 20  # of each chain: with fewer, half of them tell nothing about autocorrelation
 _MAX_SWEEPS = 10  # of the labelling rule
@@ -140,7 +140,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     k = fit.model.n_components
     structure = fit.model.structure
     problem = Problem.build(fit.dataset, k, structure, fit.model.priors)
-    space = UnconstrainedSpace(k, problem.n_features, structure)
+    space = problem.space
     mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
     half = fit.lp.shape[1] // 2
     fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
@@ -279,7 +279,6 @@ def _fitted_proposal(vectors: FloatArray, run: Run) -> _Proposal:
 def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal], int]]:
     """Proposals from simple to rich, each with several tails, and their numbers of parameters."""
     dataset = Dataset.from_input(vectors)
-    p = dataset.n_features
     for name, pieces in (("diag", 1), *(("full", m + 1) for m in range(_MAX_PIECES))):
         structure = structure_named(name)
         try:
@@ -288,7 +287,6 @@ def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal]
         except (DataError, InferenceError):  # too few draws for so many parameters
             return
         normal = problem.to_user_units(optimum.mixture)
-        n_parameters = pieces - 1 + pieces * p + structure.n_parameters(pieces, p)
         yield (
             [
                 # t distributions with the covariances of the normal ones
@@ -297,7 +295,7 @@ def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal]
                 )
                 for df in _DEGREES_OF_FREEDOM
             ],
-            n_parameters,
+            problem.space.size,
         )
 
 

@@ -13,7 +13,6 @@ from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.model.spec import MixtureSpec
 from stangmm.priors import ResolvedPriors
-from stangmm.stan_data import mixture_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,11 +50,11 @@ def prior_predictive(
     model: MixtureSpec, dataset: Dataset, n: int, rng: np.random.Generator
 ) -> PriorPredictive:
     """Draw n mixtures from the prior, and from each as many rows as the data have."""
-    structure = model.structure
-    k, d = model.n_components, dataset.n_features
-    priors = model.priors.resolve(dataset, structure, k)
-    r = structure.n_correlations(k, d)
-    mixtures = mixture_of(
+    d = dataset.n_features
+    space = model.space(d)
+    priors = model.priors.resolve(dataset, model.structure, model.n_components)
+    r = space.n_correlations
+    mixtures = space.from_free(
         priors.weights.draw(n, rng),
         priors.means.draw(n, rng),
         priors.scales.draw(n, rng),

@@ -17,6 +17,7 @@ from stangmm.arrays import FloatArray
 from stangmm.covariance import CovarianceStructure, structure_named
 from stangmm.data import Dataset, Missing
 from stangmm.errors import ModelError
+from stangmm.model.parameters import ParameterSpace
 
 
 def _positive(name: str, value: ArrayLike) -> FloatArray:
@@ -436,7 +437,7 @@ class Priors:
         """Fill in the defaults: the one place where they are."""
         low, high = dataset.range()
         unit = structure.unit(dataset.mean_and_sd()[1])
-        n_scales = structure.scale_shape(1, dataset.n_features)[1]
+        n_scales = ParameterSpace(1, dataset.n_features, structure).scale_shape[1]
         return (
             self.weights or Dirichlet(),
             self.means or Normal(low + (high - low) / 2, high - low),
@@ -473,7 +474,7 @@ class Priors:
         return ResolvedPriors(
             weights=Dirichlet(alpha),
             means=Normal(location, scale),
-            scales=scales.spread(structure.scale_shape(k, d)),
+            scales=scales.spread(ParameterSpace(k, d, structure).scale_shape),
             correlation=correlation,
         )
 

@@ -17,6 +17,7 @@ from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import DataError
 from stangmm.groups import RowGroup, group_rows
+from stangmm.model.parameters import ParameterSpace
 from stangmm.priors import Priors, ResolvedPriors
 
 
@@ -102,6 +103,11 @@ class Problem:
             _check_independent(covariance, dataset.feature_names, structure.name)
         return problem
 
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """The space of the free parameters."""
+        return ParameterSpace(self.n_components, self.n_features, self.structure)
+
     @property
     def n_observations(self) -> int:
         """N."""
@@ -143,7 +149,7 @@ class Problem:
     @property
     def log_prior_offset(self) -> float:
         """What is added to a log prior density of x to give that in the user's units."""
-        c, s = self.structure.scale_shape(self.n_components, self.n_features)
+        c, s = self.space.scale_shape
         log_unit = np.log(self.unit)
         return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
 

@@ -6,7 +6,6 @@ scikit-learn is an optional dependency: nothing else in stangmm imports this mod
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict
 from numbers import Integral
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import structure_named
 from stangmm.data import Dataset, as_sample_weight
 from stangmm.density import log_likelihood
 from stangmm.draws import RestartInfo
@@ -36,14 +34,6 @@ except ImportError as error:
     raise ImportError(
         'stangmm.sklearn needs scikit-learn 1.6 or newer: pip install "stangmm[sklearn]"'
     ) from error
-
-# The shape that scikit-learn gives covariances (K, D, D) of each type.
-_COMPACT: dict[str, Callable[[FloatArray], FloatArray]] = {
-    "full": lambda covariances: covariances,
-    "tied": lambda covariances: covariances[0],
-    "diag": lambda covariances: np.diagonal(covariances, axis1=1, axis2=2).copy(),
-    "spherical": lambda covariances: covariances[:, 0, 0].copy(),
-}
 
 
 class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -206,10 +196,11 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _describe(self, fit: Fit) -> None:
+        structure = fit.model.structure
         self.weights_ = fit.weights
         self.means_ = fit.means
-        self.covariances_ = _COMPACT[self.covariance_type](fit.covariances)
-        if structure_named(self.covariance_type).correlated:
+        self.covariances_ = structure.compact(fit.covariances)
+        if structure.correlated:
             inverse = np.tril(np.linalg.inv(np.linalg.cholesky(self.covariances_)))
             self.precisions_cholesky_ = np.swapaxes(inverse, -1, -2)
             self.precisions_ = self.precisions_cholesky_ @ inverse

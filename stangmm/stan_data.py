@@ -10,6 +10,7 @@ import numpy as np
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.density import Mixture
 from stangmm.groups import RowGroup
+from stangmm.model.parameters import ParameterSpace
 from stangmm.problem import Problem
 
 
@@ -46,7 +47,7 @@ class StanData:
     ) -> StanData:
         """Translate a problem."""
         k, d = problem.n_components, problem.n_features
-        c, s = problem.structure.scale_shape(k, d)
+        c, s = problem.space.scale_shape
         weight = np.empty(0) if problem.sample_weight is None else problem.sample_weight
         priors = problem.priors
         return cls(
@@ -59,7 +60,7 @@ class StanData:
             **group_data(problem.groups, d),
             scale_components=c,
             scale_features=s,
-            n_correlations=problem.structure.n_correlations(k, d),
+            n_correlations=problem.space.n_correlations,
             weights_concentration=np.asarray(priors.weights.concentration),
             means_location=np.asarray(priors.means.location),
             means_scale=np.asarray(priors.means.scale),
@@ -90,40 +91,8 @@ def group_data(groups: tuple[RowGroup, ...], n_features: int) -> dict[str, Any]:
     }
 
 
-def parameters_of(mixture: Mixture, problem: Problem) -> dict[str, FloatArray]:
+def stan_parameters(mixture: Mixture, space: ParameterSpace) -> dict[str, FloatArray]:
     """Values of the Stan model's parameters for one mixture: what initial values look like."""
-    k, d = problem.n_components, problem.n_features
-    c, s = problem.structure.scale_shape(k, d)
-    r = problem.structure.n_correlations(k, d)
-    weights = np.maximum(mixture.weights, 1e-10)  # the boundary has no place on Stan's scale
-    chol = np.empty((0, d, d))
-    if r and mixture.corr_chol is not None:
-        chol = mixture.corr_chol[:r]
-    return {
-        "weights": weights / weights.sum(),
-        "means": mixture.means,
-        "scales": mixture.scales[:c, :s],
-        "corr_chol": chol,
-    }
-
-
-def mixture_of(
-    weights: FloatArray,
-    means: FloatArray,
-    scales: FloatArray,
-    corr_chol: FloatArray | None,
-) -> Mixture:
-    """Spread Stan's free parameters, any leading axes (...), to one value for each component.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (..., K)
-    means : ndarray, shape (..., K, D)
-    scales : ndarray, shape (..., C, S)
-    corr_chol : ndarray, shape (..., R, D, D), or None
-    """
-    spread = np.array(np.broadcast_to(scales, means.shape))
-    if corr_chol is None:
-        return Mixture(weights, means, spread)
-    shape = (*means.shape, means.shape[-1])
-    return Mixture(weights, means, spread, np.array(np.broadcast_to(corr_chol, shape)))
+    free = space.free(mixture)
+    weights = np.maximum(free["weights"], 1e-10)  # the boundary has no place on Stan's scale
+    return free | {"weights": weights / weights.sum()}

@@ -11,7 +11,8 @@ from scipy.special import softmax
 import stangmm as sg
 from stangmm.covariance import structure_named
 from stangmm.data import Dataset
-from stangmm.density import Mixture, log_joint, log_likelihood, log_prior
+from stangmm.density import Mixture, log_likelihood
+from stangmm.model.joint import log_joint, log_prior
 
 SIZES = [(3, 2), (4, 5), (1, 3), (3, 1), (1, 1)]  # (K, D)
 

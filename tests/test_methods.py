@@ -14,8 +14,9 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 import stangmm as sg
 from stangmm.arviz_bridge import arviz
 from stangmm.covariance import structure_named
-from stangmm.density import Mixture, log_joint
+from stangmm.density import Mixture
 from stangmm.methods import METHODS, Method
+from stangmm.model.joint import log_joint
 
 pytestmark = pytest.mark.stan
 

@@ -14,8 +14,9 @@ from random_mixtures import COVARIANCE_TYPES, random_mixture
 import stangmm as sg
 from stangmm.covariance import structure_named
 from stangmm.data import Dataset
-from stangmm.density import Mixture, log_joint, log_likelihood
+from stangmm.density import Mixture, log_likelihood
 from stangmm.methods.restarts import collapsed
+from stangmm.model.joint import log_joint
 from stangmm.plots import layers
 from stangmm.plots.style import new_axes
 from stangmm.problem import Problem

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from stangmm.base.checked import check_choice, check_count, check_positive
-from stangmm.density import Mixture, log_prior
+from stangmm.density import Mixture
 from stangmm.draws import Draws, VariationalInfo
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.stan import (
@@ -27,6 +27,7 @@ from stangmm.methods.stan import (
     stan_inits,
     stan_run,
 )
+from stangmm.model.joint import log_prior
 from stangmm.problem import Problem
 
 

@@ -39,9 +39,7 @@ def inverse_metric(
     stick_breaking : bool
         Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
     """
-    k, d = problem.n_components, problem.n_features
-    free = k * (1 + d) - 1 + problem.structure.n_parameters(k, d)
-    own = d + (0 if problem.structure.pooled else problem.structure.n_parameters(k, d) // k)
+    free, own = problem.space.size, problem.space.size_of_component
     n = problem.n_observations
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
     held = float(mixture.weights.min()) * problem.total_weight * seen_least
@@ -84,8 +82,8 @@ def _scores(
     scale_i (g_i (L' g)_j - (P L)_ij).
     """
     k, d = problem.n_components, problem.n_features
-    c, s = problem.structure.scale_shape(k, d)
-    n_corr = problem.structure.n_correlations(k, d)
+    c, s = problem.space.scale_shape
+    n_corr = problem.space.n_correlations
     of_weights, of_corr = transforms
     seen = ~np.isnan(x[0])
     observed = np.flatnonzero(seen)

@@ -127,8 +127,7 @@ class EM(Method):
         return space.mixture_of(self._starts(space, rng))
 
     def _search_space(self, space: EMSpace, rng: np.random.Generator) -> EMSpace:
-        k, d = space.n_components, space.n_features
-        free = k * (1 + d) + space.structure.n_parameters(k, d)
+        free = space.problem.space.size + 1
         wanted = max(_SEARCH_ROWS, _SEARCH_ROWS_PER_PARAMETER * free)
         if space.n_rows <= wanted or space.problem.start is not None:
             return space

@@ -99,7 +99,7 @@ class EMSpace:
         )
         if not self.structure.correlated:
             everything = np.diag(everything).copy()
-        c, n_scales = self.structure.scale_shape(k, d)
+        c, n_scales = self.problem.space.scale_shape
         if n_scales < d:
             everything[:] = everything.mean()
         covariances = np.array(np.broadcast_to(everything, (n_starts, c, *everything.shape)))
@@ -194,7 +194,7 @@ class EMSpace:
 
     def _shrinkage(self, counts: FloatArray, pseudo_rows: float, ndim: int) -> FloatArray:
         """Share of the target in each regularized covariance, ready to broadcast."""
-        c = self.structure.scale_shape(self.n_components, self.n_features)[0]
+        c = self.problem.space.scale_shape[0]
         held = counts if c == self.n_components else counts.sum(axis=1, keepdims=True)
         share = pseudo_rows / (self._rows_held(held) + pseudo_rows)
         return np.asarray(share.reshape(*share.shape, *(1,) * (ndim - 2)))
@@ -217,7 +217,7 @@ class EMSpace:
 
     def parameters_of(self, mixture: Mixture) -> EMParameters:
         """Bring one mixture from the problem's coordinates to EM's, with a leading axis of 1."""
-        c = self.structure.scale_shape(self.n_components, self.n_features)[0]
+        c = self.problem.space.scale_shape[0]
         means = mixture.means
         if self.frame is None:
             covariances = mixture.scales[:c] ** 2

@@ -11,7 +11,6 @@ import numpy as np
 
 from stangmm.arrays import FloatArray
 from stangmm.base.checked import check_choice, check_count, check_positive
-from stangmm.density import log_prior
 from stangmm.draws import Draws
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Kind, Run
@@ -24,6 +23,7 @@ from stangmm.methods.stan import (
     stan_inits,
     stan_run,
 )
+from stangmm.model.joint import log_prior
 from stangmm.problem import Problem
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ def effective_rows(n_rows: int, total_weight: float) -> float:
 
 def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     """`degenerate` for mixtures (R,) in the problem's units."""
-    c = problem.structure.scale_shape(problem.n_components, problem.n_features)[0]
+    c = problem.space.scale_shape[0]
     if problem.structure.correlated:
         inverse = np.linalg.inv(np.linalg.cholesky(problem.total_covariance))
         covariances = inverse @ mixture.covariances[:, :c] @ inverse.T

@@ -14,13 +14,14 @@ from stangmm.arrays import FloatArray
 from stangmm.base.checked import check_choice
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
-from stangmm.density import Mixture, log_likelihood, log_prior
+from stangmm.density import Mixture, log_likelihood
 from stangmm.draws import Optimum
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Method, Run
 from stangmm.methods.em import EM
+from stangmm.model.joint import log_prior
 from stangmm.problem import Problem
-from stangmm.stan_data import StanData, mixture_of, parameters_of
+from stangmm.stan_data import StanData, stan_parameters
 
 SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
 # Optima of the likelihood whose log joint is this far (in nats) below the best get no chain.
@@ -140,8 +141,8 @@ class CompleteDataVariances:
     def of(cls, mixture: Mixture, problem: Problem) -> CompleteDataVariances:
         """Compute them at one mixture."""
         k, d = problem.n_components, problem.n_features
-        c, s = problem.structure.scale_shape(k, d)
-        r = problem.structure.n_correlations(k, d)
+        c, s = problem.space.scale_shape
+        r = problem.space.n_correlations
         total = problem.total_weight
         counts = np.maximum(mixture.weights * total, 1.0)
         held = counts if c == k else np.full(c, total)
@@ -149,7 +150,7 @@ class CompleteDataVariances:
             log_weights=1.0 / counts,
             means=mixture.scales**2 / counts[:, np.newaxis],
             log_scales=np.broadcast_to(s / (2.0 * d * held[:, np.newaxis]), (c, s)),
-            correlations=np.broadcast_to(1.0 / held[:r, np.newaxis], (r, d * (d - 1) // 2)),
+            correlations=np.broadcast_to(1.0 / held[:r, np.newaxis], (r, problem.space.n_pairs)),
         )
 
     def inverse_metric(self) -> FloatArray:
@@ -172,7 +173,7 @@ def stan_inits(
         run.write_json(
             f"{name}-{i}",
             # Newer versions of Stan reject an empty array of matrices; what is left out is empty.
-            {name: v for name, v in parameters_of(mixture, problem).items() if v.size},
+            {name: v for name, v in stan_parameters(mixture, problem.space).items() if v.size},
         )
         for i, mixture in enumerate(mixtures)
     ]
@@ -201,15 +202,8 @@ def read_mixtures(
         chosen = draws[..., [position[n] for n in names]]
         return chosen.reshape(*draws.shape[:-1], *shape)
 
-    k, d = problem.n_components, problem.n_features
-    c, s = problem.structure.scale_shape(k, d)
-    r = problem.structure.n_correlations(k, d)
-    mixture = mixture_of(
-        variable("weights", k),
-        variable("means", k, d),
-        variable("scales", c, s),
-        variable("corr_chol", r, d, d) if r else None,
-    )
+    shapes = problem.space.stan_shapes
+    mixture = problem.space.from_free(**{n: variable(n, *shape) for n, shape in shapes.items()})
     return mixture, draws[..., position["log_likelihood"]]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from stangmm.base.checked import check_count
 from stangmm.covariance import CovarianceStructure, structure_named
 from stangmm.errors import ModelError
+from stangmm.model.parameters import ParameterSpace
 from stangmm.priors import Priors
 
 
@@ -63,8 +64,7 @@ class MixtureSpec:
         n_features : int
             D.
         """
-        k, d = self.n_components, n_features
-        return k - 1 + k * d + self.structure.n_parameters(k, d)
+        return self.space(n_features).size
 
     def n_parameters_of_component(self, n_features: int) -> int:
         """Count the free numbers that only one component's rows determine.
@@ -74,6 +74,14 @@ class MixtureSpec:
         n_features : int
             D.
         """
-        structure = self.structure
-        own = 0 if structure.pooled else structure.n_parameters(self.n_components, n_features)
-        return n_features + own // self.n_components
+        return self.space(n_features).size_of_component
+
+    def space(self, n_features: int) -> ParameterSpace:
+        """Give the space of the free parameters.
+
+        Parameters
+        ----------
+        n_features : int
+            D.
+        """
+        return ParameterSpace(self.n_components, n_features, self.structure)

@@ -12,10 +12,11 @@ import numpy as np
 from stangmm import predict as _predict
 from stangmm.arrays import FloatArray, IntArray
 from stangmm.data import Dataset
-from stangmm.density import Mixture, log_prior
+from stangmm.density import Mixture
 from stangmm.draws import Draws, Info, McmcInfo
 from stangmm.errors import ModelError
 from stangmm.methods.base import Kind, Method
+from stangmm.model.joint import log_prior
 from stangmm.model.spec import MixtureSpec
 from stangmm.priors import ResolvedPriors
 from stangmm.relabel import Relabelling, among, by_first_mean, checked_relabelling, relabelled

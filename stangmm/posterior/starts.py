@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import CovarianceStructure
 from stangmm.data import Dataset
 from stangmm.density import Mixture
 from stangmm.errors import DataError, ModelError
@@ -99,7 +98,7 @@ def _moments(labels: IntArray, x: FloatArray, problem: Problem, dataset: Dataset
     covariances += _SHARE_OF_TOTAL * weight.sum() / k * problem.total_covariance
     covariances /= (count + _SHARE_OF_TOTAL * weight.sum() / k)[:, np.newaxis, np.newaxis]
     weights = (count + 1.0) / (count + 1.0).sum()
-    return _structured(Mixture.from_covariances(weights, means, covariances), problem.structure)
+    return problem.space.nearest(Mixture.from_covariances(weights, means, covariances))
 
 
 def _from_fit(fit: Fitted, problem: Problem, dataset: Dataset) -> Mixture:
@@ -110,19 +109,4 @@ def _from_fit(fit: Fitted, problem: Problem, dataset: Dataset) -> Mixture:
             f"{fit.model.n_components} components of {list(fit.dataset.feature_names)}."
         )
     best = problem.from_user_units(fit.mixture[int(np.argmax(fit.lp))])
-    return _structured(best, problem.structure)
-
-
-def _structured(mixture: Mixture, structure: CovarianceStructure) -> Mixture:
-    """The nearest mixture, by its moments, of a covariance structure."""
-    covariances = mixture.covariances
-    if structure.pooled:
-        mean = np.einsum("k,kij->ij", mixture.weights, covariances)
-        covariances = np.broadcast_to(mean, covariances.shape)
-    if structure.n_correlations(*mixture.means.shape):
-        return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
-    variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-    _, s = structure.scale_shape(*mixture.means.shape)
-    if s < mixture.n_features:
-        variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
-    return Mixture.from_covariances(mixture.weights, mixture.means, np.array(variances))
+    return problem.space.nearest(best)

@@ -125,7 +125,7 @@ def priors_words(fit: Fitted) -> dict[str, str]:
     if not has_priors(fit):
         return {}
     used = {f.name: getattr(fit.priors, f.name) for f in fields(fit.priors)}
-    if fit.model.covariance_type not in ("full", "tied") or fit.dataset.n_features == 1:
+    if not fit.model.space(fit.dataset.n_features).n_correlations:
         used.pop("correlation", None)
     return {name: _prior_words(prior) for name, prior in used.items()}
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.covariance import CovarianceStructure
-from stangmm.density import Mixture, log_likelihood, log_prior
+from stangmm.density import Mixture, log_likelihood
+from stangmm.model.joint import log_prior
 from stangmm.priors import ResolvedPriors
 
 FloatArray = NDArray[np.float64]

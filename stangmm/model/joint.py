@@ -1,0 +1,40 @@
+"""The log prior and the log joint density of mixtures, normalizing constants included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stangmm.arrays import FloatArray, IntArray
+from stangmm.covariance import CovarianceStructure
+from stangmm.density import Mixture, log_likelihood
+from stangmm.model.parameters import ParameterSpace
+from stangmm.priors import ResolvedPriors
+
+
+def log_prior(
+    mixture: Mixture, priors: ResolvedPriors, structure: CovarianceStructure
+) -> FloatArray:
+    """Log prior density of the free parameters (constrained scale), shape (...)."""
+    space = ParameterSpace(mixture.n_components, mixture.n_features, structure)
+    free = space.free(mixture)
+    total = (
+        priors.weights.log_density(free["weights"])
+        + priors.means.log_density(free["means"])
+        + priors.scales.log_density(free["scales"])
+    )
+    if space.n_correlations:
+        total = total + priors.correlation.log_density(free["corr_chol"])
+    return np.asarray(total)
+
+
+def log_joint(
+    mixture: Mixture,
+    x: FloatArray,
+    sample_weight: FloatArray | None,
+    priors: ResolvedPriors,
+    structure: CovarianceStructure,
+    labels: IntArray | None = None,
+) -> FloatArray:
+    """Log of prior times likelihood: the log posterior up to the evidence, shape (...)."""
+    likelihood = log_likelihood(mixture, x, sample_weight, labels)
+    return likelihood + log_prior(mixture, priors, structure)

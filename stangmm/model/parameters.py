@@ -1,0 +1,237 @@
+"""The parameters of a mixture: how many there are, what components share, and as which numbers.
+
+The one place that counts parameters. As vectors without constraints, a whole batch at a time and
+with the log Jacobian, weights are in isometric log-ratio coordinates (Egozcue et al. 2003,
+doi:10.1023/A:1023818214614), scales are logarithms, correlations are inverse hyperbolic tangents of
+the canonical partial correlations, as Stan has them (Lewandowski, Kurowicka & Joe 2009,
+doi:10.1016/j.jmva.2009.04.008).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stangmm.arrays import FloatArray
+from stangmm.covariance import CovarianceStructure
+from stangmm.density import Mixture
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterSpace:
+    """The free parameters of the mixtures of one model.
+
+    In the order of an unconstrained vector: K - 1 coordinates of the weights, K D means, C S log
+    scales, and D (D - 1) / 2 coordinates of each of R correlation matrices.
+
+    Attributes
+    ----------
+    n_components, n_features : int
+        K and D.
+    structure : CovarianceStructure
+    """
+
+    n_components: int
+    n_features: int
+    structure: CovarianceStructure
+
+    @property
+    def size(self) -> int:
+        """P, the number of free numbers."""
+        return sum(self._sizes)
+
+    @property
+    def size_of_component(self) -> int:
+        """How many free numbers only one component's rows determine."""
+        *_, scales, correlations = self._sizes
+        own = 0 if self.structure.pooled else scales + correlations
+        return self.n_features + own // self.n_components
+
+    @property
+    def scale_shape(self) -> tuple[int, int]:
+        """(C, S): how many vectors of free standard deviations, and how many in each."""
+        return self.structure.scale_shape(self.n_components, self.n_features)
+
+    @property
+    def n_correlations(self) -> int:
+        """R, the number of free correlation matrices."""
+        return self.structure.n_correlations(self.n_components, self.n_features)
+
+    @property
+    def n_pairs(self) -> int:
+        """How many correlations a matrix has: D (D - 1) / 2."""
+        return self.n_features * (self.n_features - 1) // 2
+
+    @property
+    def stan_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the Stan model's parameters, by name."""
+        k, d = self.n_components, self.n_features
+        return {
+            "weights": (k,),
+            "means": (k, d),
+            "scales": self.scale_shape,
+            "corr_chol": (self.n_correlations, d, d),
+        }
+
+    def free(self, mixture: Mixture) -> dict[str, FloatArray]:
+        """Give the free parameters of mixtures (...), named and shaped as in the Stan model."""
+        c, s = self.scale_shape
+        chol = mixture.corr_chol
+        if chol is None or not self.n_correlations:
+            chol = np.empty((*mixture.batch_shape, 0, *self.stan_shapes["corr_chol"][1:]))
+        return {
+            "weights": mixture.weights,
+            "means": mixture.means,
+            "scales": mixture.scales[..., :c, :s],
+            "corr_chol": chol[..., : self.n_correlations, :, :],
+        }
+
+    def from_free(
+        self,
+        weights: FloatArray,
+        means: FloatArray,
+        scales: FloatArray,
+        corr_chol: FloatArray | None = None,
+    ) -> Mixture:
+        """Spread free parameters, any leading axes (...), to one value for each component.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (..., K)
+        means : ndarray, shape (..., K, D)
+        scales : ndarray, shape (..., C, S)
+        corr_chol : ndarray, shape (..., R, D, D), optional
+            None, or none of them, without correlations.
+        """
+        spread = np.array(np.broadcast_to(scales, means.shape))
+        if corr_chol is None or not self.n_correlations:
+            return Mixture(weights, means, spread)
+        shape = (*means.shape, means.shape[-1])
+        return Mixture(weights, means, spread, np.array(np.broadcast_to(corr_chol, shape)))
+
+    def nearest(self, mixture: Mixture) -> Mixture:
+        """The nearest mixture, by its moments, that has the structure's covariances."""
+        covariances = mixture.covariances
+        if self.structure.pooled:
+            mean = np.einsum("k,kij->ij", mixture.weights, covariances)
+            covariances = np.broadcast_to(mean, covariances.shape)
+        if self.n_correlations:
+            return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        if self.scale_shape[1] < self.n_features:
+            variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
+        return Mixture.from_covariances(mixture.weights, mixture.means, np.array(variances))
+
+    def vectors(self, mixture: Mixture) -> FloatArray:
+        """Coordinates of mixtures.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            Batch of any shape (...), with the structure's covariances.
+
+        Returns
+        -------
+        ndarray, shape (..., P)
+        """
+        free, batch = self.free(mixture), mixture.batch_shape
+        # A weight of zero is at infinity; the smallest double stands for it.
+        log_weights = np.log(np.maximum(free["weights"], np.finfo(float).tiny))
+        parts = [
+            log_weights @ self._contrasts,
+            free["means"].reshape(*batch, -1),
+            np.log(free["scales"]).reshape(*batch, -1),
+        ]
+        if self.n_correlations:
+            parts.append(_partial_correlations(free["corr_chol"]).reshape(*batch, -1))
+        return np.concatenate(parts, axis=-1)
+
+    def mixtures(self, vectors: FloatArray) -> Mixture:
+        """Mixtures (...) at vectors (..., P): the inverse of `vectors`."""
+        weights, means, log_scales, correlations = self._parts(vectors)
+        corr_chol = None
+        if self.n_correlations:
+            corr_chol = _correlation_factors(correlations, self.n_features)
+        return self.from_free(np.exp(weights), means, np.exp(log_scales), corr_chol)
+
+    def log_jacobian(self, vectors: FloatArray) -> FloatArray:
+        """Log |d parameters / d vector|, shape (...), at vectors (..., P).
+
+        The parameters are those that `log_prior` is a density of: the first K - 1
+        weights, means, free scales, and what stands below the diagonals of the correlations'
+        Cholesky factors.
+        """
+        log_weights, _, log_scales, correlations = self._parts(vectors)
+        total = 0.5 * np.log(self.n_components) + log_weights.sum(axis=-1)
+        total = total + log_scales.sum(axis=(-2, -1))
+        if self.n_correlations:
+            # d C_ij / d u_ij = sech(u_ij)^2 times the sech of all before it in the row.
+            i, j = np.tril_indices(self.n_features, -1)
+            total = total + (_log_sech(correlations) * (1 + i - j)).sum(axis=(-2, -1))
+        return np.asarray(total)
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        k, d = self.n_components, self.n_features
+        c, s = self.scale_shape
+        return k - 1, k * d, c * s, self.n_correlations * self.n_pairs
+
+    @cached_property
+    def _contrasts(self) -> FloatArray:
+        """Orthonormal basis (K, K - 1) of the vectors that sum to zero."""
+        k = self.n_components
+        basis = np.zeros((k, k - 1))
+        for j in range(1, k):
+            basis[:j, j - 1] = 1.0
+            basis[j, j - 1] = -j
+            basis[:, j - 1] /= np.sqrt(j * (j + 1.0))
+        return basis
+
+    def _parts(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Log weights (..., K), means, log scales (..., C, S), correlations (..., R, pairs)."""
+        k, d = self.n_components, self.n_features
+        batch = vectors.shape[:-1]
+        weights, means, scales, correlations = np.split(
+            vectors, np.cumsum(self._sizes)[:-1], axis=-1
+        )
+        log_weights = weights @ self._contrasts.T
+        log_weights = log_weights - log_weights.max(axis=-1, keepdims=True)
+        log_weights -= np.log(np.exp(log_weights).sum(axis=-1, keepdims=True))
+        return (
+            log_weights,
+            means.reshape(*batch, k, d),
+            scales.reshape(*batch, *self.scale_shape),
+            correlations.reshape(*batch, self.n_correlations, self.n_pairs),
+        )
+
+
+def _log_sech(u: FloatArray) -> FloatArray:
+    size = np.abs(u)
+    return np.asarray(np.log(2.0) - size - np.log1p(np.exp(-2.0 * size)))
+
+
+def _partial_correlations(chol: FloatArray) -> FloatArray:
+    """Coordinates (..., D (D - 1) / 2) of Cholesky factors (..., D, D), row by row.
+
+    With t the tangent hyperbolic of its coordinate, C_ij is t_ij times what the elements before it
+    left of the row's unit length. What is left is summed from the row's end, so that nothing
+    cancels.
+    """
+    squares = chol**2
+    left = np.cumsum(squares[..., ::-1], axis=-1)[..., ::-1]  # [i, j]: sum of C_im^2 over m >= j
+    i, j = np.tril_indices(chol.shape[-1], -1)
+    return np.asarray(np.arcsinh(chol[..., i, j] / np.sqrt(left[..., i, j + 1])))
+
+
+def _correlation_factors(coordinates: FloatArray, n_features: int) -> FloatArray:
+    """Cholesky factors (..., D, D) from coordinates (..., D (D - 1) / 2)."""
+    d = n_features
+    i, j = np.tril_indices(d, -1)
+    tangents = np.zeros((*coordinates.shape[:-1], d, d))
+    tangents[..., i, j] = np.tanh(coordinates)
+    tangents[..., np.arange(d), np.arange(d)] = 1.0
+    log_left = np.zeros_like(tangents)
+    log_left[..., i, j + 1] = _log_sech(coordinates)
+    return np.asarray(tangents * np.exp(np.cumsum(log_left, axis=-1)))
