@@ -32,12 +32,12 @@ restart_with_one_thread()
 
 import numpy as np  # noqa: E402
 
-from stangmm.covariance import STRUCTURES  # noqa: E402
-from stangmm.data import Dataset  # noqa: E402
-from stangmm.density import Mixture  # noqa: E402
-from stangmm.methods.em_steps import EMParameters, EMSpace  # noqa: E402
-from stangmm.priors import Priors  # noqa: E402
-from stangmm.problem import Problem  # noqa: E402
+from stangmm.data.dataset import Dataset  # noqa: E402
+from stangmm.methods.em.steps import EMParameters, EMSpace  # noqa: E402
+from stangmm.model.covariance import STRUCTURES  # noqa: E402
+from stangmm.model.mixture import Mixture  # noqa: E402
+from stangmm.model.priors import Priors  # noqa: E402
+from stangmm.model.problem import Problem  # noqa: E402
 
 SIZES = [(1000, 1, 2), (1000, 2, 3), (10000, 2, 3), (10000, 8, 5), (100000, 8, 5), (10000, 32, 3)]
 TOLERANCES = [1e-3, 1e-6]  # of the mean log likelihood; the first is scikit-learn's default

@@ -18,8 +18,8 @@ those of the clock, since they are less disturbed by other work on the machine; 
 the relabelling and the checks that follow the draws. Every run is a
 process of its own, in turns; ESS and R-hat are ArviZ's. They are given for what no relabelling
 touches (log likelihood, log joint density, sorted weights) and, with every tool's labels settled
-by `stangmm.relabel.stephens`, for weights, means and scales. The mean log likelihood shows that
-all sample the same posterior.
+by `stangmm.posterior.relabel.stephens`, for weights, means and scales. The mean log likelihood
+shows that all sample the same posterior.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ import numpy as np  # noqa: E402
 
 import stangmm as sg  # noqa: E402
 from stangmm.cmdstan import compiled_model  # noqa: E402
-from stangmm.covariance import structure_named  # noqa: E402
-from stangmm.data import Dataset  # noqa: E402
-from stangmm.density import Mixture, log_likelihood  # noqa: E402
-from stangmm.draws import McmcInfo  # noqa: E402
+from stangmm.data.dataset import Dataset  # noqa: E402
+from stangmm.methods.draws import McmcInfo  # noqa: E402
+from stangmm.methods.stan.data import StanData  # noqa: E402
+from stangmm.model.covariance import structure_named  # noqa: E402
 from stangmm.model.joint import log_prior  # noqa: E402
-from stangmm.problem import Problem  # noqa: E402
-from stangmm.relabel import relabelled  # noqa: E402
-from stangmm.stan_data import StanData  # noqa: E402
+from stangmm.model.mixture import Mixture, log_likelihood  # noqa: E402
+from stangmm.model.problem import Problem  # noqa: E402
+from stangmm.posterior.relabel import relabelled  # noqa: E402
 
 # Name: rows, components, covariance type.
 DATA_SETS: dict[str, tuple[Callable[[], Any], int, str]] = {
@@ -113,8 +113,8 @@ def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
 def starts_of_stangmm(problem: Problem, seed: int) -> list[dict[str, Any]]:
     """Initial values of Stan's parameters, one for each chain, as `NUTS` chooses them."""
     from stangmm.methods.base import Run
-    from stangmm.methods.stan import jittered, plausible_optima
-    from stangmm.stan_data import stan_parameters
+    from stangmm.methods.stan.data import stan_parameters
+    from stangmm.methods.stan.shared import jittered, plausible_optima
 
     run = Run(seed)
     optima = plausible_optima(problem, run)

@@ -57,9 +57,9 @@ def memory(name: str) -> float:
 
 def measure(folder: Path, call: str) -> dict[str, float]:
     """Time one call in this process, and what memory it took."""
-    from stangmm.data import Dataset
-    from stangmm.density import Mixture
-    from stangmm.prediction import Predictions
+    from stangmm.data.dataset import Dataset
+    from stangmm.model.mixture import Mixture
+    from stangmm.predict.predictions import Predictions
 
     x = np.load(folder / "rows.npy")
     fit = Predictions()

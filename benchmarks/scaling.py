@@ -106,13 +106,13 @@ def fit_here(n: int) -> dict[str, Any]:
     import cmdstanpy  # noqa: F401 - the fit would import it; importing is not part of it
 
     import stangmm as sg
-    from stangmm import arviz_bridge
     from stangmm import fit as fit_module
     from stangmm.cmdstan.run import CmdStanRun
-    from stangmm.data import Dataset
-    from stangmm.draws import McmcInfo
-    from stangmm.methods import nuts as nuts_module
-    from stangmm.problem import Problem
+    from stangmm.data.dataset import Dataset
+    from stangmm.methods.draws import McmcInfo
+    from stangmm.methods.stan import nuts as nuts_module
+    from stangmm.model.problem import Problem
+    from stangmm.posterior import arviz as arviz_bridge
 
     warnings.simplefilter("ignore", sg.ConvergenceWarning)
     x = mixture_data(n, D, K)

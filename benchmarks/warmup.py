@@ -12,12 +12,18 @@ from common import Table, argument_parser, conclude, machine
 
 import stangmm as sg
 from stangmm.cmdstan.compile import compiled_model
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
-from stangmm.methods.stan import jittered, plausible_starts, read_mixtures, stan_inits, stan_run
-from stangmm.problem import Problem
-from stangmm.relabel import relabelled
+from stangmm.methods.stan.shared import (
+    jittered,
+    plausible_starts,
+    read_mixtures,
+    stan_inits,
+    stan_run,
+)
+from stangmm.model.covariance import structure_named
+from stangmm.model.problem import Problem
+from stangmm.posterior.relabel import relabelled
 
 
 def data_sets() -> dict[str, tuple[np.ndarray, int, str]]:

@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import stangmm as sg
-from stangmm import cli, thresholds
+from stangmm import cli
+from stangmm.base import thresholds
 from stangmm.plots import estimates, layers
 from stangmm.plots.style import INK, METHODS, MUTED, color, legend_below, new_axes, styled, tidy
 

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stangmm import datasets
-    from stangmm.averaging import Stack, stack
-    from stangmm.comparison import Comparison, compare
-    from stangmm.distribution import MixtureDistribution
-    from stangmm.errors import (
+    from stangmm.base.errors import (
         CmdStanNotFoundError,
         CompileError,
         ConvergenceWarning,
@@ -22,15 +19,26 @@ if TYPE_CHECKING:
         ModelError,
         StangmmError,
     )
-    from stangmm.evidence import Evidence
     from stangmm.fit import Fit
     from stangmm.gaussian_mixture import GaussianMixture
+    from stangmm.judge.evidence import Evidence
+    from stangmm.judge.stacking import stacking_weights
+    from stangmm.loading import load
+    from stangmm.many.averaging import Stack, stack
+    from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.selection import Selection, select_components
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
-    from stangmm.predict import Band, OutlierScore
-    from stangmm.priors import LKJ, Dirichlet, HalfCauchy, HalfNormal, InverseGamma, Normal, Priors
-    from stangmm.saving.reading import load
-    from stangmm.selection import Selection, select_components
-    from stangmm.stacking import stacking_weights
+    from stangmm.model.priors import (
+        LKJ,
+        Dirichlet,
+        HalfCauchy,
+        HalfNormal,
+        InverseGamma,
+        Normal,
+        Priors,
+    )
+    from stangmm.predict.averages import Band, OutlierScore
+    from stangmm.predict.distribution import MixtureDistribution
 
 _HOME = {
     "ADVI": "methods",
@@ -39,34 +47,34 @@ _HOME = {
     "Laplace": "methods",
     "Optimize": "methods",
     "Pathfinder": "methods",
-    "CmdStanNotFoundError": "errors",
-    "CompileError": "errors",
-    "ConvergenceWarning": "errors",
-    "DataError": "errors",
-    "InferenceError": "errors",
-    "ModelError": "errors",
-    "StangmmError": "errors",
-    "Comparison": "comparison",
-    "compare": "comparison",
-    "MixtureDistribution": "distribution",
-    "Evidence": "evidence",
+    "CmdStanNotFoundError": "base.errors",
+    "CompileError": "base.errors",
+    "ConvergenceWarning": "base.errors",
+    "DataError": "base.errors",
+    "InferenceError": "base.errors",
+    "ModelError": "base.errors",
+    "StangmmError": "base.errors",
+    "Comparison": "many.comparison",
+    "compare": "many.comparison",
+    "MixtureDistribution": "predict.distribution",
+    "Evidence": "judge.evidence",
     "Fit": "fit",
     "GaussianMixture": "gaussian_mixture",
-    "Band": "predict",
-    "OutlierScore": "predict",
-    "Dirichlet": "priors",
-    "HalfCauchy": "priors",
-    "HalfNormal": "priors",
-    "InverseGamma": "priors",
-    "LKJ": "priors",
-    "Normal": "priors",
-    "Priors": "priors",
-    "load": "saving.reading",
-    "Selection": "selection",
-    "select_components": "selection",
-    "Stack": "averaging",
-    "stack": "averaging",
-    "stacking_weights": "stacking",
+    "Band": "predict.averages",
+    "OutlierScore": "predict.averages",
+    "Dirichlet": "model.priors",
+    "HalfCauchy": "model.priors",
+    "HalfNormal": "model.priors",
+    "InverseGamma": "model.priors",
+    "LKJ": "model.priors",
+    "Normal": "model.priors",
+    "Priors": "model.priors",
+    "load": "loading",
+    "Selection": "many.selection",
+    "select_components": "many.selection",
+    "Stack": "many.averaging",
+    "stack": "many.averaging",
+    "stacking_weights": "judge.stacking",
 }
 
 __all__ = [

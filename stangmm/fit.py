@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stangmm import criteria
 from stangmm.base.checked import check_count
-from stangmm.diagnostics import Diagnosis, diagnose
-from stangmm.draws import VariationalInfo
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
+from stangmm.base.thresholds import PARETO_K_OK
+from stangmm.judge import criteria
+from stangmm.judge.diagnostics import Diagnosis, diagnose
+from stangmm.methods.draws import VariationalInfo
 from stangmm.posterior.fitted import Fitted
-from stangmm.prediction import Predictions
-from stangmm.thresholds import PARETO_K_OK
+from stangmm.predict.predictions import Predictions
 
 if TYPE_CHECKING:
     import os
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import arviz as az
     import pandas as pd
 
-    from stangmm.evidence import Evidence
-    from stangmm.labels import Labels
-    from stangmm.modes import Modes
+    from stangmm.judge.evidence import Evidence
+    from stangmm.judge.labels import Labels
+    from stangmm.judge.modes import Modes
     from stangmm.plots import FitPlots
 
 
@@ -101,7 +101,7 @@ class Fit(Fitted, Predictions):
             The fit is no approximation, or too far from the posterior to be corrected (Pareto
             k-hat of 0.7 or more).
         """
-        from stangmm.arviz_bridge import importance_weights
+        from stangmm.posterior.arviz import importance_weights
 
         if not isinstance(self.info, VariationalInfo):
             raise ModelError(
@@ -148,7 +148,7 @@ class Fit(Fitted, Predictions):
         of N rows, from evenly spaced draws), observed_data, constant_data (sample weights and known
         labels, if any) and sample_stats (chains).
         """
-        from stangmm.arviz_bridge import inference_data
+        from stangmm.posterior.arviz import inference_data
 
         return inference_data(self, posterior_predictive=True)
 
@@ -191,21 +191,21 @@ class Fit(Fitted, Predictions):
 
         The interval is between the 5% and the 95% quantile. Covariances are in `posterior`.
         """
-        from stangmm.arviz_bridge import summary
+        from stangmm.posterior.arviz import summary
 
         return summary(self)
 
     @property
     def labels(self) -> Labels:
         """How far the components' labels can be trusted: R-hat and ESS before and after, words."""
-        from stangmm.labels import describe_labels
+        from stangmm.judge.labels import describe_labels
 
         return describe_labels(self)
 
     @property
     def modes(self) -> Modes:
         """The chains grouped by the mode that they are in, label-free; print it for a table."""
-        from stangmm.modes import modes_of
+        from stangmm.judge.modes import modes_of
 
         return modes_of(self)
 
@@ -235,7 +235,7 @@ class Fit(Fitted, Predictions):
         ConvergenceWarning
             It should not be believed.
         """
-        from stangmm.evidence import log_evidence
+        from stangmm.judge.evidence import log_evidence
 
         return log_evidence(self, seed=seed, progress=progress)
 
@@ -297,7 +297,7 @@ class Fit(Fitted, Predictions):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
-        from stangmm.display import fit_html
+        from stangmm.report.notebook import fit_html
 
         return fit_html(self)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.checked import check_count
-from stangmm.data import Dataset, Missing
-from stangmm.errors import ConvergenceWarning
+from stangmm.base.errors import ConvergenceWarning
+from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitting import checked_seed, fitted
-from stangmm.relabel import Relabelling, checked_relabelling
+from stangmm.posterior.relabel import Relabelling, checked_relabelling
 
 if TYPE_CHECKING:
     from stangmm.prior_predictive import PriorPredictive
@@ -55,7 +55,7 @@ class GaussianMixture(MixtureSpec):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
-        from stangmm.display import model_html
+        from stangmm.report.notebook import model_html
 
         return model_html(self)
 

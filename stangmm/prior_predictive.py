@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stangmm import predict
-from stangmm.arrays import FloatArray
-from stangmm.data import Dataset
-from stangmm.density import Mixture
+from stangmm.base.arrays import FloatArray
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.model.priors import ResolvedPriors
 from stangmm.model.spec import MixtureSpec
-from stangmm.priors import ResolvedPriors
+from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.data import Dataset, as_sample_weight
-from stangmm.density import log_likelihood
-from stangmm.draws import RestartInfo
-from stangmm.errors import ConvergenceWarning, DataError, InferenceError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError
+from stangmm.data.dataset import Dataset, as_sample_weight
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.methods import EM, Method, as_method
 from stangmm.methods.base import Run
-from stangmm.methods.regularized import RegularizedEM, spread_out
+from stangmm.methods.draws import RestartInfo
+from stangmm.methods.em.regularized import RegularizedEM, spread_out
+from stangmm.model.mixture import log_likelihood
+from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
-from stangmm.priors import Priors
-from stangmm.relabel import Relabelling, checked_relabelling
+from stangmm.posterior.relabel import Relabelling, checked_relabelling
 
 try:
     from sklearn.base import BaseEstimator, DensityMixin

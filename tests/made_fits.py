@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.draws import Draws, Info, McmcInfo, Optimum, RestartInfo, VariationalInfo
+from stangmm.data.dataset import Dataset
 from stangmm.methods import Method
+from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, RestartInfo, VariationalInfo
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
 from stangmm.posterior.fitted import record_of
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from random_mixtures import PlainMixture, random_mixture
 
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.distribution import MixtureDistribution
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.predict.distribution import MixtureDistribution
 
 NAMES = ("a", "b", "c", "d", "e")
 

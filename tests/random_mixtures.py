@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from stangmm.density import Mixture
+from stangmm.model.mixture import Mixture
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 

@@ -14,7 +14,7 @@ from fitting import fit_quick
 from playwright.sync_api import Browser
 
 import stangmm as sg
-from stangmm.comparison import Comparison
+from stangmm.many.comparison import Comparison
 from stangmm.report import comparison_report, fit_report
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason=MISSING)

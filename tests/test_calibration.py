@@ -14,7 +14,7 @@ from calibration.quantities import quantities
 from scipy import integrate, stats
 
 import stangmm as sg
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
 
 # ------------------------------------------------------------------ the statistics of the ranks
 

@@ -17,7 +17,7 @@ import pytest
 
 import stangmm as sg
 from stangmm import cli
-from stangmm.saving.reading import load
+from stangmm.loading import load
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from stangmm.base.errors import CmdStanNotFoundError, CompileError, ModelError
 from stangmm.cmdstan import CmdStan, compile_stan, find_cmdstan, is_compiled
 from stangmm.cmdstan import compile as compile_module
 from stangmm.cmdstan.build import Build, _toolchain
-from stangmm.errors import CmdStanNotFoundError, CompileError, ModelError
 
 PROGRAM = "parameters { real x; } model { x ~ std_normal(); }\n"
 

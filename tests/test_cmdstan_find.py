@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stangmm.base.errors import CmdStanNotFoundError
 from stangmm.cmdstan.find import find_cmdstan
-from stangmm.errors import CmdStanNotFoundError
 
 
 def make_tree(folder: Path, version: str = "2.30.1", *, built: bool = True) -> Path:

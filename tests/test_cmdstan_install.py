@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from stangmm.base.errors import CmdStanNotFoundError, CompileError, ModelError
 from stangmm.cmdstan import install
 from stangmm.cmdstan.find import defect, find_cmdstan
-from stangmm.errors import CmdStanNotFoundError, CompileError, ModelError
 
 MAKEFILE = """\
 CMDSTAN_VERSION := 2.27.0

@@ -18,10 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stangmm.base.errors import InferenceError
 from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
 from stangmm.cmdstan.run import _unchanged_environment
 from stangmm.cmdstan.watchdog import processes_using
-from stangmm.errors import InferenceError
 
 pytestmark = pytest.mark.stan
 

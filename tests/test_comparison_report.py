@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 
 import stangmm as sg
 from stangmm import plots
-from stangmm.comparison import COLUMNS as TABLE_COLUMNS
-from stangmm.comparison import Comparison
-from stangmm.diagnostics import Check, Diagnosis
+from stangmm.judge.diagnostics import Check, Diagnosis
+from stangmm.many.comparison import COLUMNS as TABLE_COLUMNS
+from stangmm.many.comparison import Comparison
+from stangmm.methods.draws import RestartInfo
 from stangmm.plots.comparisons import looks_of
 from stangmm.report.comparison_tables import COLUMNS, best_values, shown_columns
 from stangmm.report.tables import comparison_call
@@ -38,7 +39,7 @@ def comparison_of(rows: dict[str, dict[str, Any]], seconds: float = 5.0) -> Any:
         row.setdefault("seconds", seconds)
         objective = {"em": "log likelihood", "optimize": "log joint"}.get(method)
         checks = () if row["status"] == "ok" else (OPEN_CHECK,)
-        info = sg.draws.RestartInfo(objective, (), *[np.empty(0)] * 3) if objective else None  # type: ignore[arg-type]
+        info = RestartInfo(objective, (), *[np.empty(0)] * 3) if objective else None  # type: ignore[arg-type]
         fits[label] = SimpleNamespace(
             kind=row["kind"],
             seconds=row["seconds"],

@@ -14,12 +14,13 @@ from random_mixtures import COVARIANCE_TYPES
 from scipy import integrate, optimize, stats
 
 import stangmm as sg
-from stangmm import distribution, plots
-from stangmm.conditional import lower_factor
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.distribution import MixtureDistribution
-from stangmm.quantiles import mixture_quantile
+from stangmm import plots
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.predict import distribution
+from stangmm.predict.conditional import lower_factor
+from stangmm.predict.distribution import MixtureDistribution
+from stangmm.predict.quantiles import mixture_quantile
 
 GRID = np.linspace(-40.0, 40.0, 40_001)  # the trapezoidal rule is exact here to rounding
 

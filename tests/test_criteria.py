@@ -15,11 +15,11 @@ from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
-from stangmm import criteria
-from stangmm.arviz_bridge import arviz
-from stangmm.covariance import structure_named
-from stangmm.criteria import aic, bic, icl, loo, pooled, psis_loo, waic
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
+from stangmm.judge import criteria
+from stangmm.judge.criteria import aic, bic, icl, loo, pooled, psis_loo, waic
+from stangmm.model.covariance import structure_named
+from stangmm.posterior.arviz import arviz
 
 az = arviz()
 

@@ -7,13 +7,13 @@ import pytest
 from random_mixtures import COVARIANCE_TYPES
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.methods import curvature
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
-from stangmm.methods.em import EM
-from stangmm.problem import Problem
+from stangmm.methods.em.em import EM
+from stangmm.methods.stan import curvature
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
 
 
 def _problem(covariance_type: str, k: int = 3, d: int = 3, n: int = 3000) -> Problem:

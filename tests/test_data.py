@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.problem import Problem
+from stangmm.data.dataset import Dataset
+from stangmm.model.covariance import structure_named
+from stangmm.model.problem import Problem
 
 RNG = np.random.default_rng(1)
 GOOD = RNG.normal(size=(30, 2))

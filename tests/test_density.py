@@ -9,10 +9,10 @@ from scipy import integrate, stats
 from scipy.special import softmax
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture, log_likelihood
+from stangmm.data.dataset import Dataset
+from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_joint, log_prior
+from stangmm.model.mixture import Mixture, log_likelihood
 
 SIZES = [(3, 2), (4, 5), (1, 3), (3, 1), (1, 1)]  # (K, D)
 

@@ -8,9 +8,9 @@ from conftest import LazyFits
 from fitting import ALL, fit_and_listen, fit_quick
 
 import stangmm as sg
-from stangmm.arrays import FloatArray
-from stangmm.arviz_bridge import arviz
-from stangmm.diagnostics import Check, Diagnosis
+from stangmm.base.arrays import FloatArray
+from stangmm.judge.diagnostics import Check, Diagnosis
+from stangmm.posterior.arviz import arviz
 
 pytestmark = pytest.mark.stan
 

@@ -12,8 +12,8 @@ import pytest
 from html_pages import Page
 
 import stangmm as sg
-from stangmm.comparison import Comparison
-from stangmm.display import comparison_html, fit_html, model_html, selection_html
+from stangmm.many.comparison import Comparison
+from stangmm.report.notebook import comparison_html, fit_html, model_html, selection_html
 
 EVIL = "<script>alert(1)</script> & \"quotes' </svg>"
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import stangmm as sg
-from stangmm import labels, modes, plots
-from stangmm.diagnostics import Check, Diagnosis
+from stangmm import plots
+from stangmm.judge import labels, modes
+from stangmm.judge.diagnostics import Check, Diagnosis
 from stangmm.methods.base import Method
-from stangmm.priors import ScalePrior
+from stangmm.model.priors import ScalePrior
 
 _NEEDS_CMDSTAN = re.compile(
     r"\"(nuts|advi|optimize|pathfinder|laplace)\"|sg\.(NUTS|ADVI|Optimize|Pathfinder|Laplace)\("

@@ -14,11 +14,11 @@ from sklearn.datasets import make_blobs
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.draws import RestartInfo
-from stangmm.methods.em_steps import EMSpace
-from stangmm.problem import Problem
+from stangmm.data.dataset import Dataset
+from stangmm.methods.draws import RestartInfo
+from stangmm.methods.em.steps import EMSpace
+from stangmm.model.covariance import structure_named
+from stangmm.model.problem import Problem
 
 
 def em(

@@ -15,15 +15,15 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.draws import RestartInfo
-from stangmm.groups import RowGroup
-from stangmm.methods import curvature
-from stangmm.methods.em import EM
-from stangmm.methods.em_steps import EMSpace
-from stangmm.problem import Problem
+from stangmm.data.dataset import Dataset
+from stangmm.data.groups import RowGroup
+from stangmm.methods.draws import RestartInfo
+from stangmm.methods.em.em import EM
+from stangmm.methods.em.steps import EMSpace
+from stangmm.methods.stan import curvature
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
 
 
 def em(X: Any, k: int, covariance_type: str, **options: Any) -> sg.Fit:
@@ -280,8 +280,8 @@ def test_a_search_on_some_of_the_rows_finds_the_optimum_of_all(
     for k in (0, 1):
         labels[np.flatnonzero(z == k)[:2]] = 1 - k
     whole = em(x, 2, "full", labels=labels, tolerance=1e-8)
-    monkeypatch.setattr("stangmm.methods.em._SEARCH_ROWS", 200)
-    monkeypatch.setattr("stangmm.methods.em._SEARCH_ROWS_PER_PARAMETER", 1)
+    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS", 200)
+    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS_PER_PARAMETER", 1)
     searched = em(x, 2, "full", labels=labels, tolerance=1e-8)
     assert 200 < facts(searched).rows_searched <= 204
     assert log_likelihood(searched) == pytest.approx(log_likelihood(whole), abs=1e-6)

@@ -20,9 +20,9 @@ from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 
 import stangmm as sg
-from stangmm.bridge import Bridge
-from stangmm.density import Mixture
-from stangmm.evidence import Evidence, _Labelling, log_evidence
+from stangmm.judge.bridge import Bridge
+from stangmm.judge.evidence import Evidence, _Labelling, log_evidence
+from stangmm.model.mixture import Mixture
 
 LogDensity = Callable[[np.ndarray], np.ndarray]
 

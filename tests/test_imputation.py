@@ -12,10 +12,10 @@ from random_mixtures import COVARIANCE_TYPES
 from scipy import integrate
 
 import stangmm as sg
-from stangmm import imputation
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.imputation import impute
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.predict import imputation
+from stangmm.predict.imputation import impute
 
 GRID = np.linspace(-20.0, 20.0, 201)
 NAN = np.nan

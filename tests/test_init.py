@@ -12,14 +12,14 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
-from stangmm.methods.em import EM
-from stangmm.methods.stan import given_start, jittered, plausible_optima, plausible_starts
-from stangmm.problem import Problem
+from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.methods.em.em import EM
+from stangmm.methods.stan.shared import given_start, jittered, plausible_optima, plausible_starts
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
 
 # For K = 2 the best optimum joins the left and the middle group, a lesser one the other two.
 LEFT, MIDDLE, RIGHT = -6.0, -1.0, 6.0
@@ -74,8 +74,8 @@ def test_the_first_step_is_at_the_start() -> None:
 def test_a_start_is_not_searched_for_among_some_of_the_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stangmm.methods.em._SEARCH_ROWS", 50)
-    monkeypatch.setattr("stangmm.methods.em._SEARCH_ROWS_PER_PARAMETER", 1)
+    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS", 50)
+    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS_PER_PARAMETER", 1)
     problem = problem_from(LEFT, RIGHT)
     assert EM().search(problem, Run(1)).rows_searched == 120
     assert EM().search(replace(problem, start=None), Run(1)).rows_searched == 50

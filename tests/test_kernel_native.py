@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
 
-from stangmm.stan_data import group_data
+from stangmm.methods.stan.data import group_data
 
 pytestmark = pytest.mark.stan
 

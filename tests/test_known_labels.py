@@ -11,7 +11,7 @@ from random_mixtures import COVARIANCE_TYPES, random_mixture
 from scipy.special import logsumexp
 
 import stangmm as sg
-from stangmm.relabel import relabelled
+from stangmm.posterior.relabel import relabelled
 
 METHODS = ["em", *(pytest.param(m, marks=pytest.mark.stan) for m in ALL[1:])]
 

@@ -12,11 +12,11 @@ from random_mixtures import COVARIANCE_TYPES, PlainMixture, random_mixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
-from stangmm.arviz_bridge import arviz
-from stangmm.covariance import structure_named
-from stangmm.density import Mixture
 from stangmm.methods import METHODS, Method
+from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_joint
+from stangmm.model.mixture import Mixture
+from stangmm.posterior.arviz import arviz
 
 pytestmark = pytest.mark.stan
 

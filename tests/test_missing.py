@@ -14,9 +14,9 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 import stangmm as sg
-from stangmm.data import Dataset
-from stangmm.density import log_likelihood
-from stangmm.groups import group_rows
+from stangmm.data.dataset import Dataset
+from stangmm.data.groups import group_rows
+from stangmm.model.mixture import log_likelihood
 
 
 def with_holes(x: np.ndarray, share: float, seed: int) -> np.ndarray:

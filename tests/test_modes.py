@@ -11,10 +11,10 @@ from scipy.special import gammaln, logsumexp
 from scipy.stats import halfnorm
 
 import stangmm as sg
-from stangmm.arrays import FloatArray
-from stangmm.arviz_bridge import convergence
-from stangmm.criteria import psis_loo
-from stangmm.modes import group_chains
+from stangmm.base.arrays import FloatArray
+from stangmm.judge.criteria import psis_loo
+from stangmm.judge.modes import group_chains
+from stangmm.posterior.arviz import convergence
 
 pytestmark = pytest.mark.stan
 
@@ -93,7 +93,7 @@ def test_chains_from_one_start_agree_with_each_other_and_are_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What plain four-chain NUTS does, begun at the optimum of the lesser mode."""
-    from stangmm.methods import nuts
+    from stangmm.methods.stan import nuts
 
     starts = nuts.plausible_optima
     monkeypatch.setattr(nuts, "plausible_optima", lambda *a: starts(*a)[1:2])

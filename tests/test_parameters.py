@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from random_mixtures import COVARIANCE_TYPES, random_mixture
 
-from stangmm.covariance import structure_named
-from stangmm.density import Mixture
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 
 SIZES = [(3, 2), (2, 4), (4, 3), (1, 3), (3, 1), (1, 1)]  # (K, D)

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 import stangmm as sg
-from stangmm.arviz_bridge import pareto_k
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
-from stangmm.methods.laplace import Laplace
-from stangmm.methods.pathfinder import Pathfinder
-from stangmm.methods.recent import RecentStanMethod
+from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.pathfinder import Pathfinder
+from stangmm.methods.stan.recent import RecentStanMethod
+from stangmm.posterior.arviz import pareto_k
 
 METHODS = [Pathfinder, Laplace]
 X = np.random.default_rng(1).normal(size=(40, 1))  # K = 1: no labels, three columns
@@ -137,7 +137,7 @@ def test_each_method_says_since_when_it_is_there(
     def compiling(*_: Any, **__: Any) -> None:
         raise CompilingError
 
-    monkeypatch.setattr("stangmm.methods.stan.compiled_model", compiling)
+    monkeypatch.setattr("stangmm.methods.stan.shared.compiled_model", compiling)
     for method in METHODS:
         with pytest.raises(sg.ModelError if method in refused else CompilingError):
             fit(method(cmdstan=tmp_path))

@@ -20,10 +20,10 @@ from pictures import BLINDNESS, Picture, drawn_points, inked, printed, seen_as
 
 import stangmm as sg
 from stangmm import plots
-from stangmm.comparison import Comparison
-from stangmm.criteria import Score
+from stangmm.judge.criteria import Score
+from stangmm.many.comparison import Comparison
+from stangmm.many.selection import Selection
 from stangmm.plots import style
-from stangmm.selection import Selection
 
 LONG = "mean daily temperature at two metres above the ground (deg C)"
 HOSTILE = ("cost in $ and $x_1$", "<script>\nalert(1)</script>")

@@ -18,7 +18,8 @@ from scipy.stats import chi2
 
 import stangmm as sg
 from stangmm import plots
-from stangmm.comparison import Comparison
+from stangmm.data.dataset import Dataset
+from stangmm.many.comparison import Comparison
 from stangmm.plots import layers, style
 
 
@@ -232,7 +233,7 @@ def test_many_rows_are_thinned_and_the_label_says_so() -> None:
 def test_rows_of_no_weight_are_never_among_the_thinned() -> None:
     x = blobs(20_000, 2, 2)
     weight = (x[:, 0] > np.median(x[:, 0])).astype(float)
-    rows, _ = layers.shown_rows(sg.data.Dataset.from_input(x, weight))
+    rows, _ = layers.shown_rows(Dataset.from_input(x, weight))
     assert (weight[rows] == 1).all()
     assert len(rows) > 1000
 

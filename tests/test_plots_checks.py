@@ -17,8 +17,9 @@ from matplotlib.patches import StepPatch
 from scipy.stats import norm
 
 import stangmm as sg
-from stangmm import predict
+from stangmm.data.dataset import Dataset
 from stangmm.plots import checks, posteriors, style
+from stangmm.predict import averages as predict
 
 OF_ANY_FIT = (checks.ppc, posteriors.responsibilities, posteriors.forest)
 
@@ -177,7 +178,7 @@ def test_ppc_of_weights_is_that_of_repeated_rows() -> None:
     weight = np.random.default_rng(11).integers(0, 4, 200).astype(float)
     weighted = fit_em(x, 2, weight)
     repeated = replace(
-        weighted, dataset=sg.data.Dataset.from_input(np.repeat(x, weight.astype(int), axis=0))
+        weighted, dataset=Dataset.from_input(np.repeat(x, weight.astype(int), axis=0))
     )
     a, b = checks.ppc(weighted), checks.ppc(repeated)
     np.testing.assert_allclose(a.patches[0].get_data()[0], b.patches[0].get_data()[0])

@@ -16,7 +16,7 @@ from scipy import stats
 
 import stangmm as sg
 from stangmm import plots
-from stangmm.covariance import structure_named
+from stangmm.model.covariance import structure_named
 from stangmm.plots import style
 
 

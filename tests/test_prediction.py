@@ -15,10 +15,11 @@ from scipy.special import logsumexp
 from scipy.stats import beta, norm
 
 import stangmm as sg
-from stangmm import predict, quadratic
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.prediction import Predictions
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.predict import averages as predict
+from stangmm.predict import quadratic
+from stangmm.predict.predictions import Predictions
 
 SIZES = [(3, 2), (1, 2), (2, 1), (1, 1), (2, 5)]
 

@@ -12,10 +12,10 @@ from scipy import stats
 from scipy.special import gammaln
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
+from stangmm.model.covariance import structure_named
+from stangmm.model.priors import ScalePrior
 from stangmm.prior_predictive import PriorPredictive, prior_predictive
-from stangmm.priors import ScalePrior
 
 N_DRAWS = 4000
 # Of all Kolmogorov-Smirnov tests below together, one in a hundred seeds would fail by chance.

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import pytest
 
 import stangmm as sg
-from stangmm import progress
-from stangmm.progress import progress_bar
+from stangmm.base import progress
+from stangmm.base.progress import progress_bar
 
 
 class Clock:
@@ -178,7 +178,7 @@ def test_a_notebook_without_widgets_gets_text_and_no_warning() -> None:
         "shell.version_info = (8, 0)\n"
         "sys.modules['IPython'] = shell\n"
         "sys.modules['ipywidgets'] = None\n"
-        "from stangmm.progress import progress_bar\n"
+        "from stangmm.base.progress import progress_bar\n"
         "progress_bar('work', 1, shown=True)(1)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

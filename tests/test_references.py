@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import stangmm as sg
-from stangmm.arviz_bridge import arviz
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
+from stangmm.model.covariance import structure_named
+from stangmm.posterior.arviz import arviz
 
 az = arviz()
 

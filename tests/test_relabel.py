@@ -13,12 +13,12 @@ from scipy.special import expit
 from scipy.stats import norm
 
 import stangmm as sg
-from stangmm.data import Dataset
-from stangmm.density import Mixture, log_likelihood
-from stangmm.draws import Draws, VariationalInfo
-from stangmm.labels import Labels
+from stangmm.data.dataset import Dataset
+from stangmm.judge.labels import Labels
+from stangmm.methods.draws import Draws, VariationalInfo
+from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.posterior.fitted import record_of
-from stangmm.relabel import (
+from stangmm.posterior.relabel import (
     Relabelling,
     by_first_mean,
     exchange_probabilities,

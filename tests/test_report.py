@@ -14,7 +14,7 @@ import pytest
 from html_pages import Page
 
 import stangmm as sg
-from stangmm.comparison import Comparison
+from stangmm.many.comparison import Comparison
 from stangmm.report import comparison_report, fit_report
 from stangmm.report.numbers import count, number, percent
 from stangmm.report.tables import as_call
@@ -192,7 +192,7 @@ def test_report_gives_leave_one_out_or_says_why_not(
     words = page_of(fit_report(fit, tmp_path / "r.html")).words
     elpd = fit.loo()
     assert f"{elpd['elpd_loo']:.1f} ± {elpd['se']:.1f}".replace("-", "−") in words
-    monkeypatch.setattr("stangmm.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
+    monkeypatch.setattr("stangmm.judge.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
     page = page_of(fit_report(fit, tmp_path / "r.html"))
     assert "Leave-one-out was left out" in page.words
     assert f"82 rows times {fit.lp.size:,} draws" in page.words

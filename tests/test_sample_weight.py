@@ -12,16 +12,16 @@ import pytest
 from random_mixtures import COVARIANCE_TYPES, random_mixture
 
 import stangmm as sg
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture, log_likelihood
-from stangmm.methods.restarts import collapsed
+from stangmm.data.dataset import Dataset
+from stangmm.judge.stacking import stacking_weights
+from stangmm.methods.em.restarts import collapsed
+from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_joint
+from stangmm.model.mixture import Mixture, log_likelihood
+from stangmm.model.problem import Problem
 from stangmm.plots import layers
 from stangmm.plots.style import new_axes
-from stangmm.problem import Problem
-from stangmm.relabel import relabelled
-from stangmm.stacking import stacking_weights
+from stangmm.posterior.relabel import relabelled
 
 K = 2
 RNG = np.random.default_rng(8)

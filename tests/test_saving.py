@@ -24,14 +24,15 @@ from random_mixtures import COVARIANCE_TYPES
 from scipy.io import netcdf_file
 
 import stangmm as sg
-from stangmm.arviz_bridge import arviz
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import Mixture, log_likelihood
-from stangmm.draws import Draws, Info, McmcInfo, VariationalInfo
+from stangmm import loading
+from stangmm.data.dataset import Dataset
 from stangmm.methods import METHODS, Method
+from stangmm.methods.draws import Draws, Info, McmcInfo, VariationalInfo
+from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture, log_likelihood
+from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitted import record_of
-from stangmm.saving import reading, writing
+from stangmm.saving import writing
 
 az = arviz()
 
@@ -536,14 +537,14 @@ LaterDataset: type[Any] = make_dataclass(
     [("origin", tuple[str, ...] | None, None)],
     bases=(Dataset,),
     frozen=True,
-    namespace={"__module__": "stangmm.data"},
+    namespace={"__module__": "stangmm.data.dataset"},
 )
 
 
 def test_a_field_that_is_added_later_is_saved_and_older_files_get_its_default(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(reading.CLASSES, "Dataset", LaterDataset)
+    monkeypatch.setitem(loading.CLASSES, "Dataset", LaterDataset)
     loaded = sg.load(saved)
     assert isinstance(loaded, sg.Fit)
     assert loaded.dataset.origin is None
@@ -570,12 +571,12 @@ def test_files_of_this_format_hold_all_attributes_of_a_fit(em: sg.Fit) -> None:
 
 
 def test_settings_of_every_method_and_every_class_of_draws_can_be_loaded() -> None:
-    from stangmm import draws
+    from stangmm.methods import draws
 
     named = {
         cls.__name__ for cls in vars(draws).values() if is_dataclass(cls) and isinstance(cls, type)
     }
-    assert named | {cls.__name__ for cls in METHODS.values()} <= set(reading.CLASSES)
+    assert named | {cls.__name__ for cls in METHODS.values()} <= set(loading.CLASSES)
 
 
 def test_what_is_not_stangmms_own_is_refused_before_anything_is_written(

@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import stangmm as sg
-from stangmm.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
+from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
+from stangmm.many.selection import Selection, _divided, select_components
 from stangmm.methods.base import Run
-from stangmm.selection import Selection, _divided, select_components
 
 
 def three_blobs(n: int = 150) -> np.ndarray:
@@ -256,7 +256,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
     def started(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a fit was started")
 
-    monkeypatch.setattr("stangmm.selection.fitted", started)
+    monkeypatch.setattr("stangmm.many.selection.fitted", started)
     with pytest.raises(sg.ModelError, match=words):
         select_em(three_blobs(), **options)
 
@@ -267,7 +267,7 @@ def test_an_error_that_is_no_failure_of_a_fit_is_not_hidden(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("stangmm.selection.fitted", broken)
+    monkeypatch.setattr("stangmm.many.selection.fitted", broken)
     for jobs in (1, 2):
         with pytest.raises(ZeroDivisionError):
             select_em(three_blobs(), jobs=jobs)

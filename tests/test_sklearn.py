@@ -42,7 +42,7 @@ def reference(X: Any, n_components: int, covariance_type: str = "full") -> Gauss
 
 
 @parametrize_with_checks([StanGaussianMixture(covariance_type=c) for c in TYPES])
-@pytest.mark.filterwarnings("ignore::stangmm.errors.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::stangmm.base.errors.ConvergenceWarning")
 def test_scikit_learn_checks(estimator: StanGaussianMixture, check: Any) -> None:
     check(estimator)
 
@@ -68,7 +68,7 @@ def test_no_check_is_skipped_where_scipy_allows_the_array_api() -> None:
     assert "check_array_api_input" in done.stdout
 
 
-@pytest.mark.filterwarnings("ignore::stangmm.errors.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::stangmm.base.errors.ConvergenceWarning")
 @pytest.mark.parametrize("covariance_type", TYPES)
 def test_three_components_pass_the_checks_too(covariance_type: str) -> None:
     estimator = StanGaussianMixture(3, covariance_type=covariance_type, method=sg.EM(restarts=4))

@@ -11,9 +11,9 @@ from fitting import fit_quick
 from scipy.special import logsumexp
 
 import stangmm as sg
-from stangmm.averaging import Stack, stack
-from stangmm.criteria import psis_loo
-from stangmm.stacking import stacking_weights
+from stangmm.judge.criteria import psis_loo
+from stangmm.judge.stacking import stacking_weights
+from stangmm.many.averaging import Stack, stack
 
 
 def score(log_p: np.ndarray, weights: np.ndarray, count: np.ndarray | None = None) -> Any:

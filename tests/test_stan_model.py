@@ -19,13 +19,13 @@ from random_mixtures import COVARIANCE_TYPES, random_mixture
 
 import stangmm as sg
 from stangmm.cmdstan import CompiledModel, cmdstan_run, compiled_model
-from stangmm.covariance import structure_named
-from stangmm.data import Dataset
-from stangmm.density import log_likelihood
-from stangmm.methods.stan import read_mixtures
+from stangmm.data.dataset import Dataset
+from stangmm.methods.stan.data import StanData, stan_parameters
+from stangmm.methods.stan.shared import read_mixtures
+from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_prior
-from stangmm.problem import Problem
-from stangmm.stan_data import StanData, stan_parameters
+from stangmm.model.mixture import log_likelihood
+from stangmm.model.problem import Problem
 
 SCALES = {
     "half-Cauchy": sg.HalfCauchy(1.5),

@@ -14,7 +14,7 @@ from random_mixtures import COVARIANCE_TYPES, random_mixture
 from scipy import stats
 
 import stangmm as sg
-from stangmm.arviz_bridge import arviz
+from stangmm.posterior.arviz import arviz
 
 pytestmark = [pytest.mark.stan, pytest.mark.statistical]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import stangmm.tables
-from stangmm.errors import DataError
-from stangmm.tables import choose_columns, read_table
+import stangmm.data.tables
+from stangmm.base.errors import DataError
+from stangmm.data.tables import choose_columns, read_table
 
 NUMBERS = np.array([[1.5, 2.0], [3.0, -4.25]])
 
@@ -134,7 +134,7 @@ def test_npy_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
 def test_parquet_without_its_reader_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stangmm.tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(stangmm.data.tables, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install pyarrow"):
         read_table(written(tmp_path, b"PAR1", "x.parquet"))
 
@@ -198,7 +198,7 @@ def test_parquet_is_left_to_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise RuntimeError("magic bytes not found")
         return pd.DataFrame({1: [1.0]})
 
-    monkeypatch.setattr(stangmm.tables, "find_spec", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(stangmm.data.tables, "find_spec", lambda name: SimpleNamespace(name=name))
     monkeypatch.setattr(sys.modules["pandas"], "read_parquet", read_parquet)
     path = written(tmp_path, b"PAR1", "x.PARQUET")
     assert read_table(path).to_dict("list") == {"1": [1.0]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> None:

@@ -12,9 +12,9 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
+from stangmm.base.errors import StangmmError
 from stangmm.cli import fitting, machine
 from stangmm.cli.options import print_no_more
-from stangmm.errors import StangmmError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.cli.options import (
     Commands,
     add_command,
@@ -27,11 +28,10 @@ from stangmm.cli.options import (
     print_no_more,
     shows_progress,
 )
-from stangmm.errors import ConvergenceWarning, ModelError
 
 if TYPE_CHECKING:
-    from stangmm.diagnostics import Diagnosis
-    from stangmm.tables import Columns
+    from stangmm.data.tables import Columns
+    from stangmm.judge.diagnostics import Diagnosis
 
 
 def add_commands(commands: Commands) -> None:
@@ -161,8 +161,8 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import comparison_text, comparison_values
-    from stangmm.comparison import compare
     from stangmm.gaussian_mixture import GaussianMixture
+    from stangmm.many.comparison import compare
 
     _check_files(arguments)
     model = GaussianMixture(arguments.n_components, arguments.covariance)
@@ -187,7 +187,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _select(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import selection_text, selection_values
-    from stangmm.selection import select_components
+    from stangmm.many.selection import select_components
 
     if arguments.min_k > arguments.max_k:
         raise ModelError(f"--min-k is {arguments.min_k}, more than --max-k, {arguments.max_k}.")
@@ -222,8 +222,8 @@ def _select(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from stangmm.saving.reading import load
-    from stangmm.selection import Selection
+    from stangmm.loading import load
+    from stangmm.many.selection import Selection
 
     target = arguments.out or Path(arguments.saved).expanduser().with_suffix(".html")
     checked_output(str(target), "report.html", arguments.saved)
@@ -252,8 +252,8 @@ def _check_picture(path: str | None) -> None:
 
 
 def _draw(selection: Any, path: str) -> None:
+    from stangmm.base.files import write_whole
     from stangmm.plots.style import root_figure
-    from stangmm.saving.files import write_whole
 
     picture = BytesIO()
     root_figure(selection.plot()).savefig(picture, format=Path(path).suffix[1:].lower())

@@ -7,8 +7,8 @@ import importlib.metadata
 import platform
 from importlib.util import find_spec
 
+from stangmm.base.errors import StangmmError
 from stangmm.cli.options import Commands, add_command
-from stangmm.errors import StangmmError
 
 # Packages that a fit does not need: the name of the module, and what they are for.
 _EXTRAS = {

@@ -13,11 +13,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
 
 if TYPE_CHECKING:
+    from stangmm.data.tables import Columns
     from stangmm.methods import Method
-    from stangmm.tables import Columns
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 SETTINGS = ("draws", "warmup", "chains", "restarts")  # that have an option of their own
@@ -119,7 +119,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def columns_of(arguments: argparse.Namespace) -> Columns:
     """Read the data; say on standard error what is left out."""
-    from stangmm.tables import choose_columns, read_table
+    from stangmm.data.tables import choose_columns, read_table
 
     chosen = choose_columns(
         read_table(arguments.data, header=arguments.header),
@@ -186,7 +186,7 @@ def checked_output(path: str | None, example: str, source: str) -> None:
     ModelError
         There is no such folder, it cannot be written to, or the file is the one that is read.
     """
-    from stangmm.saving.files import checked_target
+    from stangmm.base.files import checked_target
 
     if path is None:
         return

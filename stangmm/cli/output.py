@@ -16,9 +16,9 @@ from stangmm.report.tables import component_rows
 from stangmm.report.words import comparison_answer, components_words, data_words, method_words
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
     from stangmm.fit import Fit
-    from stangmm.selection import Selection
+    from stangmm.many.comparison import Comparison
+    from stangmm.many.selection import Selection
 
 
 def fit_text(fit: Fit) -> str:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stangmm.errors import CompileError
+from stangmm.base.errors import CompileError
 
 from .command import Workshop, build_environment, check_tools, locked, make_program, step
 from .find import CmdStan

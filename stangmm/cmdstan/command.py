@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stangmm.errors import CompileError
+from stangmm.base.errors import CompileError
 
 from .watchdog import Watchdog
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from stangmm.errors import CompileError, ModelError
+from stangmm.base.errors import CompileError, ModelError
 
 from .build import Build
 from .find import CmdStan, find_cmdstan

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stangmm.errors import CmdStanNotFoundError
+from stangmm.base.errors import CmdStanNotFoundError
 
 MINIMUM_VERSION = (2, 27, 0)
 INSTALL_HINT = "Run `stangmm install-cmdstan` to install one."

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from stangmm.errors import CmdStanNotFoundError, ModelError
+from stangmm.base.errors import CmdStanNotFoundError, ModelError
 
 from .command import Workshop, check_tools, locked, make_program, step
 from .find import defect, installed_in, read_version

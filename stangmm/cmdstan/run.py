@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from stangmm.errors import InferenceError
+from stangmm.base.errors import InferenceError
 
 from .watchdog import Watchdog, end_processes
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from stangmm.errors import ModelError
-from stangmm.methods.advi import ADVI
+from stangmm.base.errors import ModelError
 from stangmm.methods.base import Method
-from stangmm.methods.em import EM
-from stangmm.methods.laplace import Laplace
-from stangmm.methods.nuts import NUTS
-from stangmm.methods.optimize import Optimize
-from stangmm.methods.pathfinder import Pathfinder
+from stangmm.methods.em.em import EM
+from stangmm.methods.stan.advi import ADVI
+from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.nuts import NUTS
+from stangmm.methods.stan.optimize import Optimize
+from stangmm.methods.stan.pathfinder import Pathfinder
 
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (EM, Optimize, ADVI, NUTS, Pathfinder, Laplace)

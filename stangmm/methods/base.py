@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from stangmm.draws import Draws
-from stangmm.problem import Problem
-from stangmm.progress import progress_bar
+from stangmm.base.progress import progress_bar
+from stangmm.methods.draws import Draws
+from stangmm.model.problem import Problem
 
 Kind: TypeAlias = Literal["point", "approximation", "mcmc"]
 

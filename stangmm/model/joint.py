@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import CovarianceStructure
-from stangmm.density import Mixture, log_likelihood
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.model.covariance import CovarianceStructure
+from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.parameters import ParameterSpace
-from stangmm.priors import ResolvedPriors
+from stangmm.model.priors import ResolvedPriors
 
 
 def log_prior(

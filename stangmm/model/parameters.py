@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from stangmm.arrays import FloatArray
-from stangmm.covariance import CovarianceStructure
-from stangmm.density import Mixture
+from stangmm.base.arrays import FloatArray
+from stangmm.model.covariance import CovarianceStructure
+from stangmm.model.mixture import Mixture
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from stangmm.base.checked import check_count
-from stangmm.covariance import CovarianceStructure, structure_named
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
+from stangmm.model.covariance import CovarianceStructure, structure_named
 from stangmm.model.parameters import ParameterSpace
-from stangmm.priors import Priors
+from stangmm.model.priors import Priors
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from arviz import ELPDData
     from matplotlib.axes import Axes
 
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 
 class FitPlots:

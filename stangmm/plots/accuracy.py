@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
+from stangmm.base.thresholds import MEANS_APART
 from stangmm.plots.comparisons import fits_of, looks_of
 from stangmm.plots.style import INK, MUTED, legend_below, name, new_axes, styled, tidy
-from stangmm.thresholds import MEANS_APART
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 _LEAST_SECONDS = 1e-3
 

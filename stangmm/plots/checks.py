@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.criteria import bad_rows, psis_loo
-from stangmm.density import Mixture
-from stangmm.draws import McmcInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
+from stangmm.judge.criteria import bad_rows, psis_loo
+from stangmm.methods.draws import McmcInfo
+from stangmm.model.mixture import Mixture
 from stangmm.plots import layers
 from stangmm.plots.runs import chain_rows, name_chains
 from stangmm.plots.style import (
@@ -38,7 +38,7 @@ from stangmm.plots.style import (
     tidy,
 )
 from stangmm.posterior.fitted import Fitted
-from stangmm.predict import thinned
+from stangmm.predict.averages import thinned
 
 if TYPE_CHECKING:
     from arviz import ELPDData

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm.arrays import FloatArray
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray
+from stangmm.base.errors import ModelError
 from stangmm.plots import layers
 from stangmm.plots.mixtures import curve_of, draw_pair, telling_features
 from stangmm.plots.style import (
@@ -29,7 +29,7 @@ from stangmm.plots.style import (
 from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 ESTIMATE_FEATURES = 3
 Look: TypeAlias = tuple[str, str | tuple[int, tuple[float, ...]], str]

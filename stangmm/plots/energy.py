@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm.arrays import FloatArray
-from stangmm.arviz_bridge import e_bfmi
-from stangmm.draws import McmcInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray
+from stangmm.base.errors import ModelError
+from stangmm.base.thresholds import E_BFMI_OK
+from stangmm.methods.draws import McmcInfo
 from stangmm.plots.style import (
     COMPONENTS,
     INK,
@@ -19,8 +19,8 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.posterior.arviz import e_bfmi
 from stangmm.posterior.fitted import Fitted
-from stangmm.thresholds import E_BFMI_OK
 
 ENERGY_CHAINS = 8
 _COLUMNS = 4

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.data import Dataset
-from stangmm.density import Mixture
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
 from stangmm.plots.style import (
     BARS,
     INK,
@@ -25,7 +25,7 @@ from stangmm.plots.style import (
     line,
     marker,
 )
-from stangmm.predict import thinned
+from stangmm.predict.averages import thinned
 
 BAND_DRAWS = 500
 BAND = (0.05, 0.95)

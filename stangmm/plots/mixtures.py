@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm import predict
-from stangmm.arrays import FloatArray
-from stangmm.density import Mixture
+from stangmm.base.arrays import FloatArray
+from stangmm.model.mixture import Mixture
 from stangmm.plots import layers
 from stangmm.plots.style import (
     INK,
@@ -28,6 +27,7 @@ from stangmm.plots.style import (
     tidy,
 )
 from stangmm.posterior.fitted import Fitted
+from stangmm.predict import averages as predict
 
 CORNER_FEATURES = 5
 _CORNER_DRAWS = 200

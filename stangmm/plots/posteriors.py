@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stangmm import predict
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.draws import McmcInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
+from stangmm.methods.draws import McmcInfo
 from stangmm.plots import layers
 from stangmm.plots.mixtures import telling_features
 from stangmm.plots.style import (
@@ -32,6 +31,7 @@ from stangmm.plots.style import (
     tidy,
 )
 from stangmm.posterior.fitted import Fitted
+from stangmm.predict import averages as predict
 
 FOREST_FEATURES = 3
 FOREST_INTERVALS = ((0.05, 0.95), (0.25, 0.75))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm import predict
-from stangmm.arrays import FloatArray
+from stangmm.base.arrays import FloatArray
 from stangmm.plots import layers
 from stangmm.plots.style import (
     COMPONENTS,
@@ -21,6 +20,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
+from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
     from stangmm.prior_predictive import PriorPredictive

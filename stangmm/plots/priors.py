@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm.arrays import FloatArray
-from stangmm.draws import RestartInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray
+from stangmm.base.errors import ModelError
+from stangmm.methods.draws import RestartInfo
+from stangmm.model.priors import Dirichlet, Normal, ScalePrior
 from stangmm.plots.style import (
     INK,
     MIDDLE,
@@ -26,7 +27,6 @@ from stangmm.plots.style import (
     tidy,
 )
 from stangmm.posterior.fitted import Fitted
-from stangmm.priors import Dirichlet, Normal, ScalePrior
 
 Prior: TypeAlias = Dirichlet | Normal | ScalePrior
 

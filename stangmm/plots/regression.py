@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from stangmm import predict
-from stangmm.distribution import MixtureDistribution
 from stangmm.plots import layers
 from stangmm.plots.style import INK, legend_below, name, new_axes, room, styled, tidy
 from stangmm.posterior.fitted import Fitted
+from stangmm.predict import averages as predict
+from stangmm.predict.distribution import MixtureDistribution
 
 _POINTS = 121
 _DRAWS = 1000

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
+from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.style import (
     COMPONENTS,
     MIDDLE,

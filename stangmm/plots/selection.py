@@ -21,7 +21,7 @@ from stangmm.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from stangmm.selection import Selection
+    from stangmm.many.selection import Selection
 
 _NAMES = {
     "loo": "LOO elpd",

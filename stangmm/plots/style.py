@@ -17,7 +17,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
-from stangmm.arrays import FloatArray
+from stangmm.base.arrays import FloatArray
 
 P = ParamSpec("P")
 R = TypeVar("R")

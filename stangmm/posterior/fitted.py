@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from stangmm import predict as _predict
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.draws import Draws, Info, McmcInfo
-from stangmm.errors import ModelError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
+from stangmm.methods.draws import Draws, Info, McmcInfo
 from stangmm.model.joint import log_prior
+from stangmm.model.mixture import Mixture
+from stangmm.model.priors import ResolvedPriors
 from stangmm.model.spec import MixtureSpec
-from stangmm.priors import ResolvedPriors
-from stangmm.relabel import Relabelling, among, by_first_mean, checked_relabelling, relabelled
+from stangmm.posterior.relabel import (
+    Relabelling,
+    among,
+    by_first_mean,
+    checked_relabelling,
+    relabelled,
+)
+from stangmm.predict import averages as _predict
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,16 +15,16 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from stangmm.base.checked import check_count
-from stangmm.data import Dataset
-from stangmm.density import log_likelihood
-from stangmm.draws import Draws
-from stangmm.errors import InferenceError
+from stangmm.base.errors import InferenceError
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Method, Run
+from stangmm.methods.draws import Draws
+from stangmm.model.mixture import log_likelihood
+from stangmm.model.problem import Problem
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitted import Fitted, record_of
+from stangmm.posterior.relabel import Relabelling
 from stangmm.posterior.starts import start_from
-from stangmm.problem import Problem
-from stangmm.relabel import Relabelling
 
 F = TypeVar("F", bound=Fitted)
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.arrays import FloatArray, IntArray
-from stangmm.data import Dataset
-from stangmm.density import Mixture
-from stangmm.errors import DataError, ModelError
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import DataError, ModelError
+from stangmm.data.dataset import Dataset
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
 from stangmm.posterior.fitted import Fitted
-from stangmm.problem import Problem
 
 # A start's covariance keeps this share of the whole data's, so that no group of few or equal rows
 # makes it singular.

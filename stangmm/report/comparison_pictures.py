@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
-from stangmm.diagnostics import diagnose
-from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.judge.diagnostics import diagnose
+from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.comparisons import ESTIMATE_FEATURES
 from stangmm.plots.style import SCATTER_ROWS
 from stangmm.posterior.fitted import Fitted
@@ -17,8 +17,8 @@ from stangmm.report.pictures import Picture, density_picture, run_pictures
 from stangmm.report.tables import settings_words
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
-    from stangmm.diagnostics import Check
+    from stangmm.judge.diagnostics import Check
+    from stangmm.many.comparison import Comparison
 
 
 def overview_pictures(comparison: Comparison) -> Iterator[Picture]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stangmm.draws import RestartInfo
+from stangmm.base.thresholds import R_HAT_OK
+from stangmm.methods.draws import RestartInfo
 from stangmm.report.numbers import fixed, number
 from stangmm.report.tables import priors_words
-from stangmm.thresholds import R_HAT_OK
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 
 @dataclass(frozen=True)

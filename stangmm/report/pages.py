@@ -13,13 +13,13 @@ import jinja2
 from markupsafe import Markup
 
 from stangmm import plots
-from stangmm.arviz_bridge import summary
-from stangmm.criteria import loo_is_affordable, psis_loo
-from stangmm.diagnostics import diagnose
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
+from stangmm.base.progress import progress_bar
+from stangmm.judge.criteria import loo_is_affordable, psis_loo
+from stangmm.judge.diagnostics import diagnose
 from stangmm.plots.style import color
+from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
-from stangmm.progress import progress_bar
 from stangmm.report.comparison_pictures import method_parts, overview_pictures
 from stangmm.report.comparison_tables import (
     best_values,
@@ -59,7 +59,7 @@ from stangmm.report.words import (
 )
 
 if TYPE_CHECKING:
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
@@ -186,7 +186,7 @@ def comparison_report(
 def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.Environment:
     """Templates with the filters and names that they use; each picture drawn is told."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("stangmm", "templates"),
+        loader=jinja2.PackageLoader("stangmm.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
-from stangmm.draws import McmcInfo, VariationalInfo
+from stangmm.methods.draws import McmcInfo, VariationalInfo
 from stangmm.plots.priors import has_priors
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.arviz_bridge import summary
-from stangmm.data import Dataset
+from stangmm.data.dataset import Dataset
 from stangmm.plots.posteriors import DECIDED
 from stangmm.plots.priors import has_priors
+from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
-from stangmm.predict import responsibilities, thinned
+from stangmm.predict.averages import responsibilities, thinned
 from stangmm.report.numbers import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 _MOST_UNDECIDED = 10
 _FEATURES_OF_ROWS = 5

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.criteria import LARGEST_LOO, bad_rows
-from stangmm.diagnostics import Diagnosis
+from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
+from stangmm.judge.criteria import LARGEST_LOO, bad_rows
+from stangmm.judge.diagnostics import Diagnosis
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows
-from stangmm.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 
 if TYPE_CHECKING:
     from arviz import ELPDData
 
-    from stangmm.comparison import Comparison
+    from stangmm.many.comparison import Comparison
 
 _METHODS = {
     "em": "EM",

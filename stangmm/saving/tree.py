@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stangmm.covariance import CovarianceStructure, structure_named
-from stangmm.errors import ModelError
+from stangmm.base.errors import ModelError
+from stangmm.model.covariance import CovarianceStructure, structure_named
 
 Tree: TypeAlias = Any  # None, bool, int, str, finite float, list or dict of these
 _NUMBERS = "biuf"  # kinds of arrays that netCDF can hold

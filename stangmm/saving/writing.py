@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stangmm.arviz_bridge import inference_data
+from stangmm.base.files import checked_target, write_whole
+from stangmm.posterior.arviz import inference_data
 from stangmm.posterior.fitted import Fitted
-from stangmm.saving.files import checked_target, write_whole
 from stangmm.saving.tree import PackedArrays, encode
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import stangmm as sg
-from stangmm.covariance import STRUCTURES, CovarianceStructure
-from stangmm.density import Mixture
-from stangmm.priors import ScalePrior
+from stangmm.model.covariance import STRUCTURES, CovarianceStructure
+from stangmm.model.mixture import Mixture
+from stangmm.model.priors import ScalePrior
 
 FloatArray = NDArray[np.float64]
 

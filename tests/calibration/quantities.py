@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stangmm.covariance import CovarianceStructure
-from stangmm.density import Mixture, log_likelihood
+from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.joint import log_prior
-from stangmm.priors import ResolvedPriors
+from stangmm.model.mixture import Mixture, log_likelihood
+from stangmm.model.priors import ResolvedPriors
 
 FloatArray = NDArray[np.float64]
 

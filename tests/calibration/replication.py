@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import stangmm as sg
-from stangmm.arviz_bridge import arviz, pareto_k
-from stangmm.data import Dataset
-from stangmm.draws import Draws, McmcInfo, VariationalInfo
+from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
-from stangmm.methods.curvature import inverse_metric
-from stangmm.problem import Problem
+from stangmm.methods.draws import Draws, McmcInfo, VariationalInfo
+from stangmm.methods.stan.curvature import inverse_metric
+from stangmm.model.problem import Problem
+from stangmm.posterior.arviz import arviz, pareto_k
 
 from .configurations import N_COMPONENTS, ROWS, Configuration, draw_rows
 from .quantities import quantities

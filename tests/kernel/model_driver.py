@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.groups import RowGroup, group_rows
-from stangmm.stan_data import group_data
+from stangmm.data.groups import RowGroup, group_rows
+from stangmm.methods.stan.data import group_data
 
 
 def write_variables(path: Path, variables: dict[str, Any]) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import Covariance, multivariate_normal
 
-from stangmm.groups import RowGroup, group_rows
-from stangmm.stan_data import group_data
+from stangmm.data.groups import RowGroup, group_rows
+from stangmm.methods.stan.data import group_data
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 

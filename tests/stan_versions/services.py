@@ -20,13 +20,13 @@ import numpy as np
 from run import HERE, KERNELS, ROOT, run, unpacked
 
 import stangmm as sg
-from stangmm.arviz_bridge import pareto_k
+from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
-from stangmm.methods.laplace import Laplace
-from stangmm.methods.pathfinder import Pathfinder
-from stangmm.methods.recent import RecentStanMethod
-from stangmm.thresholds import PARETO_K_OK
+from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.pathfinder import Pathfinder
+from stangmm.methods.stan.recent import RecentStanMethod
+from stangmm.posterior.arviz import pareto_k
 
 VERSIONS = ["2.35.0", "2.39.0"]
 # In posterior standard deviations: 4000 draws, worth about a quarter after resampling.

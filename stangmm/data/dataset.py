@@ -1,0 +1,438 @@
+"""Dataset: the user's table, checked once, as numbers with names, weights and units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Real
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import DataError, ModelError
+
+Missing: TypeAlias = Literal["error", "marginalize"]
+
+_BLOCK = 2**15  # numbers that a pass over the data holds at once, so that they stay in cache
+# A feature whose range is this few units in the last place of its values holds no usable numbers.
+_MIN_RESOLVED_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Observations that have passed every check.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, D)
+        The observations, in the user's units; NaN where a value is missing.
+    feature_names : tuple of str, length D
+        Column names of a DataFrame, else ``x1 ... xD`` (``x`` when D = 1).
+    sample_weight : ndarray, shape (N,), or None
+        How often each row counts (a frequency); None when every row counts once.
+    named : bool
+        Whether the user gave the names.
+    missing : {"error", "marginalize"}
+        Whether rows may miss values.
+    labels : ndarray of int, shape (N,), or None
+        The component that each row is known to come from, -1 where it is unknown; None when all
+        are.
+    """
+
+    x: FloatArray
+    feature_names: tuple[str, ...]
+    sample_weight: FloatArray | None = None
+    named: bool = False
+    missing: Missing = "error"
+    labels: IntArray | None = None
+
+    @classmethod
+    def from_input(
+        cls,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        missing: Missing = "error",
+        labels: Any = None,
+    ) -> Dataset:
+        """Check a table and wrap it.
+
+        Parameters
+        ----------
+        X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
+            Observations in rows. A Dataset is given back as it is.
+        sample_weight : array, shape (N,), optional
+            Non-negative frequencies.
+        missing : {"error", "marginalize"}
+            What NaN means: a mistake, or a value that is integrated out.
+        labels : array, shape (N,), optional
+            Known components, from 0; -1 or NaN where unknown.
+
+        Raises
+        ------
+        DataError
+            Empty, not numeric, not finite, wrong number of dimensions, a constant feature, a row
+            without any value, or weights or labels of the wrong length or range.
+        ModelError
+            ``missing`` is neither of the two.
+        """
+        if isinstance(X, Dataset):
+            return X
+        if missing not in get_args(Missing):
+            raise ModelError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}.")
+        x, names = as_table(X, missing)
+        if len(set(names)) < len(names):
+            raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
+        if missing == "marginalize":
+            _check_no_blank_rows(x)
+        weight = None if sample_weight is None else as_sample_weight(sample_weight, len(x))
+        known = None if labels is None else _as_labels(labels, len(x))
+        dataset = cls(x, names, weight, _column_names(X) is not None, missing, known)
+        _check_features_vary(*dataset.range(), len(dataset.counted().x), names)
+        return dataset
+
+    def same_as(self, other: Dataset) -> bool:
+        """Whether both hold the same rows with the same weights and labels."""
+        pairs = (
+            (self.x, other.x),
+            (self.sample_weight, other.sample_weight),
+            (self.labels, other.labels),
+        )
+        return all(
+            np.array_equal(own, its, equal_nan=True)
+            if own is not None and its is not None
+            else own is its
+            for own, its in pairs
+        )
+
+    @property
+    def n_observations(self) -> int:
+        """N, the number of rows."""
+        return int(self.x.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """D, the number of columns."""
+        return int(self.x.shape[1])
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the sample weights: N when every row counts once."""
+        if self.sample_weight is None:
+            return float(self.n_observations)
+        return float(self.sample_weight.sum())
+
+    @cached_property
+    def incomplete(self) -> bool:
+        """Whether a value is missing."""
+        return self.missing == "marginalize" and bool(np.isnan(self.x).any())
+
+    @property
+    def labelled_components(self) -> IntArray:
+        """The components that have rows of known label and positive weight, ascending."""
+        labels = self.counted().labels
+        return np.unique(labels[labels >= 0]) if labels is not None else np.empty(0, dtype=int)
+
+    def free_components(self, n_components: int) -> IntArray:
+        """The components that no label names, ascending."""
+        return np.setdiff1d(np.arange(n_components), self.labelled_components)
+
+    def counted(self) -> Dataset:
+        """Give the rows of positive weight: those that the fit sees."""
+        return self._counted
+
+    def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
+        """Weighted mean and population standard deviation of each feature, both (D,)."""
+        return self._moments[2:]
+
+    def range(self) -> tuple[FloatArray, FloatArray]:
+        """Smallest and largest value of each feature among the rows that count, both (D,)."""
+        return self._moments[:2]
+
+    @cached_property
+    def _counted(self) -> Dataset:
+        if self.sample_weight is None or (self.sample_weight > 0).all():
+            return self
+        counts = self.sample_weight > 0
+        labels = None if self.labels is None else self.labels[counts]
+        weight = self.sample_weight[counts]
+        return replace(self, x=self.x[counts], sample_weight=weight, labels=labels)
+
+    @cached_property
+    def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        counted = self.counted()
+        if not self.incomplete:
+            return _moments(counted.x, counted.sample_weight)
+        each = []
+        for column in counted.x.T:
+            seen = ~np.isnan(column)
+            weight = None if counted.sample_weight is None else counted.sample_weight[seen]
+            each.append(_moments(column[seen, np.newaxis], weight))
+        low, high, mean, sd = (np.concatenate(parts) for parts in zip(*each, strict=True))
+        return low, high, mean, sd
+
+    def check_components(self, n_components: int) -> None:
+        """Raise DataError for labels beyond K, or fewer distinct rows than components."""
+        x = self.counted().x
+        if self.labels is not None and self.labels.max() >= n_components:
+            raise DataError(
+                f"labels must name components 0 to {n_components - 1} (or be -1 where unknown), "
+                f"got {self.labels.max()}. Renumber them, or use more components."
+            )
+        if len(x) < n_components:
+            raise DataError(
+                f"{n_components} components need at least {n_components} "
+                f"{'rows' if self.sample_weight is None else 'distinct rows of positive weight'}, "
+                f"got {len(x)}. "
+                "Use fewer components or more data."
+            )
+        # Nearly always one feature of the first rows settles it; rows are compared if not.
+        distinct = len(np.unique(x[: 100 * n_components, 0]))
+        if distinct < n_components:  # infinity stands for what is missing
+            distinct = len(np.unique(np.where(np.isnan(x), np.inf, x), axis=0))
+        if distinct < n_components:
+            raise DataError(
+                f"{n_components} components need at least {n_components} distinct rows, got "
+                f"{distinct} distinct among {len(x)}. Use fewer components or more data."
+            )
+
+
+def _moments(
+    x: FloatArray, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Smallest and largest value, mean and standard deviation of each feature."""
+    if not len(x):
+        nothing = np.full(x.shape[1], np.nan)
+        return nothing, nothing, nothing, nothing
+    share = np.full(len(x), 1.0 / len(x)) if weight is None else weight / weight.sum()
+    step = max(1, _BLOCK // x.shape[1])
+    blocks = [slice(first, first + step) for first in range(0, len(x), step)]
+
+    def columns(block: slice) -> FloatArray:
+        # numpy loops along a row inside: for short rows it pays to turn the block round.
+        return x[block].T if x.shape[1] >= 16 else np.array(x[block].T, order="C")
+
+    extremes = [(c.min(axis=1), c.max(axis=1)) for c in map(columns, blocks)]
+    low = np.min([smallest for smallest, _ in extremes], axis=0)
+    high = np.max([largest for _, largest in extremes], axis=0)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        size = high - low  # zero or infinite only until the features are checked
+        mean = low + sum((columns(block) - low[:, np.newaxis]) @ share[block] for block in blocks)
+        variance = np.zeros_like(mean)
+        for block in blocks:
+            deviation: FloatArray = columns(block) - mean[:, np.newaxis]
+            deviation *= (1.0 / size)[:, np.newaxis]  # squares of these are no overflow
+            variance += np.square(deviation, out=deviation) @ share[block]
+        return low, high, mean, np.sqrt(variance) * size
+
+
+def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str, ...]]:
+    """Turn what the user gave into numbers (N, D) and feature names.
+
+    All are finite, but for NaN with ``missing="marginalize"``.
+
+    Raises
+    ------
+    DataError
+        Not numeric, not finite, empty, or not one- or two-dimensional.
+    """
+    names = _column_names(X)
+    text = _text_columns(X)
+    if text:
+        raise DataError(
+            f"Features must be numbers, got text or other objects in {text}. "
+            "Drop these columns or encode them as numbers."
+        )
+    try:
+        x = _as_numbers(X)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"X must be a table of real numbers (N rows, D features), got {type(X).__name__} "
+            f"that cannot be read as one ({error})."
+        ) from error
+    if x.ndim == 1:
+        x = x[:, np.newaxis]
+    if x.ndim != 2:
+        raise DataError(
+            f"X must have shape (N, D), or (N,) for one feature, got {x.ndim} dimensions "
+            f"with shape {x.shape}. Reshape it."
+        )
+    if x.size == 0:
+        raise DataError(f"X must have at least one row and one feature, got shape {x.shape}.")
+    if names is None:
+        d = x.shape[1]
+        names = ("x",) if d == 1 else tuple(f"x{j + 1}" for j in range(d))
+    _check_finite(x, names, missing)
+    return x, names
+
+
+def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
+    """Check rows given to a fitted model: numbers with the features of the fit.
+
+    They may miss values if those of the fit may.
+
+    One flat row of D > 1 numbers is an error as in scikit-learn, since it could be a column.
+
+    Raises
+    ------
+    DataError
+        As `as_table`, or the number or names of the features differ from the fit's.
+    """
+    x, names = as_table(X, fitted.missing)
+    feature_names = fitted.feature_names
+    if x.shape[1] != len(feature_names):
+        raise DataError(
+            f"The model was fitted to {len(feature_names)} features {list(feature_names)}, got "
+            f"{x.shape[1]}. Give rows of shape (N, {len(feature_names)})."
+        )
+    if fitted.named and hasattr(X, "columns") and names != feature_names:
+        raise DataError(
+            f"The model was fitted to features {list(feature_names)}, got columns {list(names)}. "
+            "Select and order the columns as in the fit."
+        )
+    return x
+
+
+def _as_numbers(values: Any) -> FloatArray:
+    """A copy as doubles, C-ordered; masked entries become NaN.
+
+    numpy would read digits in text as numbers and ignore masks; here both mean what they say.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    raw = np.asarray(values)
+    kind = raw.dtype.kind
+    if kind == "c":
+        raise TypeError("complex numbers")
+    if kind in "mM":
+        raise TypeError("dates or durations")
+    if kind in "UST" or (kind == "O" and any(isinstance(v, str | bytes) for v in raw.flat)):
+        raise TypeError("text")
+    if kind == "O":  # what pandas writes where a number is missing
+        raw = np.where([type(v).__name__ == "NAType" for v in raw.flat], np.nan, raw.ravel())
+        raw = raw.reshape(np.shape(values))
+    return np.array(raw, dtype=np.float64, order="C")
+
+
+def _column_names(X: Any) -> tuple[str, ...] | None:
+    columns = getattr(X, "columns", None)
+    if columns is not None:
+        # What is no valid text (half a character) could be written nowhere, pandas included.
+        return tuple(str(c).encode("utf-8", "replace").decode() for c in columns)
+    name = getattr(X, "name", None)
+    if isinstance(name, str) and name and getattr(X, "ndim", 0) == 1:
+        return (name,)
+    return None
+
+
+def _text_columns(X: Any) -> list[str]:
+    dtypes = getattr(X, "dtypes", None)
+    if dtypes is None or not hasattr(X, "columns") or not hasattr(X, "iloc"):
+        return []
+    columns = enumerate(zip(X.columns, dtypes, strict=True))
+    return [str(name) for j, (name, dtype) in columns if _is_text(X.iloc[:, j], dtype)]
+
+
+def _is_text(column: Any, dtype: Any) -> bool:
+    if dtype == np.dtype(object):  # may still hold numbers, and None where one is missing
+        return not all(value is None or isinstance(value, Real) for value in column)
+    return getattr(dtype, "kind", "O") not in "fiub"
+
+
+def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing) -> None:
+    accepted = np.isfinite(x) if missing == "error" else ~np.isinf(x)
+    if accepted.all():
+        return
+    rows, columns = np.nonzero(~accepted)
+    n_missing = int(np.isnan(x[rows, columns]).sum())
+    kinds = [("missing (NaN)", n_missing), ("infinite", len(rows) - n_missing)]
+    what = " and ".join(f"{n} {kind}" for kind, n in kinds if n)
+    advice = [
+        (n_missing, 'missing="marginalize" uses what these rows have; or remove or impute them.'),
+        (len(rows) - n_missing, "Remove or replace infinite values."),
+    ]
+    raise DataError(
+        f"X must be finite, got {what} among its values, in {len(set(rows.tolist()))} of {len(x)} "
+        f"rows, the first in row {rows[0]}, feature {names[columns[0]]!r}. "
+        f"{' '.join(a for n, a in advice if n)}"
+    )
+
+
+def _check_no_blank_rows(x: FloatArray) -> None:
+    blank = np.flatnonzero(np.isnan(x).all(axis=1))
+    if len(blank):
+        raise DataError(
+            f"Every row must have a value, got {len(blank)} rows without any, the first row "
+            f"{blank[0]}. They say nothing about the mixture: remove them."
+        )
+
+
+def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple[str, ...]) -> None:
+    unseen = [n for n, v in zip(names, low, strict=True) if np.isnan(v)]
+    if unseen:
+        raise DataError(f"Every feature must have values, got none in {unseen}. Drop them.")
+    with np.errstate(over="ignore"):
+        size = high - low
+    constant = [n for n, s in zip(names, size, strict=True) if s == 0]
+    if constant:
+        raise DataError(
+            f"Every feature must vary, got constant {constant} over {n} rows. "
+            "Drop constant features."
+        )
+    huge = [n for n, s in zip(names, size, strict=True) if not np.isfinite(s) or s > 1e150]
+    if huge:
+        raise DataError(f"Features {huge} span more than 1e150. Rescale them.")
+    step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    lost = [n for n, s, u in zip(names, size, step, strict=True) if s < _MIN_RESOLVED_STEPS * u]
+    if lost or (size < 1e-150).any():
+        lost = lost or [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+        raise DataError(
+            f"Features {lost} vary by less than double precision can resolve beside their size. "
+            "Subtract the offset before the data are rounded, or rescale."
+        )
+
+
+def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
+    """Check sample weights: N finite numbers, none negative, not all zero."""
+    try:
+        weight = _as_numbers(sample_weight)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"sample_weight must be numbers, got {sample_weight!r}.") from error
+    if weight.shape != (n,):
+        raise DataError(
+            f"sample_weight must have one entry a row, shape ({n},), got {weight.shape}."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError(
+            "sample_weight must be finite and not negative (a frequency), got "
+            f"{int((~(weight >= 0) | np.isinf(weight)).sum())} entries that are not."
+        )
+    if not (weight > 0).any():
+        raise DataError("sample_weight must have a positive entry, got only zeros.")
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise DataError("sample_weight must have a finite sum, got infinity. Rescale the weights.")
+    return weight
+
+
+def _as_labels(labels: Any, n: int) -> IntArray:
+    try:
+        values = _as_numbers(labels)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            "labels must be numbers of components, from 0, with -1 or NaN where unknown, got "
+            f"{labels!r}. Number the classes first, as numpy.unique(..., return_inverse=True) does."
+        ) from error
+    if values.shape != (n,):
+        raise DataError(f"labels must have one entry a row, shape ({n},), got {values.shape}.")
+    values = np.where(np.isnan(values), -1.0, values)
+    wrong = (values < -1) | (values != np.floor(values)) | (values > 1e6)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            "labels must be numbers of components, from 0, with -1 or NaN where unknown, got "
+            f"{values[row]:g} in row {row}."
+        )
+    return values.astype(int)

@@ -1,0 +1,384 @@
+"""Criteria for choosing a model: AIC, BIC, ICL at the best draw; WAIC and LOO over all draws.
+
+AIC, BIC and ICL are on the deviance scale, lower is better; WAIC and LOO estimate the expected log
+predictive density of new rows (elpd), higher is better. The log density of a row has its label
+summed out. A row of sample weight w counts w times everywhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.errors import ConvergenceWarning, ModelError
+from stangmm.base.progress import progress_bar
+from stangmm.judge.diagnostics import diagnose
+from stangmm.judge.evidence import log_evidence
+from stangmm.methods.base import Kind, Run
+from stangmm.model.priors import Priors
+from stangmm.posterior.arviz import arviz, inference_data, log_likelihood_data
+from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitting import fitted
+from stangmm.predict import averages as predict
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from arviz import ELPDData
+
+
+# Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
+WAIC_VARIANCE_OK = 0.4
+# Reports and comparisons leave LOO out where rows times draws are more than in some 15 seconds.
+LARGEST_LOO = 2**25
+_LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
+_ROWS_NAMED = 5
+_DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
+_ANY: tuple[Kind, ...] = ("point", *_DRAWS)
+
+
+def aic(fit: Fitted) -> float:
+    """Akaike's information criterion at the best draw, lower is better.
+
+    Akaike 1974 (doi:10.1109/TAC.1974.1100705). Meant for point estimates by maximum likelihood.
+    """
+    return 2.0 * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
+
+
+def bic(fit: Fitted) -> float:
+    """Bayesian information criterion at the best draw, lower is better.
+
+    Schwarz 1978 (doi:10.1214/aos/1176344136); -BIC / 2 approximates the log evidence. Meant for
+    point estimates by maximum likelihood.
+    """
+    price = float(np.log(fit.dataset.total_weight))
+    return price * _free_parameters(fit) - 2.0 * _best_log_likelihood(fit)
+
+
+def icl(fit: Fitted) -> float:
+    """Integrated completed likelihood at the best draw, lower is better.
+
+    BIC plus twice the sum over rows of -log P(z_n = its most probable component | x_n): components
+    must also be well apart (Biernacki, Celeux & Govaert 2000, doi:10.1109/34.865189, with rows
+    assigned as in mclust, whose ICL has the opposite sign). Meant for point estimates by maximum
+    likelihood.
+    """
+    best = int(np.argmax(fit.total_log_likelihood))
+    mixture, x, weight = fit.mixture[best : best + 1], fit.dataset.x, fit.dataset.sample_weight
+    labels = fit.dataset.labels
+    doubt = 0.0
+    for _, rows in mixture.blocks(len(x)):
+        known = None if labels is None else labels[rows]
+        each = -np.log(mixture.responsibilities(x[rows], known)[0].max(axis=0))
+        doubt += float(each.sum() if weight is None else each @ weight[rows])
+    return bic(fit) + 2.0 * doubt
+
+
+def waic(fit: Fitted) -> ELPDData:
+    """Widely applicable information criterion, as an elpd: higher is better.
+
+    Watanabe 2010 (https://jmlr.org/papers/v11/watanabe10a.html). LOO says more about where it
+    fails, and should be preferred (Vehtari, Gelman & Gabry 2017, doi:10.1007/s11222-016-9696-4).
+
+    Returns
+    -------
+    arviz.ELPDData
+        ``elpd_waic``, ``se``, ``p_waic`` and, by row, ``waic_i``.
+
+    Raises
+    ------
+    ModelError
+        For a point estimate, which has no posterior.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The posterior variance of the log density of some rows is above 0.4.
+    """
+    _check_has_draws(fit, "WAIC")
+    with warnings.catch_warnings():  # said in words below
+        warnings.simplefilter("ignore", UserWarning)
+        result: ELPDData = arviz().waic(inference_data(fit), pointwise=True)
+    pointwise = np.asarray(result["waic_i"])
+    variance = _in_sample(fit) - pointwise
+    weight = fit.dataset.sample_weight
+    result["elpd_waic"], result["se"] = pooled(pointwise, weight)
+    result["p_waic"] = pooled(variance, weight)[0]
+    bad = _counted(fit, variance > WAIC_VARIANCE_OK)
+    result["warning"] = bool(len(bad))
+    if len(bad):
+        warnings.warn(
+            f"WAIC cannot be trusted here: the posterior variance of the log density is above "
+            f"{WAIC_VARIANCE_OK} for {_rows(bad, fit)}. Use fit.loo(), which judges each row.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
+    """Leave-one-out expected log predictive density by PSIS, higher is better.
+
+    Vehtari, Gelman & Gabry 2017 (doi:10.1007/s11222-016-9696-4). What is left out is one copy of a
+    row. Where that changes the posterior too much for importance sampling, the row's Pareto k is
+    above 0.7 (less for fewer than 2200 draws: Vehtari et al. 2024,
+    https://jmlr.org/papers/v25/19-556.html). For an approximation, the draws are taken as they are.
+
+    Parameters
+    ----------
+    refit : bool
+        Whether to compute the rows of high Pareto k exactly: one more fit for each, without that
+        row, with the same priors, settings and seed.
+    progress : bool
+        Whether work of more than a second shows how far it is.
+
+    Returns
+    -------
+    arviz.ELPDData
+        ``elpd_loo``, ``se``, ``p_loo`` and, by row, ``loo_i`` and ``pareto_k``, which is 0 for the
+        rows that were computed exactly.
+
+    Raises
+    ------
+    ModelError
+        For a point estimate, which has no posterior to reweight.
+    InferenceError
+        A fit without one of the rows failed.
+
+    Warns
+    -----
+    ConvergenceWarning
+        There are rows of high Pareto k and ``refit`` is not set, or fits without a row failed
+        their checks.
+    """
+    _check_has_draws(fit, "LOO")
+    advance = progress_bar("leave-one-out", fit.dataset.n_observations, shown=progress)
+    result = psis_loo(fit, advance)
+    bad = bad_rows(fit, result)
+    if refit and len(bad):
+        return _with_exact_rows(fit, result, bad, progress)
+    if len(bad):
+        warnings.warn(
+            f"LOO cannot be trusted as it stands: Pareto k is above {result['good_k']:.2f} for "
+            f"{_rows(bad, fit)}; leaving such a row out changes the posterior too much for "
+            f"importance sampling. fit.loo(refit=True) computes these rows exactly, by {len(bad)} "
+            "more fits. If they are many, the model is too flexible for the data: use fewer "
+            "components or a more informative prior of the scales.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return result
+
+
+def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) -> ELPDData:
+    """`loo` without refits and without a warning; so many rows at a time that memory is bounded.
+
+    Parameters
+    ----------
+    advance : callable
+        Is told how many more rows are done.
+    """
+    n = fit.dataset.n_observations
+    step = max(1, _LOO_BLOCK // fit.lp.size)
+    blocks = []
+    for first in range(0, n, step):
+        rows = slice(first, min(first + step, n))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            blocks.append(arviz().loo(log_likelihood_data(fit, rows), pointwise=True))
+        advance(rows.stop - rows.start)
+    result: ELPDData = blocks[0]
+    for of_rows in ("loo_i", "pareto_k"):
+        result[of_rows] = _in_a_row([block[of_rows] for block in blocks])
+    result["n_data_points"] = n
+    _settle(fit, result)
+    result["warning"] = bool(len(bad_rows(fit, result)))
+    return result
+
+
+def loo_is_affordable(fit: Fitted) -> bool:
+    """Whether LOO, for which there must be draws, takes no more than some 15 seconds."""
+    return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
+
+
+def bad_rows(fit: Fitted, result: ELPDData) -> IntArray:
+    """Rows that count and whose Pareto k is too high for PSIS, in order."""
+    return _counted(fit, ~(np.asarray(result["pareto_k"]) <= float(result["good_k"])))
+
+
+def pooled(pointwise: FloatArray, sample_weight: FloatArray | None) -> tuple[float, float]:
+    """Sum of values of the rows, shape (N,), and its standard error over new samples of rows.
+
+    The error is sqrt(N) times the standard deviation between rows; with weights, N is their sum.
+    """
+    weight = np.ones(len(pointwise)) if sample_weight is None else sample_weight
+    total = float(weight.sum())
+    mean = float(weight @ pointwise) / total
+    variance = float(weight @ (pointwise - mean) ** 2) / total
+    return mean * total, float(np.sqrt(total * variance))
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What a criterion says of one fit.
+
+    Attributes
+    ----------
+    value : float
+    standard_error : float
+        NaN where the criterion has none.
+    pointwise : ndarray, shape (N,), or None
+        The rows' parts of an elpd.
+    bad_rows : int or None
+        How many rows have a Pareto k that is too high; None where there is none.
+    doubt : str
+        Why the value is not to be believed, and what to do; empty when it is.
+    """
+
+    value: float
+    standard_error: float = float("nan")
+    pointwise: FloatArray | None = None
+    bad_rows: int | None = None
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to judge fits: what it is called, which way is up, which methods can give it."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    kinds: tuple[Kind, ...]
+    score: Callable[[Fitted], Score]
+    pointwise: bool = False
+
+    @property
+    def direction(self) -> str:
+        """Which values are better, in words."""
+        return f"{'higher' if self.higher_is_better else 'lower'} is better"
+
+
+def _score_loo(fit: Fitted) -> Score:
+    result = psis_loo(fit)
+    bad = len(bad_rows(fit, result))
+    doubt = (
+        f"Pareto k is too high for {bad} row{'s' if bad > 1 else ''}; loo(refit=True) of that fit "
+        "computes them exactly."
+    )
+    pointwise = np.asarray(result["loo_i"])
+    return Score(result["elpd_loo"], result["se"], pointwise, bad, doubt if bad else "")
+
+
+def _score_waic(fit: Fitted) -> Score:
+    result = waic(fit)
+    doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
+    pointwise = np.asarray(result["waic_i"])
+    return Score(
+        result["elpd_waic"], result["se"], pointwise, doubt=doubt if result["warning"] else ""
+    )
+
+
+def _score_evidence(fit: Fitted) -> Score:
+    evidence = log_evidence(fit, progress=False)
+    return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
+
+
+CRITERIA = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("loo", "elpd_loo", True, _DRAWS, _score_loo, pointwise=True),
+        Criterion("waic", "elpd_waic", True, _DRAWS, _score_waic, pointwise=True),
+        Criterion("bic", "bic", False, _ANY, lambda fit: Score(bic(fit))),
+        Criterion("aic", "aic", False, _ANY, lambda fit: Score(aic(fit))),
+        Criterion("icl", "icl", False, _ANY, lambda fit: Score(icl(fit))),
+        Criterion("evidence", "log_evidence", True, ("mcmc",), _score_evidence),
+    )
+}
+
+
+def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
+    data = fit.dataset
+    weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
+    result = deepcopy(psis)
+    # Defaults are scaled by the data: without the row they would be other priors.
+    used = fit.priors
+    priors = Priors(used.weights, used.means, used.scales, used.correlation)
+    model = replace(fit.model, priors=priors)
+    advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
+    failed = []
+    for row in rows:
+        left = weight.copy()
+        left[row] = max(left[row] - 1.0, 0.0)
+        rest = replace(data, sample_weight=left)
+        without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
+        if diagnose(without).failed:
+            failed.append(row)
+        one = slice(row, row + 1)
+        known = None if data.labels is None else data.labels[one]
+        result["loo_i"].values[row] = predict.log_density(without.mixture, data.x[one], known)[0]
+        result["pareto_k"].values[row] = 0.0
+        advance(1)
+    _settle(fit, result)
+    result["warning"] = bool(failed)
+    if failed:
+        warnings.warn(
+            f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so that the "
+            f"exact values may be off for {_rows(np.array(failed), fit)}. Draw more, or use fewer "
+            "components.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return result
+
+
+def _in_a_row(parts: list[xr.DataArray]) -> xr.DataArray:
+    import xarray
+
+    return parts[0] if len(parts) == 1 else xarray.concat(parts, dim="row")
+
+
+def _settle(fit: Fitted, result: ELPDData) -> None:
+    """Sum the rows' values up, each as often as it counts."""
+    weight = fit.dataset.sample_weight
+    result["elpd_loo"], result["se"] = pooled(np.asarray(result["loo_i"]), weight)
+    in_sample, _ = pooled(_in_sample(fit), weight)
+    result["p_loo"] = in_sample - result["elpd_loo"]
+
+
+def _in_sample(fit: Fitted) -> FloatArray:
+    """Log of the mean over draws of each row's density, shape (N,)."""
+    return predict.log_density(fit.mixture, fit.dataset.x, fit.dataset.labels)
+
+
+def _free_parameters(fit: Fitted) -> int:
+    return fit.model.n_parameters(fit.dataset.n_features)
+
+
+def _best_log_likelihood(fit: Fitted) -> float:
+    return float(fit.total_log_likelihood.max())
+
+
+def _counted(fit: Fitted, chosen: BoolArray) -> IntArray:
+    weight = fit.dataset.sample_weight
+    return np.flatnonzero(chosen if weight is None else chosen & (weight > 0))
+
+
+def _rows(rows: IntArray, fit: Fitted) -> str:
+    first = ", ".join(map(str, rows[:_ROWS_NAMED]))
+    more = ", ..." if len(rows) > _ROWS_NAMED else ""
+    noun = "row" if len(rows) == 1 else "rows"
+    return f"{len(rows)} of {fit.dataset.n_observations} rows ({noun} {first}{more})"
+
+
+def _check_has_draws(fit: Fitted, criterion: str) -> None:
+    if fit.kind == "point":
+        raise ModelError(
+            f'{criterion} needs draws, and "{fit.method}" gives one point. Use method="nuts", or '
+            "bic() to compare point estimates."
+        )

@@ -1,0 +1,361 @@
+"""Checks of a fit: a value, a threshold, a verdict, what it means and what to do. Never prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from stangmm.base.thresholds import (
+    COLLAPSED_SHARE_OK,
+    DIVERGENT_SHARE_FAIL,
+    E_BFMI_OK,
+    ESS_PER_CHAIN,
+    EXCHANGED_OK,
+    GAP_OK,
+    PARETO_K_OK,
+    R_HAT_FAIL,
+    R_HAT_OK,
+    ROWS_PER_PARAMETER,
+    SPARSE_DRAWS_OK,
+)
+from stangmm.judge.chains import group_chains
+from stangmm.judge.labels import describe_labels
+from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.posterior.fitted import Fitted, once
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+Verdict: TypeAlias = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question asked of a fit.
+
+    Attributes
+    ----------
+    name : str
+    value : float
+    threshold : str
+        What the value should be, such as "< 1.01".
+    verdict : {"ok", "warn", "fail"}
+    meaning : str
+        What the value says.
+    advice : str
+        What to do; empty when all is well.
+    """
+
+    name: str
+    value: float
+    threshold: str
+    verdict: Verdict
+    meaning: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        advice = f" {self.advice}" if self.advice else ""
+        return (
+            f"[{self.verdict}] {self.name}: {self.value:.4g} (should be {self.threshold}). "
+            f"{self.meaning}{advice}"
+        )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All checks of one fit; iterate, print, or turn into a DataFrame."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the checks' verdicts."""
+        verdicts = {check.verdict for check in self.checks}
+        return "fail" if "fail" in verdicts else "warn" if "warn" in verdicts else "ok"
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks whose verdict is "fail"."""
+        return tuple(check for check in self.checks if check.verdict == "fail")
+
+    def __iter__(self) -> Iterator[Check]:
+        return iter(self.checks)
+
+    def __getitem__(self, name: str) -> Check:
+        """Check of that name; KeyError lists the names."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"no check {name!r}; there are {[c.name for c in self.checks]}")
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each check."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(check) for check in self.checks]).set_index("name")
+
+    def to_html(self) -> str:
+        """Give an HTML table, as notebooks show it."""
+        table = self.to_dataframe().to_html(border=0, float_format="{:.4g}".format)
+        return f"<p>verdict: <strong>{self.verdict}</strong></p>\n{table}"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return "\n".join([f"verdict: {self.verdict}", *map(str, self.checks)])
+
+    __repr__ = __str__
+
+
+@once
+def diagnose(fit: Fitted) -> Diagnosis:
+    """Ask everything that can be asked of this kind of fit."""
+    checks: Iterator[Check]
+    if isinstance(fit.info, McmcInfo):
+        checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
+    elif isinstance(fit.info, VariationalInfo):
+        checks = _of_approximation(fit.info)
+    else:
+        checks = _of_restarts(fit.info)
+    return Diagnosis((*checks, *_of_labels(fit), _smallest_component(fit)))
+
+
+def _smallest_component(fit: Fitted) -> Check:
+    """Check whether every component holds enough rows to say something about its parameters."""
+    own = fit.model.n_parameters_of_component(fit.dataset.n_features)
+    needed = ROWS_PER_PARAMETER[fit.kind] * own
+    rows = fit.mixture.weights * fit.dataset.total_weight
+    sparse = (rows < needed).mean(axis=0)
+    worst = int(np.argmin(rows.mean(axis=0) - needed * (sparse > SPARSE_DRAWS_OK)))
+    good = bool(sparse[worst] <= SPARSE_DRAWS_OK)
+    few = f" It holds fewer than {needed:g} in {sparse[worst]:.0%} of the draws."
+    return Check(
+        "rows in the smallest component",
+        float(rows[:, worst].mean()),
+        f">= {needed:g}",
+        "ok" if good else "warn",
+        f"How many rows component {worst} holds"
+        + (", on average over the draws." if len(rows) > 1 else ".")
+        + (few if not good and len(rows) > 1 else ""),
+        ""
+        if good
+        else "Its mean and scale rest on few rows, or on the prior: use fewer components, unless "
+        "a group that small is expected.",
+    )
+
+
+def _of_labels(fit: Fitted) -> Iterator[Check]:
+    """Check whether the components can be told apart, where only the draws could tell them."""
+    if fit.kind == "point" or len(fit.free_components) < 2:
+        return
+    labels = describe_labels(fit)
+    i, j = labels.least_settled
+    value = float(labels.exchange[i, j])
+    good = value <= EXCHANGED_OK
+    yield Check(
+        "labels",
+        value,
+        f"<= {EXCHANGED_OK:g}",
+        "ok" if good else "warn",
+        f"How probable it is, on average over the draws, that components {i} and {j}, the "
+        "pair that is hardest to tell apart, could as well be exchanged.",
+        ""
+        if good
+        else "Means and intervals of these components are a blend of both. What has no labels is "
+        "not: densities, predictions of new rows, the log likelihood, the sorted weights. Use "
+        "fewer components, or priors that tell them apart.",
+    )
+
+
+def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
+    """Check whether all chains are in one mode, and say where they started."""
+    modes = group_chains(fit)
+    starts = Counter(round(start.objective, 4) for start in info.starts)
+    ranked = sorted(starts.items(), reverse=True)
+    listed = ", ".join(f"{n} at log likelihood {value:.2f}" for value, n in ranked)
+    where = f"They started around {len(starts)} distinct optima that EM found: {listed}."
+    if len(starts) == 1:
+        where = "They all started around the one plausible optimum that EM found."
+    if fit.started_by_hand:
+        where = "They all started around the starting values given by hand."
+    if len(modes) == 1:
+        yield Check("modes", 1, "1", "ok", f"All chains are in one mode. {where}")
+        return
+    means = "; ".join(
+        f"chains {', '.join(map(str, chains))} (log joint {fit.lp[list(chains)].mean():.2f})"
+        for chains in modes
+    )
+    yield Check(
+        "modes",
+        len(modes),
+        "1",
+        "fail",
+        f"Chains are in different modes and have not moved between them: {means}. {where}",
+        "How many chains are in a mode says nothing about its probability: do not pool them. See "
+        'fit.modes for each mode\'s own fit, and fit.modes.weights("evidence") or "stacking".',
+    )
+
+
+def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
+    from stangmm.posterior.arviz import convergence, e_bfmi
+
+    chains, draws = fit.lp.shape
+    values = convergence(fit)
+    yield _r_hat(fit, values["r_hat"], chains)
+    needed = ESS_PER_CHAIN * chains
+    for key, part in (("ess_bulk", "bulk ESS"), ("ess_tail", "tail ESS")):
+        value = values[key]
+        yield Check(
+            part,
+            value,
+            f">= {needed}",
+            "ok" if value >= needed else "warn" if value >= needed / 4 else "fail",
+            "The smallest number of independent draws that the chains are worth, in "
+            + ("the bulk (means)." if part.startswith("bulk") else "the tails (5% and 95%)."),
+            "" if value >= needed else "Draw more.",
+        )
+    divergent = int(info.sample_stats["diverging"].sum())
+    share = divergent / (chains * draws)
+    yield Check(
+        "divergences",
+        divergent,
+        "0",
+        "ok" if not divergent else "warn" if share < DIVERGENT_SHARE_FAIL else "fail",
+        "Draws at which the sampler could not follow the posterior's curvature; a part of it may "
+        "be missing from the draws.",
+        ""
+        if not divergent
+        else "Raise adapt_delta (0.95, 0.99), or use a more informative prior of the scales.",
+    )
+    deep = float((info.sample_stats["tree_depth"] >= info.max_tree_depth).mean())
+    yield Check(
+        "tree depth",
+        deep,
+        "0",
+        "ok" if deep == 0 else "warn",
+        "Share of the draws that were cut off at the largest tree depth: slow, not wrong.",
+        "" if deep == 0 else "Raise max_tree_depth.",
+    )
+    energy = float(np.min(e_bfmi(info)))
+    yield Check(
+        "E-BFMI",
+        energy,
+        f"> {E_BFMI_OK}",
+        "ok" if energy > E_BFMI_OK else "warn",
+        "How well the sampler moves between energy levels, in the worst chain.",
+        "" if energy > E_BFMI_OK else "Run longer; a heavy-tailed prior may be the reason.",
+    )
+
+
+def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
+    threshold = f"< {R_HAT_OK}"
+    if chains == 1:
+        return Check(
+            "R-hat",
+            value,
+            threshold,
+            "warn",
+            "One chain has nothing to agree with: convergence cannot be judged.",
+            "Run four chains.",
+        )
+    good = value < R_HAT_OK
+    verdict: Verdict = "ok" if good else "warn" if value < R_HAT_FAIL else "fail"
+    meaning = (
+        "The worst over all parameters after relabelling, and the log joint density: do the "
+        "chains tell the same story?"
+    )
+    advice = "" if good else "Run longer, and look at the trace: a chain may be stuck."
+    if not good and not (labels := describe_labels(fit)).settled:
+        free = labels.label_free["r_hat"]
+        meaning += f" Without labels (log joint, log likelihood, sorted weights) it is {free:.4g}."
+        if free < R_HAT_OK:
+            verdict = "warn"
+            advice = "The chains agree on all that has no labels; see the check of the labels."
+    return Check("R-hat", value, threshold, verdict, meaning, advice)
+
+
+def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
+    from stangmm.posterior.arviz import pareto_k
+
+    if len(info.elbo):
+        yield Check(
+            "ELBO",
+            float(info.elbo[-1]),
+            "converged",
+            "ok" if info.converged else "fail",
+            "The evidence lower bound at the end of the optimization.",
+            "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
+        )
+    elif not info.converged:
+        yield Check(
+            "mode",
+            0.0,
+            "1",
+            "fail",
+            "Whether the search for the mode, around which the approximation is, has converged.",
+            "Raise max_iterations.",
+        )
+    k = pareto_k(info)
+    yield Check(
+        "Pareto k-hat",
+        k,
+        f"< {PARETO_K_OK}",
+        "ok" if k < PARETO_K_OK else "fail",
+        "How far the approximation is from the posterior: at or above the threshold its draws "
+        "cannot even be corrected by importance weights.",
+        ""
+        if k < PARETO_K_OK
+        else "Take means as rough and intervals as too narrow; use NUTS, or for ADVI "
+        'algorithm="fullrank".',
+    )
+
+
+def _of_restarts(info: RestartInfo) -> Iterator[Check]:
+    best, n = info.best, len(info.values)
+    yield Check(
+        "converged",
+        float(best.converged),
+        "1",
+        "ok" if best.converged else "fail",
+        f"Whether the {info.objective} still grew when the best run ended.",
+        "" if best.converged else "Raise max_iterations.",
+    )
+    yield Check(
+        "restarts at the best optimum",
+        best.restarts,
+        "> 1",
+        "ok" if best.restarts > 1 or n == 1 else "warn",
+        f"How many of {n} restarts found the same maximum; {len(info.optima)} distinct maxima "
+        "were found.",
+        "" if best.restarts > 1 or n == 1 else "Raise restarts: a better optimum may be unseen.",
+    )
+    if len(info.optima) > 1:
+        gap = best.objective - info.optima[1].objective
+        yield Check(
+            "gap to the next optimum",
+            gap,
+            f">= {GAP_OK:g}",
+            "ok" if gap >= GAP_OK else "warn",
+            f"By how many nats the best {info.objective} is above the next one that was found.",
+            ""
+            if gap >= GAP_OK
+            else "Another solution explains the data nearly as well: see fit.info.optima, and let "
+            'method="nuts" weigh them.',
+        )
+    collapsed = int(info.collapsed.sum())
+    many = collapsed > COLLAPSED_SHARE_OK * n
+    yield Check(
+        "collapsed restarts",
+        collapsed,
+        f"<= {COLLAPSED_SHARE_OK * n:g}",
+        "warn" if many else "ok",
+        f"Of {n} restarts, those left out because a component shrank onto a few rows.",
+        "Use fewer components or a simpler covariance_type." if many else "",
+    )

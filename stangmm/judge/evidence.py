@@ -1,0 +1,362 @@
+"""Evidence: the log marginal likelihood of a mixture, by bridge sampling over a sampler's draws.
+
+Bridge sampling (`stangmm.judge.bridge`) is used as by Gronau et al. (2017,
+doi:10.1016/j.jmp.2017.09.005): half of the draws fit a proposal, the others enter the bridge.
+
+Where labels mean nothing, the posterior has K! copies of each mode, one for each labelling, and a
+proposal that covers one of them gives an answer that is wrong by up to log K!
+(Fruehwirth-Schnatter 2004, doi:10.1111/j.1368-423X.2004.00125.x). The usual cure is a proposal
+that is averaged over all labellings, at the cost of K! terms for each draw, most of which may be
+nearly nothing (Lee & Robert 2016, doi:10.48550/arXiv.1311.6000). Here the integral is restricted
+instead: a rule says for every mixture which one of its labellings is meant, for posterior and
+proposal alike. The K! regions of the parameter space that this makes are relabellings of one
+another, so that the integral over one is the K!-th part of the whole: exactly, and for any K.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.checked import check_count
+from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.progress import progress_bar
+from stangmm.base.thresholds import (
+    DIVERGENT_SHARE_FAIL,
+    ESS_PER_CHAIN,
+    EVIDENCE_ERROR_OK,
+    EVIDENCE_OVERLAP_OK,
+    R_HAT_FAIL,
+)
+from stangmm.data.dataset import Dataset
+from stangmm.judge.bridge import Bridge
+from stangmm.methods.base import Run
+from stangmm.methods.draws import McmcInfo
+from stangmm.methods.em.em import EM
+from stangmm.model.covariance import structure_named
+from stangmm.model.joint import log_joint
+from stangmm.model.mixture import Mixture, log_sum_exp
+from stangmm.model.priors import Priors
+from stangmm.model.problem import Problem
+from stangmm.posterior.arviz import arviz
+from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.relabel import among, assign, traits
+
+_MIN_DRAWS = 20  # of each chain: with fewer, half of them tell nothing about autocorrelation
+_MAX_SWEEPS = 10  # of the labelling rule
+# The proposal: how many draws it is fitted to at most, how many pieces it may have, and the
+# degrees of freedom among which the draws choose. EM need not get to the end of its way.
+_FITTED_DRAWS = 2000
+_MAX_PIECES = 4
+_DEGREES_OF_FREEDOM = (4.0, 8.0, 16.0, 64.0)
+_QUICK_EM = EM(restarts=2, tolerance=1.0, max_iterations=25)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log marginal likelihood of a model; differences between models are log Bayes factors.
+
+    Attributes
+    ----------
+    log_evidence : float
+        Log density of all data under the model, parameters integrated out, in the data's units.
+    standard_error : float
+        Of ``log_evidence``, in nats; covers the simulation, not what the chains never visited.
+    n_draws : float
+        How many independent draws the draws in the bridge are worth.
+    overlap : float
+        Between proposal and posterior: 1 where they are the same, 0 where they never meet.
+    reliable : bool
+    why : str
+        Why the answer is not to be believed, and what to do; empty when it is.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="nuts", seed=1)
+    >>> evidence = fit.log_evidence()
+    >>> evidence.reliable, evidence.standard_error < 0.1
+    (True, True)
+    """
+
+    log_evidence: float
+    standard_error: float
+    n_draws: float
+    overlap: float
+    reliable: bool
+    why: str
+
+    def __float__(self) -> float:
+        return self.log_evidence
+
+    def __str__(self) -> str:
+        doubt = "" if self.reliable else f" Not to be believed: {self.why}"
+        return (
+            f"log evidence {self.log_evidence:.3f} (standard error {self.standard_error:.2g}, "
+            f"{self.n_draws:.0f} effective draws).{doubt}"
+        )
+
+    __repr__ = __str__
+
+
+def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True) -> Evidence:
+    """Estimate the log marginal likelihood by bridge sampling.
+
+    With sample weights, the likelihood is the weighted one.
+
+    Parameters
+    ----------
+    fit : Fit
+        By a sampler (NUTS).
+    seed : int, optional
+        For the proposal's draws; default: the fit's.
+    progress : bool
+        Whether it shows how far it is when it takes longer than a second.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    ModelError
+        The fit is a point estimate or an approximation, or has fewer than 20 draws a chain.
+    InferenceError
+        The draws do not vary.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The answer is not to be believed; ``why`` has the same words.
+    """
+    _check_usable(fit)
+    run = Run(_seed(fit, seed))
+    advance = progress_bar("evidence", 3, shown=progress)
+    k = fit.model.n_components
+    structure = fit.model.structure
+    problem = Problem.build(fit.dataset, k, structure, fit.model.priors)
+    space = problem.space
+    mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
+    half = fit.lp.shape[1] // 2
+    fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
+    pivot = int(np.argmax(fit.lp[:, :half]))
+    free = fit.free_components
+    rule = _Labelling.of(fitted, pivot, free) if len(free) > 1 else None
+    if rule is not None:
+        fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
+    proposal = _fitted_proposal(space.vectors(fitted), run)
+    advance(1)
+
+    at_posterior = space.vectors(bridged)
+    log_posterior = fit.lp[:, half:] - problem.log_likelihood_offset - problem.log_prior_offset
+    log_posterior = log_posterior + space.log_jacobian(at_posterior).reshape(log_posterior.shape)
+    of_posterior = log_posterior - proposal.log_density(at_posterior).reshape(log_posterior.shape)
+
+    advance(1)
+    at_proposal = proposal.sample(of_posterior.size, run.rng("evidence"))
+    proposed = space.mixtures(at_proposal)
+    with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
+        joint = log_joint(
+            proposed, problem.x, problem.sample_weight, problem.priors, structure, problem.labels
+        )
+        of_proposal = joint + space.log_jacobian(at_proposal) - proposal.log_density(at_proposal)
+    of_proposal[~np.isfinite(of_proposal)] = -np.inf
+    if rule is not None:
+        of_proposal[~rule.obeyed(proposed)] = -np.inf
+
+    bridge = Bridge.between(of_posterior, of_proposal)
+    advance(1)
+    copies = float(gammaln(len(free) + 1))
+    why = " ".join(_doubts(fit, of_posterior, bridge))
+    if why:
+        warnings.warn(f"Log evidence: {why}", ConvergenceWarning, stacklevel=3)
+    return Evidence(
+        log_evidence=bridge.log_ratio + copies + problem.log_likelihood_offset,
+        standard_error=bridge.standard_error,
+        n_draws=bridge.n_draws,
+        overlap=bridge.overlap,
+        reliable=not why,
+        why=why,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelling:
+    """Which labelling of a mixture is meant: that whose free components fit best into F slots.
+
+    A slot is a normal distribution, with independent coordinates, of a component's log weight,
+    means and log scales. Any rule that looks at one mixture at a time gives the right integral;
+    one that cuts where the posterior has little mass gives it with the smallest error.
+    """
+
+    center: FloatArray  # (F, T) for T traits
+    sd: FloatArray  # (F, T)
+    free: IntArray  # (F,), the components whose labels are exchanged
+
+    @classmethod
+    def of(cls, mixture: Mixture, pivot: int, free: IntArray) -> _Labelling:
+        """Fit slots to draws (S,), by turns with the draws' labels; start at the draw ``pivot``."""
+        each = traits(mixture)[:, free]
+        everywhere = np.broadcast_to(each.std(axis=(0, 1)), each.shape[1:])
+        rule = cls(each[pivot], everywhere, free)
+        for _ in range(_MAX_SWEEPS):
+            each = traits(rule.relabelled(mixture))[:, free]
+            rule = cls(each.mean(axis=0), each.std(axis=0), free)
+        return rule
+
+    def permutations(self, mixture: Mixture) -> IntArray:
+        """Permutations (S, K) that bring draws (S,) to the labelling that is meant."""
+        each = traits(mixture)[:, self.free]
+        precision = 1.0 / self.sd**2
+        squared = each**2 @ precision.T - 2.0 * each @ (self.center * precision).T
+        constant = (self.center**2 * precision + 2.0 * np.log(self.sd)).sum(axis=-1)
+        best = assign(-0.5 * np.swapaxes(squared + constant, -1, -2))
+        return among(self.free, best, mixture.n_components)
+
+    def relabelled(self, mixture: Mixture) -> Mixture:
+        """The draws (S,) with the labelling that is meant."""
+        return mixture.permute(self.permutations(mixture))
+
+    def obeyed(self, mixture: Mixture) -> BoolArray:
+        """Whether draws (S,) have the labelling that is meant."""
+        same = self.permutations(mixture) == np.arange(mixture.n_components)
+        return np.asarray(same.all(axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Proposal:
+    """A mixture of M multivariate t distributions of P numbers."""
+
+    weights: FloatArray  # (M,)
+    means: FloatArray  # (M, P)
+    factors: FloatArray  # (M, P, P), lower Cholesky factors of the scale matrices
+    df: float
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draws, shape (n, P)."""
+        piece = rng.choice(len(self.weights), n, p=self.weights)
+        noise = rng.standard_normal((n, self.means.shape[1]))
+        noise /= np.sqrt(rng.chisquare(self.df, (n, 1)) / self.df)
+        out = np.empty_like(noise)
+        for m, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
+            out[piece == m] = mean + noise[piece == m] @ factor.T
+        return out
+
+    def log_density(self, vectors: FloatArray) -> FloatArray:
+        """Log density at vectors (n, P), shape (n,)."""
+        df, p = self.df, self.means.shape[1]
+        constant = gammaln((df + p) / 2) - gammaln(df / 2) - p / 2 * np.log(df * np.pi)
+        each = []
+        for weight, mean, factor in zip(self.weights, self.means, self.factors, strict=True):
+            standardized = (vectors - mean) @ np.linalg.inv(factor).T
+            kernel = np.log1p((standardized**2).sum(axis=-1) / df)
+            log_det = np.log(np.diagonal(factor)).sum()
+            each.append(np.log(weight) + constant - log_det - (df + p) / 2 * kernel)
+        return log_sum_exp(np.stack(each), axis=0)
+
+
+def _fitted_proposal(vectors: FloatArray, run: Run) -> _Proposal:
+    """Fit the proposal to vectors (n, P): as many pieces as BIC finds worth their parameters."""
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), _FITTED_DRAWS)).astype(int)
+    thinned = vectors[rows]
+    best, best_bic = None, np.inf
+    for proposals, n_parameters in _candidates(thinned, run):
+        fits = [float(proposal.log_density(thinned).sum()) for proposal in proposals]
+        bic = n_parameters * np.log(len(thinned)) - 2.0 * max(fits)
+        if bic >= best_bic:
+            break
+        best, best_bic = proposals[int(np.argmax(fits))], bic
+    if best is None:
+        raise InferenceError("The draws are too few, or vary too little, to fit a proposal to.")
+    return best
+
+
+def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal], int]]:
+    """Proposals from simple to rich, each with several tails, and their numbers of parameters."""
+    dataset = Dataset.from_input(vectors)
+    for name, pieces in (("diag", 1), *(("full", m + 1) for m in range(_MAX_PIECES))):
+        structure = structure_named(name)
+        try:
+            problem = Problem.build(dataset, pieces, structure, Priors())
+            optimum = _QUICK_EM.search(problem, run).best
+        except (DataError, InferenceError):  # too few draws for so many parameters
+            return
+        normal = problem.to_user_units(optimum.mixture)
+        yield (
+            [
+                # t distributions with the covariances of the normal ones
+                _Proposal(
+                    normal.weights, normal.means, normal.cholesky * np.sqrt((df - 2) / df), df
+                )
+                for df in _DEGREES_OF_FREEDOM
+            ],
+            problem.space.size,
+        )
+
+
+def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]:
+    """Say why the answer is not to be believed, and what to do."""
+    if len(fit.lp) == 1:
+        yield "One chain has nothing to agree with; run four."
+    else:
+        # The log ratio is the same everywhere if the proposal is right: where chains sit in
+        # different modes it differs unless they do so in the posterior's proportions.
+        r_hat = max(float(arviz().rhat(values)) for values in (fit.lp, of_posterior))
+        if not r_hat < R_HAT_FAIL:
+            yield (
+                f"The chains disagree (R-hat {r_hat:.2f} of the log joint density or its ratio to "
+                f"the proposal, should be < {R_HAT_FAIL}), so that they may be in different modes; "
+                "run longer."
+            )
+    if isinstance(fit.info, McmcInfo):
+        divergent = float(np.mean(fit.info.sample_stats["diverging"]))
+        if divergent >= DIVERGENT_SHARE_FAIL:
+            yield (
+                f"{divergent:.1%} of the draws diverged, so that a part of the posterior may be "
+                "missing; raise adapt_delta."
+            )
+    if not bridge.n_draws >= ESS_PER_CHAIN:
+        yield (
+            f"The draws in the bridge are worth {bridge.n_draws:.0f} independent ones, and "
+            f"{ESS_PER_CHAIN} are needed; draw more."
+        )
+    if not bridge.overlap >= EVIDENCE_OVERLAP_OK:
+        yield (
+            f"The proposal hardly meets the posterior (overlap {bridge.overlap:.2g}, should be >= "
+            f"{EVIDENCE_OVERLAP_OK}), which may have many modes; use fewer components or draw more."
+        )
+    if not bridge.standard_error <= EVIDENCE_ERROR_OK:
+        yield (
+            f"The standard error is {bridge.standard_error:.2g} nats, above {EVIDENCE_ERROR_OK}; "
+            "draw more."
+        )
+
+
+def _check_usable(fit: Fitted) -> None:
+    if fit.kind != "mcmc":
+        what = "one point" if fit.kind == "point" else "an approximation"
+        instead = "bic()" if fit.kind == "point" else "loo()"
+        raise ModelError(
+            f'The evidence needs draws from the posterior itself, and "{fit.method}" gives {what}. '
+            f'Use method="nuts", or {instead} to compare models fitted in this way.'
+        )
+    n_draws = fit.lp.shape[1]
+    if n_draws < _MIN_DRAWS:
+        raise ModelError(
+            f"The evidence needs at least {_MIN_DRAWS} draws of each chain, got {n_draws}. "
+            "Use NUTS(draws=1000)."
+        )
+    if np.ptp(fit.lp[:, : n_draws // 2]) == 0:
+        raise InferenceError("The draws do not vary: the chains did not move. Look at diagnose().")
+
+
+def _seed(fit: Fitted, seed: int | None) -> int:
+    if seed is None:
+        return fit.seed
+    check_count("seed", seed, minimum=0)
+    return int(seed)

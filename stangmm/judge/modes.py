@@ -1,0 +1,135 @@
+"""Modes: chains that have settled in different parts of the posterior, told apart without labels.
+
+Chains that never leave the mode in which they began cannot say how probable that mode is: their
+number says how many were started there, nothing else. Pooling them would be wrong in silence. So
+chains are grouped by mode, and weights of the modes come from elsewhere: from stacking, which
+predicts best (Yao, Vehtari & Gelman 2022, https://jmlr.org/papers/v23/20-1426.html), or from the
+evidence of each mode, which are the posterior's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray
+from stangmm.base.errors import ModelError
+from stangmm.judge.chains import group_chains
+from stangmm.judge.criteria import psis_loo
+from stangmm.judge.evidence import log_evidence
+from stangmm.judge.stacking import stacking_weights
+from stangmm.methods.draws import McmcInfo
+from stangmm.model.mixture import log_sum_exp
+from stangmm.posterior.fitted import Fitted, once
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """The modes that the chains have found, best log joint density first; made by `Fit.modes`.
+
+    Attributes
+    ----------
+    fit : Fit
+        All chains together.
+    chains : tuple of tuple of int
+        The chains in each mode.
+    """
+
+    fit: Fitted
+    chains: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def fits(self) -> tuple[Fitted, ...]:
+        """A fit for each mode, of its chains alone."""
+        return tuple(self.fit.select_chains(chains) for chains in self.chains)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each mode.
+
+        ============== ============================================================
+        chains         which they are
+        starts         log likelihoods of the optima around which they started
+        log_joint      mean over the draws of the log joint density
+        log_likelihood mean over the draws
+        elpd_loo       leave-one-out expected log predictive density, and its
+        elpd_loo_se    standard error
+        ============== ============================================================
+        """
+        import pandas as pd
+
+        rows = []
+        for chains, fit in zip(self.chains, self.fits, strict=True):
+            elpd = psis_loo(fit)
+            info = fit.info
+            starts = info.starts if isinstance(info, McmcInfo) else ()
+            rows.append({
+                "chains": chains,
+                "starts": tuple(sorted({round(start.objective, 4) for start in starts})),
+                "log_joint": float(fit.lp.mean()),
+                "log_likelihood": float(fit.total_log_likelihood.mean()),
+                "elpd_loo": float(elpd["elpd_loo"]),
+                "elpd_loo_se": float(elpd["se"]),
+            })  # fmt: skip
+        return pd.DataFrame(rows).rename_axis("mode")
+
+    def weights(
+        self,
+        by: Literal["stacking", "evidence"] = "stacking",
+        *,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> FloatArray:
+        """Weights of the modes, shape (M,), summing to 1.
+
+        Parameters
+        ----------
+        by : {"stacking", "evidence"}
+            Stacking gives the average of the modes that predicts left-out rows best. The evidence
+            gives each mode its share of the posterior, by bridge sampling; see
+            `Fit.log_evidence`.
+        seed : int, optional
+            Of the bridge's proposals.
+        progress : bool
+            Whether it shows how far it is when it takes longer than a second.
+        """
+        if by == "evidence":
+            each = [log_evidence(fit, seed=seed, progress=progress) for fit in self.fits]
+            logs = np.array([evidence.log_evidence for evidence in each])
+            return np.asarray(np.exp(logs - log_sum_exp(logs, axis=0)))
+        if by != "stacking":
+            raise ModelError(f'Modes are weighted by "stacking" or "evidence", got {by!r}.')
+        pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
+        return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
+
+    def __len__(self) -> int:
+        """Count the modes."""
+        return len(self.chains)
+
+    def __iter__(self) -> Iterator[Fitted]:
+        return iter(self.fits)
+
+    def __str__(self) -> str:
+        """Words and the table."""
+        n = sum(map(len, self.chains))
+        words = (
+            f"All {n} chains are in one mode."
+            if len(self) == 1
+            else f"{n} chains are in {len(self)} modes; none has moved from one to another."
+        )
+        return f"{words}\n{self.table.to_string(float_format='{:.2f}'.format)}"
+
+    __repr__ = __str__
+
+
+@once
+def modes_of(fit: Fitted) -> Modes:
+    """Give the modes of a fit by its chains."""
+    return Modes(fit, group_chains(fit))

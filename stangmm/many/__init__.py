@@ -1,0 +1,1 @@
+"""Many fits: of several methods, of several numbers of components, and their average."""

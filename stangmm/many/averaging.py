@@ -1,0 +1,204 @@
+"""Stack: the predictions of several fits averaged, instead of a choice among them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count
+from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
+from stangmm.data.dataset import Dataset
+from stangmm.data.frames import like
+from stangmm.fit import Fit
+from stangmm.judge.criteria import bad_rows, loo, pooled, psis_loo
+from stangmm.judge.stacking import stacking_weights
+from stangmm.model.mixture import log_sum_exp
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """An average of several fits' predictive densities; made by `stack`.
+
+    Attributes
+    ----------
+    fits : mapping
+        The fits, by label.
+    weights : Series
+        How much each counts, by label; sums to 1.
+    elpd : float
+        Leave-one-out expected log predictive density of the average. The weights were chosen for
+        the same rows, so it is slightly too good.
+    standard_error : float
+        Of ``elpd``.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.NUTS(draws=250)
+    >>> fits = [sg.GaussianMixture(k).fit(sg.datasets.faithful(), settings, seed=1) for k in (1, 2)]
+    >>> average = sg.stack(fits)
+    >>> x, source = average.sample(5, seed=1)
+    >>> x.shape
+    (5, 2)
+    """
+
+    fits: Mapping[Any, Fit]
+    weights: pd.Series[float]
+    elpd: float
+    standard_error: float
+
+    def log_density(self, X: Any) -> Any:
+        """Log predictive density of each row, shape (N,); errors as `Fit.log_density`."""
+        used = self._used()
+        each = np.stack([fit.log_density(X) for fit, _ in used])
+        logs = np.log([[weight] for _, weight in used])
+        return like(X, log_sum_exp(each + logs, axis=0), "log_density")
+
+    def sample(self, n: int, seed: int | None = None) -> tuple[FloatArray, IntArray]:
+        """Draw new observations from the averaged predictive distribution.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        seed : int, optional
+
+        Returns
+        -------
+        x : ndarray, shape (n, D)
+        source : ndarray of int, shape (n,)
+            Position in ``fits`` of the fit that each came from.
+        """
+        check_count("n", n)
+        rng = np.random.default_rng(seed)
+        source = rng.choice(len(self.fits), size=n, p=self.weights.to_numpy())
+        fits = list(self.fits.values())
+        x = np.empty((n, fits[0].dataset.n_features))
+        for i, fit in enumerate(fits):
+            chosen = source == i
+            if chosen.any():
+                x[chosen] = fit.sample(int(chosen.sum()), int(rng.integers(2**31)))[0]
+        return x, source
+
+    def __repr__(self) -> str:
+        """Show the weights."""
+        head = (
+            f"{type(self).__name__} of {len(self.fits)} fits, elpd {self.elpd:.2f} "
+            f"(standard error {self.standard_error:.2f})"
+        )
+        lines = [
+            f"  {label}: weight {self.weights[label]:.3f}, {fit.method}, {fit.model!r}"
+            for label, fit in self.fits.items()
+        ]
+        return "\n".join([head, *lines])
+
+    def _used(self) -> list[tuple[Fit, float]]:
+        return [
+            (fit, float(w))
+            for fit, w in zip(self.fits.values(), self.weights, strict=True)
+            if w > 0
+        ]
+
+
+def stack(
+    fits: Mapping[Any, Fit] | Sequence[Fit], *, refit: bool = False, progress: bool = True
+) -> Stack:
+    """Average the predictions of several fits instead of choosing one of them.
+
+    The weights maximize the leave-one-out log density of the averaged prediction (stacking: Yao,
+    Vehtari, Simpson & Gelman 2018, doi:10.1214/17-BA1091).
+
+    Parameters
+    ----------
+    fits : mapping or sequence of Fit
+        Of any models, to the same data; ``Selection.fits`` will do. The keys (or positions) are
+        the labels.
+    refit : bool
+        Whether rows of high Pareto k are computed exactly; see `Fit.loo`.
+    progress : bool
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    DataError
+        The fits are of different data.
+    ModelError
+        No fits, or point estimates among them.
+
+    Warns
+    -----
+    ConvergenceWarning
+        There are rows of high Pareto k and ``refit`` is not set.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> settings = sg.NUTS(draws=250)
+    >>> faithful = sg.datasets.faithful()
+    >>> fits = {k: sg.GaussianMixture(k).fit(faithful, settings, seed=1) for k in (1, 2)}
+    >>> print(sg.stack(fits).weights.idxmax())
+    2
+    """
+    import pandas as pd
+
+    labelled = dict(fits) if isinstance(fits, Mapping) else dict(enumerate(_as_list(fits)))
+    _check_stackable(labelled)
+    weight = next(iter(labelled.values())).dataset.sample_weight
+    columns, doubtful = [], []
+    for label, fit in labelled.items():
+        result = loo(fit, refit=True, progress=progress) if refit else psis_loo(fit)
+        if result["warning"] and not refit:
+            doubtful.append(f"{label} ({len(bad_rows(fit, result))})")
+        columns.append(np.asarray(result["loo_i"]))
+    if doubtful:
+        warnings.warn(
+            "The stacking weights rest on rows of high Pareto k, for which leave-one-out by "
+            f"importance sampling is unreliable. Fits (rows): {', '.join(doubtful)}. "
+            "stack(fits, refit=True) computes these rows exactly, by a fit for each.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    log_densities = np.stack(columns, axis=1)
+    weights = stacking_weights(log_densities, weight)
+    with np.errstate(divide="ignore"):
+        stacked = log_sum_exp(log_densities + np.log(weights), axis=1)
+    elpd, error = pooled(stacked, weight)
+    index = pd.Index(list(labelled), name="fit")
+    return Stack(labelled, pd.Series(weights, index=index, name="weight"), elpd, error)
+
+
+def _as_list(fits: Any) -> list[Any]:
+    if isinstance(fits, Fit) or not hasattr(fits, "__iter__"):
+        raise ModelError(f"fits must be a list of fits, or a dict of them, got {fits!r}.")
+    return list(fits)
+
+
+def _check_stackable(fits: Mapping[Any, Any]) -> None:
+    if not fits:
+        raise ModelError("fits must hold at least one fit, got none.")
+    first: Dataset | None = None
+    for label, fit in fits.items():
+        if not isinstance(fit, Fit):
+            raise ModelError(f"fits must hold fits, got {fit!r} for {label!r}.")
+        if fit.kind == "point":
+            raise ModelError(
+                f'Stacking needs draws, and the fit {label!r} by "{fit.method}" gives one point. '
+                'Use method="nuts".'
+            )
+        first = first or fit.dataset
+        if not fit.dataset.same_as(first):
+            raise DataError(
+                "All fits of a stack must be of the same rows with the same sample weights and "
+                f"labels, got others for {label!r}. Fit every model to the same X."
+            )

@@ -1,0 +1,361 @@
+"""Comparison: several methods on one model and one data set, in one table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.data.dataset import Dataset, Missing
+from stangmm.fit import Fit
+from stangmm.gaussian_mixture import GaussianMixture
+from stangmm.judge.criteria import loo_is_affordable, psis_loo
+from stangmm.methods import Method, as_method
+from stangmm.model.mixture import Mixture
+from stangmm.posterior.fitting import checked_seed
+from stangmm.posterior.relabel import match
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    import pandas as pd
+
+    from stangmm.plots import ComparisonPlots
+
+COLUMNS = (
+    "kind",
+    "seconds",
+    "log_likelihood",
+    "elpd_loo",
+    "elpd_loo_se",
+    "r_hat",
+    "ess_bulk",
+    "ess_per_second",
+    "distance",
+    "sd_ratio",
+    "agreement",
+    "status",
+    "note",
+)
+_FORMATS = {
+    "seconds": "{:.2f}",
+    "log_likelihood": "{:.4f}",
+    "elpd_loo": "{:.2f}",
+    "r_hat": "{:.4f}",
+    "ess_bulk": "{:.0f}",
+    "ess_per_second": "{:.0f}",
+    "distance": "{:.2f}",
+    "sd_ratio": "{:.2f}",
+    "agreement": "{:.3f}",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Fits of one model to one data set by several methods; made by `compare`.
+
+    Attributes
+    ----------
+    model : GaussianMixture
+    dataset : Dataset
+    fits : mapping of str to Fit
+        In the order they were asked for, by method name (``nuts``, ``nuts 2`` ...). Components
+        are in the order of the reference's.
+    failures : mapping of str to str
+        Methods that failed, with the reason.
+    seed : int
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> comparison = sg.compare(model, sg.datasets.faithful(), methods=["em"], seed=1)
+    >>> print(comparison.table[["kind", "log_likelihood", "status"]].round(3).to_string())
+             kind  log_likelihood status
+    method
+    em      point       -1130.264     ok
+    """
+
+    model: GaussianMixture
+    dataset: Dataset
+    fits: Mapping[str, Fit]
+    failures: Mapping[str, str]
+    seed: int
+
+    @property
+    def reference(self) -> str | None:
+        """The fit that the others are measured against: the first by MCMC, if there is one."""
+        return next((label for label, fit in self.fits.items() if fit.kind == "mcmc"), None)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each method, failed ones too.
+
+        ==============  ==========================================================================
+        kind            point, approximation or mcmc
+        seconds         wall time of the fit, the compilation of the model left out
+        log_likelihood  of the data at the estimate; averaged over the draws where there are draws
+        elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
+        elpd_loo_se     error; only where there are draws, and not more than 2**25 draws times rows
+                        (``comparison.fits[...].loo()`` computes it whatever the size)
+        r_hat           the worst over the parameters after relabelling, and lp
+        ess_bulk        the smallest over the same
+        ess_per_second  that, divided by seconds
+        distance        the largest difference of a posterior mean (weights, means, scales) to the
+                        reference's, in posterior standard deviations of the reference
+        sd_ratio        the posterior standard deviation that is furthest from the reference's, as
+                        a ratio to it; below 1 the method is too sure
+        agreement       share of the rows in the same cluster as by the reference
+        status          ok, warn, fail (see `Fit.diagnose`), or error
+        note            the checks that were not passed, or the error
+        ==============  ==========================================================================
+        """
+        import pandas as pd
+
+        rows = {label: self._row(fit) for label, fit in self.fits.items()}
+        for label, reason in self.failures.items():
+            rows[label] = {"status": "error", "note": reason}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis(
+            "method"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the comparison to a netCDF file and give its path; `stangmm.load` reads it.
+
+        ``az.InferenceData.from_netcdf(path, base_group="nuts")`` opens the fit of that name.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced at once, when the new one is complete.
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist, or the path is a folder.
+        OSError
+            The file could not be written; what was there before is as it was.
+        """
+        from stangmm.saving.writing import save
+
+        return save(self, self.fits, path)
+
+    def report(self, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
+        """Write a self-contained HTML report and give its path.
+
+        Parameters
+        ----------
+        path : str or path
+            The file to write; its folder must exist. A file that is there is replaced.
+        progress : bool
+            Whether it shows how many pictures are drawn when it takes longer than a second.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ModelError
+            The folder does not exist.
+        """
+        from stangmm.report import comparison_report
+
+        return comparison_report(self, path, progress=progress)
+
+    @property
+    def plot(self) -> ComparisonPlots:
+        """The pictures: ``comparison.plot.estimates()``; ``comparison.plot()`` is the densities."""
+        from stangmm.plots import ComparisonPlots
+
+        return ComparisonPlots(self)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from stangmm.report.notebook import comparison_html
+
+        return comparison_html(self)
+
+    def __repr__(self) -> str:
+        """Show the table without its notes."""
+        columns = [c for c in COLUMNS if c not in ("note", "elpd_loo_se")]
+        shown = self.table[columns].to_string(
+            na_rep="-", formatters={c: _FORMATS[c].format for c in columns if c in _FORMATS}
+        )
+        return f"{type(self).__name__} of {self.model!r}\n{shown}"
+
+    @cached_property
+    def _reference_clusters(self) -> IntArray:
+        return _clusters(self.fits[str(self.reference)])
+
+    def _row(self, fit: Fit) -> dict[str, Any]:
+        from stangmm.posterior.arviz import convergence
+
+        row: dict[str, Any] = {
+            "kind": fit.kind,
+            "seconds": fit.seconds,
+            "log_likelihood": float(fit.total_log_likelihood.mean()),
+        }
+        if loo_is_affordable(fit):
+            elpd = psis_loo(fit)
+            row |= {"elpd_loo": float(elpd["elpd_loo"]), "elpd_loo_se": float(elpd["se"])}
+        if fit.kind == "mcmc":
+            values = convergence(fit)
+            row |= {"r_hat": values["r_hat"], "ess_bulk": values["ess_bulk"]}
+            row["ess_per_second"] = values["ess_bulk"] / fit.seconds
+        if self.reference is not None:
+            reference = self.fits[self.reference]
+            if fit is not reference:
+                row["distance"] = posterior_distance(fit, reference)
+                if fit.kind != "point":
+                    row["sd_ratio"] = posterior_sd_ratio(fit, reference)
+                same = _clusters(fit) == self._reference_clusters
+                row["agreement"] = float(np.average(same, weights=self.dataset.sample_weight))
+        diagnosis = fit.diagnose()
+        open_checks = [check for check in diagnosis if check.verdict != "ok"]
+        row["status"] = diagnosis.verdict
+        row["note"] = " ".join(str(check) for check in open_checks)
+        return row
+
+
+def compare(
+    model: GaussianMixture,
+    X: Any,
+    methods: Sequence[str | Method | Fit] = ("em", "optimize", "advi", "nuts"),
+    *,
+    seed: int | None = None,
+    sample_weight: Any = None,
+    labels: Any = None,
+    missing: Missing = "error",
+    init: Any = None,
+    progress: bool = True,
+) -> Comparison:
+    """Fit one model to one data set by several methods.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+    X : array or DataFrame, shape (N, D)
+    methods : sequence of str, Method or Fit
+        Fits that already exist, of the same model to the same data, are taken as they are.
+    seed : int, optional
+        The same for every method.
+    sample_weight, labels, missing, init, progress
+        As for `GaussianMixture.fit`.
+
+    Returns
+    -------
+    Comparison
+        A method that fails has a row with the reason; the others go on.
+
+    Raises
+    ------
+    DataError, ModelError
+        Before anything starts.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> comparison = sg.compare(
+    ...     model, sg.datasets.faithful(), methods=["em", sg.EM(restarts=5)], seed=1
+    ... )
+    >>> list(comparison.fits)
+    ['em', 'em 2']
+    """
+    dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
+    seed = checked_seed(seed)
+    if isinstance(methods, str | Method | Fit) or not len(methods):
+        raise ModelError(f"methods must be a list of methods or fits, got {methods!r}.")
+    jobs = [m if isinstance(m, Fit) else as_method(m) for m in methods]
+    for job in jobs:
+        if isinstance(job, Fit):
+            _check_same_problem(job, model, dataset)
+    fits: dict[str, Fit] = {}
+    failures: dict[str, str] = {}
+    for job in jobs:
+        label = _label(job.method if isinstance(job, Fit) else job.name, [*fits, *failures])
+        if isinstance(job, Fit):
+            fits[label] = job
+            continue
+        try:
+            with warnings.catch_warnings():  # said in the table's status
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                fits[label] = model.fit(dataset, job, seed=seed, init=init, progress=progress)
+        except InferenceError as error:
+            failures[label] = str(error)
+    return Comparison(model, dataset, _matched(fits), failures, seed)
+
+
+def posterior_distance(fit: Fit, reference: Fit) -> float:
+    """Largest |difference of posterior means| / reference's posterior sd over all parameters."""
+    return max(
+        float((np.abs(own.mean(axis=0) - other.mean(axis=0)) / other.std(axis=0)).max(initial=0.0))
+        for own, other in _parameters(fit, reference)
+    )
+
+
+def posterior_sd_ratio(fit: Fit, reference: Fit) -> float:
+    """Ratio of posterior sds, fit's to reference's, that is furthest from 1 (on the log scale)."""
+    ratios = [own.std(axis=0) / other.std(axis=0) for own, other in _parameters(fit, reference)]
+    each = np.concatenate([[1.0], *ratios])
+    with np.errstate(divide="ignore"):
+        return float(each[np.argmax(np.abs(np.log(each)))])
+
+
+def _parameters(fit: Fit, reference: Fit) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Draws (S, P) of both, kind by kind; a single weight, 1 in every draw, is left out."""
+    for name in ("weights", "means", "scales"):
+        own: FloatArray = getattr(fit.mixture, name)
+        other: FloatArray = getattr(reference.mixture, name)
+        varies = other.std(axis=0) > 0
+        yield own[:, varies], other[:, varies]
+
+
+def _clusters(fit: Fit) -> IntArray:
+    return np.asarray(fit.predict(fit.dataset.x, progress=False))
+
+
+def _matched(fits: dict[str, Fit]) -> dict[str, Fit]:
+    """Order the components of every fit as in the reference (else the first fit)."""
+    if not fits:
+        return fits
+    reference = next((f for f in fits.values() if f.kind == "mcmc"), next(iter(fits.values())))
+    free = reference.free_components
+    if len(free) < 2:
+        return fits
+    point = _point(reference)
+    x = reference.dataset.x
+    return {
+        label: fit if fit is reference else fit.reordered(match(_point(fit), point, x, free))
+        for label, fit in fits.items()
+    }
+
+
+def _point(fit: Fit) -> Mixture:
+    return Mixture.from_covariances(fit.weights, fit.means, fit.covariances)
+
+
+def _label(name: str, taken: list[str]) -> str:
+    labels = [name, *(f"{name} {i}" for i in range(2, len(taken) + 2))]
+    return next(label for label in labels if label not in taken)
+
+
+def _check_same_problem(fit: Fit, model: GaussianMixture, dataset: Dataset) -> None:
+    if (fit.model.n_components, fit.model.covariance_type) != (
+        model.n_components,
+        model.covariance_type,
+    ):
+        raise ModelError(f"All fits must be of one model, {model!r}, got one of {fit.model!r}.")
+    if not fit.dataset.same_as(dataset):
+        raise DataError(
+            "All fits must be of the data given, with the same sample weights and labels; one was "
+            "fitted to others."
+        )

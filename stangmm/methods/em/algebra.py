@@ -1,0 +1,258 @@
+"""The arithmetic of EM's two steps, for covariances with and without correlations.
+
+Each class answers the same two questions about blocks of rows: how far each row is from each
+component, and what the M step needs of a block. Both work on R running mixtures at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.model.covariance import CovarianceStructure
+
+# Squared distances are expanded, x^2/v - 2 x m/v + m^2/v, where this loses no more than
+# six of sixteen digits; beside a component narrower than this they are taken as they stand.
+_EXPANDED_ABOVE = 1e-4
+
+# From so many features on, the products of one component fill the cache.
+_ONE_BY_ONE_FROM = 16
+
+_TRANSPOSED_ROWS = 1024
+
+Distances: TypeAlias = Callable[[slice], FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class EMParameters:
+    """R running mixtures in EM's own space: covariances as variances or matrices."""
+
+    weights: FloatArray  # (R, K)
+    means: FloatArray  # (R, K, D)
+    covariances: FloatArray  # (R, C, D) or (R, C, D, D), C = K or 1
+
+    def __getitem__(self, index: BoolArray | IntArray) -> EMParameters:
+        return EMParameters(self.weights[index], self.means[index], self.covariances[index])
+
+    def component(self, k: int) -> EMParameters:
+        """One component of each mixture, with its weight as it is."""
+        one = slice(k, k + 1)
+        shared = self.covariances.shape[1] == 1
+        covariances = self.covariances if shared else self.covariances[:, one]
+        return EMParameters(self.weights[:, one], self.means[:, one], covariances)
+
+    def assign(self, index: IntArray, other: EMParameters) -> None:
+        """Overwrite some of the mixtures."""
+        self.weights[index] = other.weights
+        self.means[index] = other.means
+        self.covariances[index] = other.covariances
+
+
+@dataclass(eq=False)
+class Sums:
+    """Sums over rows of responsibilities times 1, x and squares or products of x."""
+
+    counts: FloatArray  # (R, K)
+    first: FloatArray  # (R, K, D)
+    second: FloatArray  # (R, K, D), (R, K, D, D), or (R or 1, 1, D, D) when pooled
+
+    @classmethod
+    def none(cls, parameters: EMParameters) -> Sums:
+        """Zeros, for R mixtures like these."""
+        return cls(
+            np.zeros_like(parameters.weights),
+            np.zeros_like(parameters.means),
+            np.zeros_like(parameters.covariances),
+        )
+
+    def add(self, other: Sums, component: int | None = None) -> None:
+        """Add sums over other rows; when their component is known, they have this one alone."""
+        own = slice(None) if component is None else slice(component, component + 1)
+        self.counts[:, own] += other.counts
+        self.first[:, own] += other.first
+        self.second[:, slice(None) if self.second.shape[1] == 1 else own] += other.second
+
+    @property
+    def means(self) -> FloatArray:
+        """Weighted means, shape (R, K, D)."""
+        return self.first / np.maximum(self.counts, np.finfo(float).tiny)[..., np.newaxis]
+
+    def covariances(self, structure: CovarianceStructure) -> FloatArray:
+        """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
+        counts = self.counts.sum(axis=1, keepdims=True) if structure.pooled else self.counts
+        counts = np.maximum(counts, np.finfo(float).tiny)
+        counts = counts.reshape(*counts.shape, *(1,) * (self.second.ndim - 2))
+        return structure.covariance(self.counts, self.means, self.second / counts)
+
+
+class Algebra(ABC):
+    """Rows x (N, D), kept as columns, and what one asks of them."""
+
+    def __init__(self, columns: FloatArray, structure: CovarianceStructure) -> None:
+        self.columns = columns  # (D, N)
+        self.structure = structure
+
+    @abstractmethod
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Function from a block of rows to squared Mahalanobis distances (R, K, B), and log dets.
+
+        Parameters
+        ----------
+        means : ndarray, shape (R, K, D)
+        covariances : ndarray, shape (R, C, D) or (R, C, D, D)
+
+        Returns
+        -------
+        callable
+        ndarray, shape (R, C)
+            Log determinants of the covariances' Cholesky factors.
+        """
+
+    @abstractmethod
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """How many numbers a row of a block stands for, to choose the blocks' size."""
+
+    @abstractmethod
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Sums to start from."""
+
+    @abstractmethod
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """Add a block of rows; responsibilities (R, K, B) are times the sample weights."""
+
+
+class IndependentAlgebra(Algebra):
+    """Diagonal covariances: everything is linear in 1, x and x^2, so each step is one product."""
+
+    def __init__(self, x: FloatArray, structure: CovarianceStructure) -> None:
+        n, d = x.shape
+        self._features = np.empty((1 + 2 * d, n))
+        super().__init__(self._features[1 : 1 + d], structure)
+        self._features[0] = 1.0
+        for first in range(0, n, _TRANSPOSED_ROWS):  # in blocks that stay in the cache
+            block = slice(first, first + _TRANSPOSED_ROWS)
+            self.columns[:, block] = x[block].T
+        np.square(self.columns, out=self._features[1 + d :])
+
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Expand where that is exact enough, else take differences."""
+        r, k, _ = means.shape
+        log_det = 0.5 * np.log(covariances).sum(axis=-1)
+        precision = 1.0 / covariances
+        if covariances.min() > _EXPANDED_ABOVE:
+            constant = (means**2 * precision).sum(axis=-1, keepdims=True)
+            linear = np.concatenate([constant, -2.0 * means * precision, precision], axis=-1)
+            coefficients = linear.reshape(r * k, -1)
+            return lambda block: (coefficients @ self._features[:, block]).reshape(
+                r, k, -1
+            ), log_det
+        root = np.sqrt(precision)[..., np.newaxis]
+        shift = root * means[..., np.newaxis]
+
+        def differences(block: slice) -> FloatArray:
+            y = root * self.columns[:, block]
+            y -= shift
+            return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
+
+        return differences, log_det
+
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """Log densities, or the features if they are more; products with these are quick."""
+        return max(r * k, len(self._features) // 2)
+
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Zeros."""
+        d = len(self.columns)
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d)))
+
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """One product with the features 1, x, x^2."""
+        r, k, _ = responsibilities.shape
+        d = len(self.columns)
+        total = responsibilities.reshape(r * k, -1) @ self._features[:, block].T
+        total = total.reshape(r, k, -1)
+        sums.counts += total[..., 0]
+        sums.first += total[..., 1 : 1 + d]
+        sums.second += total[..., 1 + d :]
+
+
+class CorrelatedAlgebra(Algebra):
+    """Covariance matrices: rows are whitened by the inverse Cholesky factor."""
+
+    def __init__(
+        self,
+        x: FloatArray,
+        frame: FloatArray,
+        sample_weight: FloatArray | None,
+        structure: CovarianceStructure,
+    ) -> None:
+        n, d = x.shape
+        self._affine = np.empty((d + 1, n))  # with a row of ones: it takes the mean off below
+        super().__init__(self._affine[:d], structure)
+        np.matmul(np.linalg.inv(frame), x.T, out=self.columns)
+        self._affine[d] = 1.0
+        weighted = self.columns if sample_weight is None else self.columns * sample_weight
+        self._total = weighted @ self.columns.T
+
+    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+        """Whiten each block with one product for all R mixtures."""
+        r, k, d = means.shape
+        factor = np.linalg.cholesky(covariances)
+        whitening = np.linalg.inv(factor)
+        log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+        affine = np.empty((r, k, d, d + 1))
+        affine[..., :d] = whitening
+        affine[..., d:] = -(whitening @ means[..., np.newaxis])
+        stacked = affine.reshape(-1, d + 1)
+
+        def squared(block: slice) -> FloatArray:
+            y = (stacked @ self._affine[:, block]).reshape(r, k, d, -1)
+            return np.asarray(np.einsum("rkdb,rkdb->rkb", y, y))
+
+        return squared, log_det
+
+    def numbers_per_row(self, r: int, k: int) -> int:
+        """Whitened deviations."""
+        return r * k * len(self.columns)
+
+    def no_sums(self, r: int, k: int) -> Sums:
+        """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""
+        d = len(self.columns)
+        pooled = self._total[np.newaxis, np.newaxis]
+        second = pooled if self.structure.pooled else np.zeros((r, k, d, d))
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), second)
+
+    def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
+        """Products of weighted columns with rows, all mixtures at once."""
+        r, k, b = responsibilities.shape
+        columns = self.columns[:, block]
+        sums.counts += responsibilities.sum(axis=-1)
+        sums.first += (responsibilities.reshape(r * k, b) @ columns.T).reshape(r, k, -1)
+        if self.structure.pooled:
+            return
+        if len(columns) < _ONE_BY_ONE_FROM:
+            weighted = responsibilities[:, :, np.newaxis] * columns
+            sums.second += (weighted.reshape(-1, b) @ columns.T).reshape(sums.second.shape)
+            return
+        for index in np.ndindex(r, k):
+            sums.second[index] += (responsibilities[index] * columns) @ columns.T
+
+
+def algebra_for(
+    x: FloatArray,
+    frame: FloatArray | None,
+    sample_weight: FloatArray | None,
+    structure: CovarianceStructure,
+) -> Algebra:
+    """Choose by whether features may be correlated within a component.
+
+    With a frame (D, D), rows are whitened: frame^-1 x takes the place of x.
+    """
+    if frame is None:
+        return IndependentAlgebra(x, structure)
+    return CorrelatedAlgebra(x, frame, sample_weight, structure)

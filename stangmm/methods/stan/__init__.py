@@ -1,0 +1,1 @@
+"""Methods that run in CmdStan, and what they share."""

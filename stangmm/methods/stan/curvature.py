@@ -1,0 +1,175 @@
+"""The posterior's curvature at an optimum, on the Stan model's unconstrained scale.
+
+Where every component holds many rows, the posterior is nearly normal, and its covariance is the
+inverse of the Fisher information, estimated from the rows' scores (the outer products of the
+gradients of log p(x_n); Berndt, Hall, Hall & Hausman 1974). A sampler that starts with it as its
+metric has nothing left to adapt but the step size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray
+from stangmm.methods.em.by_group import rows_by_group
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
+
+# The metric is used when each component holds so many rows for each free number of its own, when
+# the information that unknown labels leave is worth so many rows in every direction, ...
+_ROWS_PER_PARAMETER = 10.0
+_INFORMATIVE_ROWS = 50.0
+# ... and when there are not more parameters than this.
+_MAX_PARAMETERS = 300
+_BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
+_MAX_ROWS = 100_000  # a random subset of this size tells the curvature well enough
+
+
+def inverse_metric(
+    mixture: Mixture, problem: Problem, rng: np.random.Generator, *, stick_breaking: bool
+) -> FloatArray | None:
+    """Posterior covariance (P, P) of the unconstrained parameters, or None where it is not normal.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        An optimum, without leading axes.
+    rng : numpy Generator
+        Chooses the rows where there are very many.
+    stick_breaking : bool
+        Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
+    """
+    free, own = problem.space.size, problem.space.size_of_component
+    n = problem.n_observations
+    seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
+    held = float(mixture.weights.min()) * problem.total_weight * seen_least
+    if free > _MAX_PARAMETERS or held < _ROWS_PER_PARAMETER * own:
+        return None
+    rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
+    weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
+    scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
+    observed, complete = np.zeros((free, free)), np.zeros(free)
+    transforms = _weights_jacobian(mixture.weights, stick_breaking), _corr_jacobians(mixture)
+    step = max(1, _BLOCK // free)
+    for group, index in rows_by_group(problem, rows):
+        x, weight_of_group = problem.x[index], scale * weight[index]
+        for first in range(0, len(x), step):
+            block = slice(first, first + step)
+            score, squares = _scores(mixture, problem, x[block], transforms, group.component)
+            observed += score.T @ (score * weight_of_group[block, np.newaxis])
+            complete += weight_of_group[block] @ squares
+    prior = _prior_precision(mixture, problem, free)
+    observed += np.diag(prior)
+    root = 1.0 / np.sqrt(complete + prior)
+    least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
+    if least * held < _INFORMATIVE_ROWS:
+        return None
+    return np.asarray(np.linalg.inv(observed), dtype=np.float64)
+
+
+def _scores(
+    mixture: Mixture,
+    problem: Problem,
+    x: FloatArray,
+    transforms: tuple[FloatArray, FloatArray],
+    component: int | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Gradients of log p(x_n), shape (N, P), and the squares of those of known labels, averaged.
+
+    The rows miss the same features and may come from a known component. With the precision P of
+    the features that are there, zero elsewhere, g = P (x - mu), and L = diag(scales) C: d/d mu = g,
+    d/d log scale_i = g_i (x - mu)_i - 1 (0 for a feature that is missing), d/d C_ij =
+    scale_i (g_i (L' g)_j - (P L)_ij).
+    """
+    k, d = problem.n_components, problem.n_features
+    c, s = problem.space.scale_shape
+    n_corr = problem.space.n_correlations
+    of_weights, of_corr = transforms
+    seen = ~np.isnan(x[0])
+    observed = np.flatnonzero(seen)
+    marginal = mixture.marginal(observed)
+    if component is None:
+        responsibility = marginal.responsibilities(x[:, observed]).T  # (N, K)
+    else:
+        responsibility = np.tile(np.eye(k)[component], (len(x), 1))
+    inverse = np.linalg.inv(marginal.cholesky)
+    precision = np.zeros((k, d, d))
+    precision[:, observed[:, np.newaxis], observed] = np.swapaxes(inverse, -1, -2) @ inverse
+    deviation = np.where(seen, x, 0.0)[:, np.newaxis] - seen * mixture.means  # (N, K, D)
+    g = np.einsum("kij,nkj->nki", precision, deviation)
+    scale = (g * deviation - 1.0 * seen).reshape(len(x), k, s, d // s).sum(axis=3)  # (N, K, S)
+    parts, squares = [responsibility @ of_weights], [responsibility @ of_weights**2]
+    for each, shared in ((g, False), (scale, c < k)):
+        _collect(parts, squares, each, responsibility, shared)
+    if n_corr and mixture.corr_chol is not None:
+        i, j = np.tril_indices(d)
+        factor = mixture.cholesky
+        y = np.einsum("kji,nkj->nki", factor, g)
+        of_chol = mixture.scales[:, i] * (g[:, :, i] * y[:, :, j] - (precision @ factor)[:, i, j])
+        unconstrained = np.einsum("nkm,kmp->nkp", of_chol, of_corr)
+        _collect(parts, squares, unconstrained, responsibility, n_corr < k)
+    return np.concatenate(parts, axis=1), np.concatenate(squares, axis=1)
+
+
+def _collect(
+    parts: list[FloatArray],
+    squares: list[FloatArray],
+    score: FloatArray,
+    responsibility: FloatArray,
+    shared: bool,
+) -> None:
+    """Weight scores (N, K, P) by responsibilities; sum over components that share parameters."""
+    r = responsibility[..., np.newaxis]
+    for out, each in ((parts, r * score), (squares, r * score**2)):
+        out.append(each.sum(axis=1) if shared else each.reshape(len(each), -1))
+
+
+def _weights_jacobian(weights: FloatArray, stick_breaking: bool) -> FloatArray:
+    """D log weights / d unconstrained, shape (K, K - 1)."""
+    k = len(weights)
+    if stick_breaking:
+        left = np.cumsum(weights[::-1])[::-1]
+        share = weights[:-1] / left[:-1]
+        jacobian = np.tril(np.tile(-share, (k, 1)), -1)
+        jacobian[np.arange(k - 1), np.arange(k - 1)] = 1.0 - share
+        return jacobian
+    basis = np.zeros((k, k - 1))  # orthonormal, each column summing to zero
+    for j in range(1, k):
+        basis[:j, j - 1] = 1.0 / np.sqrt(j * (j + 1.0))
+        basis[j, j - 1] = -j / np.sqrt(j * (j + 1.0))
+    return np.asarray(basis - weights @ basis)
+
+
+def _corr_jacobians(mixture: Mixture) -> FloatArray:
+    """D C (lower triangle by rows) / d unconstrained of Stan's Cholesky factors, each component.
+
+    Row i of C has C_ij = tanh(u_ij) times what is left of the row's unit length.
+    """
+    k, d = mixture.means.shape
+    i, j = np.tril_indices(d)
+    below = i > j
+    jacobians = np.zeros((k, len(i), int(below.sum())))
+    if mixture.corr_chol is None:
+        return jacobians
+    for component, chol in enumerate(mixture.corr_chol):
+        columns = iter(range(jacobians.shape[2]))
+        for row in range(1, d):
+            left = 1.0 - np.concatenate([[0.0], np.cumsum(chol[row, :row] ** 2)])
+            for at in range(row):  # u_(row, at) moves C_(row, at) and all to its right
+                slope = left[at + 1] / np.sqrt(left[at])  # d C / d u: sech^2 times what is left
+                change = np.zeros(row + 1)
+                change[at] = slope
+                change[at + 1 :] = (
+                    -chol[row, at + 1 : row + 1] * chol[row, at] * slope / left[at + 1]
+                )
+                into = (i == row) & (j <= row)
+                jacobians[component, into, next(columns)] = change
+    return jacobians
+
+
+def _prior_precision(mixture: Mixture, problem: Problem, free: int) -> FloatArray:
+    """Roughly what the prior adds: exact for the means, of the order of 1 on the log scales."""
+    k, d = problem.n_components, problem.n_features
+    precision = np.ones(free)
+    precision[k - 1 : k - 1 + k * d] = 1.0 / np.asarray(problem.priors.means.scale).ravel() ** 2
+    return precision

@@ -1,0 +1,253 @@
+"""NUTS: draws from the posterior itself, by Stan's adaptive Hamiltonian Monte Carlo.
+
+Hoffman & Gelman 2014 (https://jmlr.org/papers/v15/hoffman14a.html); Betancourt 2017
+(doi:10.48550/arXiv.1701.02434).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from stangmm.base.checked import check_count, check_positive
+from stangmm.base.errors import InferenceError
+from stangmm.methods.base import Kind, Run
+from stangmm.methods.draws import Draws, McmcInfo, Optimum
+from stangmm.methods.stan.curvature import inverse_metric
+from stangmm.methods.stan.shared import (
+    SIGNIFICANT_FIGURES,
+    CompleteDataVariances,
+    StanMethod,
+    column,
+    given_start,
+    jittered,
+    plausible_optima,
+    read_mixtures,
+    stan_inits,
+    stan_run,
+)
+from stangmm.model.problem import Problem
+
+if TYPE_CHECKING:
+    from cmdstanpy import CmdStanMCMC, CmdStanModel
+
+# CmdStan's column, and the name that ArviZ knows it by.
+_SAMPLE_STATS = {
+    "divergent__": "diverging",
+    "treedepth__": "tree_depth",
+    "energy__": "energy",
+    "n_leapfrog__": "n_steps",
+    "accept_stat__": "acceptance_rate",
+    "stepsize__": "step_size",
+    "lp__": "lp",
+}
+
+
+# Stan keeps the metric that it is given in a warm-up shorter than this, and adapts it in a longer.
+_ADAPTS_METRIC_FROM = 150
+_STEP_SIZE_WARMUP = 100
+_METRIC_WARMUP = 300
+
+
+@dataclass(frozen=True, eq=False)
+class _Adaptation:
+    """How the chains warm up."""
+
+    metric: Literal["dense_e", "diag_e"]
+    inverse_metrics: tuple[Any, ...]
+    warmup: int
+
+
+@dataclass(frozen=True)
+class NUTS(StanMethod):
+    """Settings of the No-U-Turn sampler.
+
+    Chains start around EM's optima, jittered by about two posterior standard deviations; optima
+    that are nearly as probable as the best get chains of their own. With starting values given by
+    hand (``init``) all chains start around these, jittered likewise; only the metric is that of
+    the optimum which EM reaches from there.
+
+    Parameters
+    ----------
+    chains : int
+    warmup : int, optional
+        Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
+        nearly normal, for the step size alone: the metric then is the posterior's covariance as
+        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted.
+    draws : int
+        Iterations of each chain that are kept.
+    adapt_delta : float
+        Target acceptance rate, in (0, 1); nearer to 1 means smaller steps.
+    max_tree_depth : int
+        A draw takes at most 2^depth - 1 leapfrog steps.
+    parallel_chains : int, optional
+        Chains at a time; default: as many as the processors allow.
+    threads_per_chain : int
+        Threads that share the likelihood of one chain; worth it for large data when there are
+        more processors than chains. The draws do not depend on it.
+    kernel : {"auto", "native", "portable"}
+        The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
+    cmdstan : path, optional
+        A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method=sg.NUTS(chains=4, draws=500), seed=1)
+    >>> fit.lp.shape
+    (4, 500)
+    >>> fit.diagnose().failed
+    ()
+    """
+
+    chains: int = 4
+    warmup: int | None = None
+    draws: int = 1000
+    adapt_delta: float = 0.8
+    max_tree_depth: int = 10
+    parallel_chains: int | None = None
+    threads_per_chain: int = 1
+
+    name: ClassVar[str] = "nuts"
+    kind: ClassVar[Kind] = "mcmc"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("NUTS chains", self.chains)
+        if self.warmup is not None:
+            check_count("NUTS warmup", self.warmup, minimum=20)
+        check_count("NUTS draws", self.draws)
+        check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
+        check_count("NUTS max_tree_depth", self.max_tree_depth)
+        if self.parallel_chains is not None:
+            check_count("NUTS parallel_chains", self.parallel_chains)
+        check_count("NUTS threads_per_chain", self.threads_per_chain)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the model is compiled with threads."""
+        return self.threads_per_chain > 1
+
+    def processors(self, available: int) -> int:
+        """One chain's, unless more chains are to run side by side."""
+        return self.threads_per_chain * (self.parallel_chains or 1)
+
+    def chains_at_a_time(self, run: Run) -> int:
+        """How many chains run side by side."""
+        return self.parallel_chains or run.at_a_time(self.chains, self.threads_per_chain)
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Sample the posterior."""
+        model = self.compiled(run)
+        optima = self._for_each_chain(plausible_optima(problem, run))
+        starts = self._for_each_chain(given_start(problem)) or optima
+        adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
+        rng = run.rng("nuts jitter")
+        points = [jittered(start.mixture, problem, rng) for start in starts]
+        with stan_run(model, problem, self.name) as (cmdstan, data):
+            inits = stan_inits(cmdstan, points, problem)
+
+            def sample(stan: CmdStanModel) -> CmdStanMCMC:
+                return stan.sample(
+                    data=data,
+                    chains=self.chains,
+                    parallel_chains=self.chains_at_a_time(run),
+                    threads_per_chain=self.threads_per_chain,
+                    force_one_process_per_chain=True,  # so that one crash does not take all
+                    seed=run.stan_seed("nuts"),
+                    inits=inits,
+                    metric=adaptation.metric,
+                    inv_metric=list(adaptation.inverse_metrics),  # one for each chain
+                    iter_warmup=adaptation.warmup,
+                    iter_sampling=self.draws,
+                    adapt_delta=self.adapt_delta,
+                    max_treedepth=self.max_tree_depth,
+                    sig_figs=SIGNIFICANT_FIGURES,
+                    output_dir=cmdstan.directory,
+                    show_progress=False,
+                )
+
+            try:
+                mcmc = cmdstan.call(sample, watch=self._watch(cmdstan.directory, run))
+            except InferenceError as error:
+                finished = _finished_chains(cmdstan.directory)
+                if finished is not None:
+                    error.partial = self._draws(finished, problem, starts)
+                    done = error.partial.mixture.batch_shape[0]
+                    error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
+                raise
+            return self._draws(mcmc, problem, starts)
+
+    def _for_each_chain(self, points: tuple[Optimum, ...]) -> tuple[Optimum, ...]:
+        """Deal points to the chains; none if there are none."""
+        return tuple(points[i % len(points)] for i in range(self.chains)) if points else ()
+
+    def _adaptation(
+        self,
+        optima: tuple[Optimum, ...],
+        problem: Problem,
+        run: Run,
+        cmdstan_version: tuple[int, int, int],
+    ) -> _Adaptation:
+        """Choose where the metric starts, and how long the warm-up is unless the user says."""
+        rng = run.rng("nuts metric")
+        stick_breaking = cmdstan_version < (2, 37, 0)
+        if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
+            dense = {
+                id(optimum): inverse_metric(
+                    optimum.mixture, problem, rng, stick_breaking=stick_breaking
+                )
+                for optimum in optima
+            }
+            metrics = [dense[id(optimum)] for optimum in optima]
+            if all(metric is not None for metric in metrics):
+                return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
+        diagonal = tuple(
+            CompleteDataVariances.of(optimum.mixture, problem).inverse_metric()
+            for optimum in optima
+        )
+        return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
+
+    def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
+        """Show how many draws all chains have written; the warm-up writes nothing."""
+        if not run.show_progress:
+            return None
+        advance = run.progress("NUTS draws (after the warm-up)", self.chains * self.draws)
+        shown = 0
+
+        def watch() -> None:
+            nonlocal shown
+            done = sum(_draws_in(path) for path in directory.glob("*.csv"))
+            advance(done - shown)
+            shown = done
+
+        return watch
+
+    def _draws(self, mcmc: CmdStanMCMC, problem: Problem, starts: tuple[Optimum, ...]) -> Draws:
+        table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
+        columns = tuple(mcmc.column_names)
+        mixture, log_likelihood = read_mixtures(columns, table, problem)
+        stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
+        info = McmcInfo(stats, self.max_tree_depth, starts)
+        return Draws(mixture, log_likelihood, info)
+
+
+def _draws_in(path: Path) -> int:
+    """Count the rows of one of CmdStan's files: no comments, no header."""
+    with path.open("rb") as file:
+        return max(0, sum(not line.startswith(b"#") for line in file) - 1)
+
+
+def _finished_chains(directory: Path) -> CmdStanMCMC | None:
+    """Read the chains that came to their end, when another one failed."""
+    from cmdstanpy import from_csv
+
+    ended = [p for p in sorted(directory.glob("*.csv")) if "Elapsed Time" in p.read_text()]
+    if not ended:
+        return None
+    return cast("CmdStanMCMC", from_csv([str(p) for p in ended], method="sample"))

@@ -1,0 +1,208 @@
+"""Problem: one model and one data set in standardized units, ready for any method.
+
+Methods see data of the order of 1 whatever the user's units; what they return is brought back
+here. Priors are transformed with the data, so that nothing but the units changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import DataError
+from stangmm.data.dataset import Dataset
+from stangmm.data.groups import RowGroup, group_rows
+from stangmm.model.covariance import CovarianceStructure
+from stangmm.model.mixture import Mixture
+from stangmm.model.parameters import ParameterSpace
+from stangmm.model.priors import Priors, ResolvedPriors
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a method works on.
+
+    Attributes
+    ----------
+    x : ndarray, shape (N, D)
+        (data - center) / unit; rows of weight zero are left out, wherever they lie.
+    sample_weight : ndarray, shape (N,), or None
+        Positive.
+    n_components : int
+    structure : CovarianceStructure
+    priors : ResolvedPriors
+        Complete, for x.
+    user_priors : ResolvedPriors
+        The same for the data in the user's units.
+    center, unit : ndarray, shape (D,)
+    groups : tuple of RowGroup
+        How rows that miss values or whose component is known follow one another in x; empty when
+        there are none. Missing values are NaN.
+    start : Mixture or None
+        Where the user wants the search to begin, for x.
+    """
+
+    x: FloatArray
+    sample_weight: FloatArray | None
+    n_components: int
+    structure: CovarianceStructure
+    priors: ResolvedPriors
+    user_priors: ResolvedPriors
+    center: FloatArray
+    unit: FloatArray
+    groups: tuple[RowGroup, ...] = ()
+    start: Mixture | None = None
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, n_components: int, structure: CovarianceStructure, priors: Priors
+    ) -> Problem:
+        """Check data and model against each other and standardize.
+
+        Raises
+        ------
+        DataError
+            Fewer distinct rows than components, or linearly dependent features where the
+            covariance structure has correlations.
+        ModelError
+            A prior's shape does not fit.
+        """
+        dataset.check_components(n_components)
+        center, sd = dataset.mean_and_sd()
+        unit = structure.unit(sd)
+        resolved = priors.resolve(dataset, structure, n_components)
+        counted = dataset.counted()
+        x, sample_weight = counted.x, counted.sample_weight
+        groups: tuple[RowGroup, ...] = ()
+        if dataset.incomplete or len(dataset.labelled_components):
+            order, groups = group_rows(x, counted.labels)
+            x, sample_weight = x[order], None if sample_weight is None else sample_weight[order]
+        x = x - center
+        x /= unit
+        problem = cls(
+            x=x,
+            sample_weight=sample_weight,
+            groups=groups,
+            n_components=n_components,
+            structure=structure,
+            priors=resolved.in_units_of(center, unit),
+            user_priors=resolved,
+            center=center,
+            unit=unit,
+        )
+        if structure.correlated:
+            complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
+            if complete.all() or complete.sum() <= x.shape[1]:
+                covariance = problem.total_covariance
+            else:
+                rows = x[complete]
+                covariance = _covariance(rows - rows.mean(axis=0), None)
+            _check_independent(covariance, dataset.feature_names, structure.name)
+        return problem
+
+    @cached_property
+    def space(self) -> ParameterSpace:
+        """The space of the free parameters."""
+        return ParameterSpace(self.n_components, self.n_features, self.structure)
+
+    @property
+    def n_observations(self) -> int:
+        """N."""
+        return int(self.x.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.x.shape[1])
+
+    @cached_property
+    def labels(self) -> IntArray | None:
+        """Known components of the rows, -1 where unknown, shape (N,); None when all are."""
+        if all(group.component is None for group in self.groups):
+            return None
+        labels = np.full(self.n_observations, -1)
+        for group in self.groups:
+            if group.component is not None:
+                labels[group.rows] = group.component
+        return labels
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the sample weights: N when every row counts once."""
+        if self.sample_weight is None:
+            return float(self.n_observations)
+        return float(self.sample_weight.sum())
+
+    @property
+    def log_likelihood_offset(self) -> float:
+        """What is added to a log likelihood of x to give that of the data in user's units."""
+        log_unit = np.log(self.unit)
+        if not self.groups:
+            return -self.total_weight * float(log_unit.sum())
+        seen = ~np.isnan(self.x)
+        times = seen.sum(axis=0) if self.sample_weight is None else self.sample_weight @ seen
+        return -float(times @ log_unit)
+
+    @property
+    def log_prior_offset(self) -> float:
+        """What is added to a log prior density of x to give that in the user's units."""
+        c, s = self.space.scale_shape
+        log_unit = np.log(self.unit)
+        return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
+
+    def rescaled(self, factor: float) -> Problem:
+        """Give the same problem with a unit of ``factor``; its user's units are those of this."""
+        center, factors = np.zeros(self.n_features), np.full(self.n_features, factor)
+        return replace(
+            self,
+            x=self.x / factor,
+            priors=self.priors.in_units_of(center, factors),
+            user_priors=self.priors,
+            center=center,
+            unit=factors,
+            start=None if self.start is None else self.start.in_units(center, 1.0 / factors),
+        )
+
+    @cached_property
+    def total_covariance(self) -> FloatArray:
+        """Population covariance of all x, whose mean is zero; shape (D, D).
+
+        With missing values, each counts as the mean, and what that takes from the variances is
+        given back: the variances are those of the values that are there, and no combination of
+        features has a negative one.
+        """
+        covariance = _covariance(np.nan_to_num(self.x), self.sample_weight)
+        if self.groups:
+            share = _covariance((~np.isnan(self.x)).astype(float), self.sample_weight).diagonal()
+            covariance /= np.sqrt(share[:, np.newaxis] * share)
+        return covariance
+
+    def to_user_units(self, mixture: Mixture) -> Mixture:
+        """Mixtures of x as mixtures of the data in the user's units."""
+        return mixture.in_units(self.center, self.unit)
+
+    def from_user_units(self, mixture: Mixture) -> Mixture:
+        """The inverse of `to_user_units`."""
+        return mixture.in_units(-self.center / self.unit, 1.0 / self.unit)
+
+
+def _covariance(x: FloatArray, weight: FloatArray | None) -> FloatArray:
+    """Weighted mean of x x', shape (D, D)."""
+    if weight is None:
+        return np.asarray(x.T @ x / len(x))
+    return np.asarray((x * weight[:, np.newaxis]).T @ x / weight.sum())
+
+
+def _check_independent(covariance: FloatArray, names: tuple[str, ...], structure: str) -> None:
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] > 1e-12 * values[-1]:
+        return
+    vectors = np.linalg.eigh(covariance)[1]
+    involved = [n for n, v in zip(names, vectors[:, 0], strict=True) if abs(v) > 0.05]
+    raise DataError(
+        f'covariance_type="{structure}" needs linearly independent features, but {involved} '
+        'determine each other. Drop one of them, or use covariance_type="diag".'
+    )

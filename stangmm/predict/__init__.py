@@ -1,0 +1,1 @@
+"""Predictions: what mixtures say of rows, averaged over draws; numpy and scipy only."""

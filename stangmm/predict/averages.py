@@ -1,0 +1,344 @@
+"""Predictions averaged over draws, with intervals, in blocks of bounded memory.
+
+Beyond the rows, the draws and the results, nothing here takes more than 64 MB: coefficients of the
+draws (`quadratic`) up to 32 MB, and for each of at most eight threads some blocks of 0.5 MB, for an
+interval 2 MB (or all draws of one row, if that is more). Where values are missing, rows are also
+numbered in groups. Results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.progress import progress_bar
+from stangmm.data.groups import group_rows
+from stangmm.model.mixture import Mixture
+from stangmm.predict.quadratic import LogJoint
+
+# Draws from the predictive distribution that tail probabilities are counted among.
+N_REFERENCE = 10_000
+_MOST_THREADS = 8
+# Numbers of 8 bytes whose quantiles a thread takes at once (2 MB).
+_SORTED = 2**18
+# Fewer densities than this are computed in milliseconds, before threads have started.
+_SHORT = 2**19
+_SAMPLED = 100_000  # rows drawn at once
+# Replicated data sets: at most so many, and fewer where they hold more numbers than this (32 MB).
+_REPLICATES = 100
+_REPLICATED = 2**22
+
+# Rows are worked on in about so many pieces, of at least so many densities and at most so many
+# numbers.
+_PIECES = 256
+_FEWEST = 2**17
+_ROWS = 2**17
+
+# Turns log joint densities (K, n, s), which it may overwrite, into values (C, n, s).
+_Values: TypeAlias = Callable[[FloatArray], FloatArray]
+# Does something with the densities of a block of rows (n, D), whose numbers are given too.
+_Work: TypeAlias = Callable[[LogJoint, FloatArray, IntArray], None]
+
+
+class Band(NamedTuple):
+    """Posterior mean of something, with the bounds of a central interval; arrays of one shape.
+
+    Attributes
+    ----------
+    mean, lower, upper : ndarray, Series, DataFrame or DataArray
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="nuts", seed=1)
+    >>> band = fit.predict_proba([[3.0, 65.0]], interval=0.9)
+    >>> band.mean.shape, bool((band.lower < band.mean).all())
+    ((1, 2), True)
+    """
+
+    mean: Any
+    lower: Any
+    upper: Any
+
+
+class OutlierScore(NamedTuple):
+    """How unusual rows are.
+
+    Attributes
+    ----------
+    log_density : ndarray, shape (N,)
+        Log predictive density.
+    tail_probability : ndarray, shape (N,)
+        Share of the predictive distribution that is no denser; small for outliers.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> score = fit.outlier_score([[2.0, 54.0], [2.0, 90.0]])
+    >>> score.tail_probability < 0.01
+    array([False,  True])
+    """
+
+    log_density: Any
+    tail_probability: Any
+
+
+def thinned(mixture: Mixture, most: int | None) -> Mixture:
+    """At most so many of the draws, evenly spaced over all of them."""
+    draws = mixture.batch_shape[0]
+    if most is None or draws <= most:
+        return mixture
+    return mixture[np.linspace(0, draws - 1, most).round().astype(np.intp)]
+
+
+def responsibilities(mixture: Mixture, x: FloatArray, *, progress: bool = False) -> FloatArray:
+    """Mean over S draws of P(z = k | x), shape (N, K)."""
+    return _mean(mixture, x, _responsibilities, mixture.n_components, progress)
+
+
+def responsibility_band(
+    mixture: Mixture, x: FloatArray, share: float, *, progress: bool = False
+) -> Band:
+    """P(z = k | x): mean and central interval of a share of the S draws, each (N, K)."""
+    return Band(*_band(mixture, x, _responsibilities, mixture.n_components, share, progress))
+
+
+def density_band(mixture: Mixture, x: FloatArray, share: float, *, progress: bool = False) -> Band:
+    """p(x): mean and central interval of a share of the S draws, each (N,)."""
+    return Band(*(a[:, 0] for a in _band(mixture, x, _density, 1, share, progress)))
+
+
+def log_density(
+    mixture: Mixture, x: FloatArray, labels: IntArray | None = None, *, progress: bool = False
+) -> FloatArray:
+    """Log of the mean over S draws of p(x), shape (N,): the log predictive density.
+
+    For a row whose component is known (``labels``, not negative) it is that of p(x, z).
+    """
+    out = np.full(len(x), -np.inf)
+    components = np.arange(mixture.n_components)[:, np.newaxis]
+
+    def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
+        for rows, draws in log_joint.blocks(len(block)):
+            joint = log_joint(block[rows], draws)
+            if labels is not None:
+                known = labels[where[rows]]
+                joint[(known >= 0) & (known != components)] = -np.inf
+            peak = joint.max(axis=(0, 2))
+            peak[np.isneginf(peak)] = 0.0
+            joint -= peak[:, np.newaxis]
+            total = np.exp(joint, out=joint).sum(axis=(0, 2))
+            with np.errstate(divide="ignore"):
+                out[where[rows]] = np.logaddexp(out[where[rows]], np.log(total) + peak)
+
+    _over_rows(work, mixture, x, progress)
+    out -= np.log(mixture.batch_shape[0])
+    return out
+
+
+def log_density_draws(
+    mixture: Mixture, x: FloatArray, labels: IntArray | None = None
+) -> FloatArray:
+    """Log p(x) for every draw, shape (S, N); with the component of rows where it is known."""
+    out = np.empty((mixture.batch_shape[0], len(x)))
+    for draws, rows in mixture.blocks(len(x)):
+        known = None if labels is None else labels[rows]
+        out[draws, rows] = mixture[draws].log_density(x[rows], known)
+    return out
+
+
+def outlier_score(
+    mixture: Mixture, x: FloatArray, rng: np.random.Generator, *, progress: bool = False
+) -> OutlierScore:
+    """Log predictive density, and the share of predictive draws that are no denser, both (N,).
+
+    The draws, `N_REFERENCE` of them, are compared in the features that a row has. A row counts as
+    one of them, so that no share is zero (Phipson & Smyth 2010, doi:10.2202/1544-6115.1585).
+    """
+    density = log_density(mixture, x, progress=progress)
+    drawn, _ = sample(mixture, N_REFERENCE, rng)
+    tail = np.empty(len(x))
+    for part, features, where in _patterns(mixture, x):
+        reference = np.sort(log_density(part, drawn[:, features]))
+        rows = np.asarray(where)
+        # Rows without any value have one density, to the accuracy of densities.
+        below = np.searchsorted(reference, density[rows] + 1e-9, side="right")
+        tail[rows] = (1 + below) / (1 + N_REFERENCE)
+    return OutlierScore(density, tail)
+
+
+def sample(mixture: Mixture, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
+    """New observations (n, D) with their components (n,), each from a draw taken at random."""
+    return _sampled(mixture, rng.integers(mixture.batch_shape[0], size=n), rng)
+
+
+def replicated(
+    mixture: Mixture, n_rows: int, rng: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
+    """Data sets as new ones would be, from evenly spaced draws of each chain.
+
+    There are at most a hundred, and fewer where they would hold more than 2^22 numbers (32 MB),
+    but at least one for each chain.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Batch of shape (chain, draw).
+    n_rows : int
+    rng : Generator
+
+    Returns
+    -------
+    draws : ndarray of int, shape (R,)
+        The draws that they are from, of every chain.
+    x : ndarray, shape (chain, R, n_rows, D)
+    """
+    n_chains, n_draws = mixture.batch_shape
+    most = min(_REPLICATES, _REPLICATED // (n_rows * mixture.n_features)) // n_chains
+    n = max(1, min(n_draws, most))
+    draws = np.arange(n) * n_draws // n
+    x = np.empty((n_chains, n, n_rows, mixture.n_features))
+    for chain in range(n_chains):
+        for i, draw in enumerate(draws):
+            one = mixture[chain, draw : draw + 1]
+            x[chain, i], _ = _sampled(one, np.zeros(n_rows, dtype=np.intp), rng)
+    return draws, x
+
+
+def _sampled(
+    mixture: Mixture, draw: IntArray, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray]:
+    x = np.empty((len(draw), mixture.n_features))
+    labels = np.empty(len(draw), dtype=np.intp)
+    for first in range(0, len(draw), _SAMPLED):
+        rows = slice(first, first + _SAMPLED)
+        d = draw[rows]
+        cumulative = np.cumsum(mixture.weights[d], axis=1)
+        k = (rng.random((len(d), 1)) * cumulative[:, -1:] >= cumulative[:, :-1]).sum(axis=1)
+        step = rng.standard_normal((len(d), mixture.n_features))
+        if mixture.corr_chol is not None:
+            step = np.einsum("nij,nj->ni", mixture.corr_chol[d, k], step)
+        x[rows] = mixture.means[d, k] + mixture.scales[d, k] * step
+        labels[rows] = k
+    return x, labels
+
+
+def _responsibilities(joint: FloatArray) -> FloatArray:
+    joint -= joint.max(axis=0)
+    np.exp(joint, out=joint)
+    joint *= 1.0 / joint.sum(axis=0)
+    return joint
+
+
+def _density(joint: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(joint, out=joint).sum(axis=0, keepdims=True))
+
+
+def _mean(
+    mixture: Mixture, x: FloatArray, values: _Values, width: int, progress: bool
+) -> FloatArray:
+    """Mean of values over the draws, shape (N, C)."""
+    out = np.zeros((len(x), width))
+
+    def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
+        for rows, draws in log_joint.blocks(len(block)):
+            out[where[rows]] += values(log_joint(block[rows], draws)).sum(axis=-1).T
+
+    _over_rows(work, mixture, x, progress)
+    out /= mixture.batch_shape[0]
+    return out
+
+
+def _band(
+    mixture: Mixture, x: FloatArray, values: _Values, width: int, share: float, progress: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean of values and bounds of their central interval over the draws, each (N, C)."""
+    n_draws = mixture.batch_shape[0]
+    step = max(1, _SORTED // (width * n_draws))
+    mean, lower, upper = (np.empty((len(x), width)) for _ in range(3))
+
+    def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
+        for first in range(0, len(block), step):
+            part = block[first : first + step]
+            each = np.empty((width, len(part), n_draws))
+            for rows, draws in log_joint.blocks(len(part)):
+                each[:, rows, draws] = values(log_joint(part[rows], draws))
+            at = where[first : first + step]
+            mean[at] = each.mean(axis=-1).T
+            each.sort(axis=-1)  # on vector units as fast as two partitions
+            lower[at] = _quantile(each, 0.5 - share / 2).T
+            upper[at] = _quantile(each, 0.5 + share / 2).T
+
+    _over_rows(work, mixture, x, progress)
+    if n_draws == 1:  # a point estimate, which does not know them
+        lower[:] = upper[:] = np.nan
+    return mean, lower, upper
+
+
+def _quantile(ordered: FloatArray, q: float) -> FloatArray:
+    """Quantile along the last axis, sorted, between neighbours in proportion as by numpy."""
+    position = q * (ordered.shape[-1] - 1)
+    below = int(position)
+    above = min(below + 1, ordered.shape[-1] - 1)
+    low, high = ordered[..., below], ordered[..., above]
+    return np.asarray(low + (position - below) * (high - low))
+
+
+def _over_rows(work: _Work, mixture: Mixture, x: FloatArray, progress: bool) -> None:
+    """Call work for blocks of rows that miss the same values, in threads where that pays."""
+    long = len(x) * mixture.weights.size >= _SHORT
+    advance = progress_bar("predicting", len(x), shown=progress and long)
+    with _map(long) as in_turn:
+        for part, features, where in _patterns(mixture, x):
+            task = partial(_task, work, LogJoint(part), x, features)
+            step = max(_FEWEST // mixture.weights.size, len(where) // _PIECES, 1)
+            step = max(1, min(step, _ROWS // (1 + mixture.n_features)))
+            pieces = [where[first : first + step] for first in range(0, len(where), step)]
+            for done in in_turn(task, pieces):
+                advance(done)
+
+
+def _task(
+    work: _Work, log_joint: LogJoint, x: FloatArray, features: IntArray, where: range | IntArray
+) -> int:
+    rows = np.asarray(where)
+    work(log_joint, x[rows][:, features], rows)
+    return len(rows)
+
+
+@contextmanager
+def _map(long: bool) -> Iterator[Callable[..., Iterator[int]]]:
+    """Give a `map`: for long work one over the cores that this process may use."""
+    n = min(_n_cores(), _MOST_THREADS) if long else 1
+    if n == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(n) as executor:
+        yield executor.map
+
+
+def _n_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _patterns(
+    mixture: Mixture, x: FloatArray
+) -> Iterator[tuple[Mixture, IntArray, range | IntArray]]:
+    """Mixtures of the features that some rows have, these features, and which rows."""
+    if not np.isnan(x.max(initial=-np.inf)):
+        yield mixture, np.arange(mixture.n_features), range(len(x))
+        return
+    order, groups = group_rows(x)
+    for group in groups:
+        yield mixture.marginal(group.observed), group.observed, order[group.rows]

@@ -1,0 +1,106 @@
+"""How objects show themselves in a notebook: small HTML in the notebook's own colours."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stangmm.judge.diagnostics import diagnose
+from stangmm.model.spec import MixtureSpec
+from stangmm.posterior.fitted import Fitted
+from stangmm.report.comparison_tables import shown_columns
+from stangmm.report.numbers import count, fixed
+from stangmm.report.pages import environment
+from stangmm.report.pictures import components_picture, density_picture
+from stangmm.report.tables import component_rows
+from stangmm.report.words import comparison_answer, components_words, data_words, method_words
+
+if TYPE_CHECKING:
+    from stangmm.many.comparison import Comparison
+    from stangmm.many.selection import Selection
+
+_MOST_FEATURES = 4  # whose means and scales are listed
+
+
+def model_html(model: MixtureSpec) -> str:
+    """Number of components, covariances and priors of a model."""
+    return _rendered(
+        "model",
+        components=count(model.n_components, "component"),
+        covariance_type=model.covariance_type,
+        priors={
+            f.name.replace("_", " "): getattr(model.priors, f.name) for f in fields(model.priors)
+        },
+    )
+
+
+def fit_html(fit: Fitted) -> str:
+    """Picture, components, verdict and open checks of a fit."""
+    diagnosis = diagnose(fit)
+    one_feature = fit.dataset.n_features == 1
+    return _rendered(
+        "fit",
+        title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
+        verdict=diagnosis.verdict,
+        facts=data_words(fit),
+        seconds=fit.seconds,
+        # Of several features, density_picture would be three times the size, or many panels.
+        picture=density_picture(fit) if one_feature else components_picture(fit),
+        # Ids must differ between the outputs of a notebook, and stay when it is run again.
+        prefix=f"stangmm-{zlib.crc32(fit.weights.tobytes() + fit.means.tobytes()):08x}",
+        components=list(component_rows(fit)),
+        intervals=fit.kind != "point",
+        n_features=fit.dataset.n_features,
+        most=_MOST_FEATURES,
+        checks=[check for check in diagnosis if check.verdict != "ok"],
+    )
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Table of a comparison, what follows from it, and what the checks said."""
+    table = comparison.table
+    columns = shown_columns(comparison)
+    k = components_words(comparison.model.n_components)
+    return _rendered(
+        "comparison",
+        title=f"{k} fitted in {count(len(table), 'way')}",
+        facts=data_words(comparison),
+        columns={column.name: column.title for column in columns},
+        table=_texts(table, {column.name: column.text for column in columns}),
+        reference=comparison.reference,
+        answer=" ".join(comparison_answer(comparison)),
+    )
+
+
+def selection_html(selection: Selection) -> str:
+    """The choice, why, and the table of a selection."""
+    table = selection.table.dropna(axis="columns", how="all")
+    columns = [name for name in table.columns if name not in ("status", "note")]
+    decimals = {name: 0 if name in ("n_parameters", "bad_k") else 2 for name in columns}
+    written = {name: partial(fixed, decimals=digits) for name, digits in decimals.items()}
+    rule = selection.rule
+    chosen = components_words(selection.n_components)
+    return _rendered(
+        "selection",
+        title=f"{chosen} by {rule.label.replace('_', ' ')} ({rule.direction})",
+        why=selection.why,
+        columns=columns,
+        table=_texts(table, written),
+        chosen=selection.n_components,
+    )
+
+
+def _texts(table: Any, written: Mapping[str, Callable[[float], str]]) -> list[dict[str, Any]]:
+    """Rows of a table, their numbers written; what does not apply is a dash."""
+    numbers = table.astype(dict.fromkeys(written, float)).reset_index()
+    rows: list[dict[str, Any]] = numbers.to_dict("records")
+    for row in rows:
+        row.update({name: text(row[name]) for name, text in written.items()})
+    return rows
+
+
+def _rendered(template: str, **values: Any) -> str:
+    return environment().get_template(f"notebook/{template}.html.j2").render(**values)
