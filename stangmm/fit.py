@@ -203,7 +203,7 @@ class Fit(Fitted, Predictions):
         return describe_labels(self)
 
     @property
-    def modes(self) -> Modes:
+    def modes(self) -> Modes[Fit]:
         """The chains grouped by the mode that they are in, label-free; print it for a table."""
         from stangmm.judge.modes import modes_of
 

@@ -15,7 +15,7 @@ from stangmm.model.spec import MixtureSpec
 from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from stangmm.plots.shown import Axes
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal
 
 import numpy as np
 
@@ -24,14 +24,14 @@ from stangmm.judge.evidence import log_evidence
 from stangmm.judge.stacking import stacking_weights
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.mixture import log_sum_exp
-from stangmm.posterior.fitted import Fitted, once
+from stangmm.posterior.fitted import F, once
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class Modes:
+class Modes(Generic[F]):
     """The modes that the chains have found, best log joint density first; made by `Fit.modes`.
 
     Attributes
@@ -42,11 +42,11 @@ class Modes:
         The chains in each mode.
     """
 
-    fit: Fitted
+    fit: F
     chains: tuple[tuple[int, ...], ...]
 
     @cached_property
-    def fits(self) -> tuple[Fitted, ...]:
+    def fits(self) -> tuple[F, ...]:
         """A fit for each mode, of its chains alone."""
         return tuple(self.fit.select_chains(chains) for chains in self.chains)
 
@@ -113,7 +113,7 @@ class Modes:
         """Count the modes."""
         return len(self.chains)
 
-    def __iter__(self) -> Iterator[Fitted]:
+    def __iter__(self) -> Iterator[F]:
         return iter(self.fits)
 
     def __str__(self) -> str:
@@ -130,6 +130,6 @@ class Modes:
 
 
 @once
-def modes_of(fit: Fitted) -> Modes:
+def modes_of(fit: F) -> Modes[F]:
     """Give the modes of a fit by its chains."""
     return Modes(fit, group_chains(fit))

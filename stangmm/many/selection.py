@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-    from matplotlib.axes import Axes
+
+    from stangmm.plots.shown import Axes
 
 # In nats: differences of elpd below this are small, whatever their standard error says.
 _SMALL_DIFFERENCE = 4.0

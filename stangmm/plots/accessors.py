@@ -13,13 +13,12 @@ from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.priors import priors
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
+from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
     from arviz import ELPDData
     from matplotlib.axes import Axes
-
-    from stangmm.many.comparison import Comparison
 
 
 class FitPlots:
@@ -140,7 +139,7 @@ class ComparisonPlots:
     ['em', 'em 2']
     """
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Compared) -> None:
         self._comparison = comparison
 
     def __call__(self, ax: Axes | None = None) -> Axes:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from stangmm.base.errors import ModelError
 from stangmm.base.thresholds import MEANS_APART
 from stangmm.plots.comparisons import fits_of, looks_of
+from stangmm.plots.shown import Compared
 from stangmm.plots.style import INK, MUTED, legend_below, name, new_axes, styled, tidy
-
-if TYPE_CHECKING:
-    from stangmm.many.comparison import Comparison
 
 _LEAST_SECONDS = 1e-3
 
 
 @styled
-def time_accuracy(comparison: Comparison, ax: Axes | None = None) -> Axes:
+def time_accuracy(comparison: Compared, ax: Axes | None = None) -> Axes:
     """Draw the time that each method took against its distance to the reference.
 
     The distance is that of the comparison's table: the largest difference of a posterior mean to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import ModelError
 from stangmm.plots import layers
 from stangmm.plots.mixtures import curve_of, draw_pair, telling_features
+from stangmm.plots.shown import Compared
 from stangmm.plots.style import (
     INK,
     METHOD_LINES,
@@ -28,15 +29,12 @@ from stangmm.plots.style import (
 )
 from stangmm.posterior.fitted import Fitted
 
-if TYPE_CHECKING:
-    from stangmm.many.comparison import Comparison
-
 ESTIMATE_FEATURES = 3
 Look: TypeAlias = tuple[str, str | tuple[int, tuple[float, ...]], str]
 
 
 @styled
-def densities(comparison: Comparison, ax: Axes | None = None) -> Axes:
+def densities(comparison: Compared, ax: Axes | None = None) -> Axes:
     """Draw the densities of all methods over the data.
 
     One feature: all curves in one picture, the reference solid with its 90% band. More features:
@@ -89,7 +87,7 @@ def densities(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def estimates(comparison: Comparison, ax: Axes | None = None) -> Axes:
+def estimates(comparison: Compared, ax: Axes | None = None) -> Axes:
     """Draw weights, means and scales of all methods side by side, with 90% intervals.
 
     One feature: the weights, the means and the scales in a row. More: the weights, and below them
@@ -152,14 +150,14 @@ def estimates(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def fits_of(comparison: Comparison) -> Mapping[str, Fitted]:
+def fits_of(comparison: Compared) -> Mapping[str, Fitted]:
     """Fits of a comparison; an error where every method failed."""
     if not comparison.fits:
         raise ModelError("Every method of this comparison failed; there is nothing to draw.")
     return comparison.fits
 
 
-def looks_of(comparison: Comparison) -> dict[str, Look]:
+def looks_of(comparison: Compared) -> dict[str, Look]:
     """Colour, line and marker of each method; the reference is solid ink."""
     looks: dict[str, Look] = {}
     others = [label for label in comparison.fits if label != comparison.reference]
@@ -188,7 +186,7 @@ def _pair_legend(ax: Axes, fits: Mapping[str, Fitted]) -> None:
     legend_below(ax, columns=2, inches=0.5)
 
 
-def _overlay(comparison: Comparison, fits: Mapping[str, Fitted], ax: Axes) -> Axes:
+def _overlay(comparison: Compared, fits: Mapping[str, Fitted], ax: Axes) -> Axes:
     dataset = comparison.dataset
     x, weight = dataset.x[:, 0], dataset.sample_weight
     limits = layers.view(x, weight)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from stangmm.base.arrays import FloatArray
 from stangmm.plots import layers
+from stangmm.plots.shown import PriorDraws
 from stangmm.plots.style import (
     COMPONENTS,
     MUTED,
@@ -22,9 +21,6 @@ from stangmm.plots.style import (
 )
 from stangmm.predict import averages as predict
 
-if TYPE_CHECKING:
-    from stangmm.prior_predictive import PriorPredictive
-
 _FEATURES = 6
 _CURVES = 100
 _POINTS = 401
@@ -36,7 +32,7 @@ _MOST_HEIGHT = 1.6  # of the picture, in heights of the highest bar
 
 
 @styled
-def prior_predictive(drawn: PriorPredictive, ax: Axes | None = None) -> Axes:
+def prior_predictive(drawn: PriorDraws, ax: Axes | None = None) -> Axes:
     """Draw a histogram of each feature of the data, and the densities that the prior gives.
 
     Parameters
@@ -73,7 +69,7 @@ def prior_predictive(drawn: PriorPredictive, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _panel(drawn: PriorPredictive, feature: int, ax: Axes) -> None:
+def _panel(drawn: PriorDraws, feature: int, ax: Axes) -> None:
     data, weight = drawn.dataset.x[:, feature], drawn.dataset.sample_weight
     seen = ~np.isnan(data)
     values = data[seen]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
+from stangmm.plots.shown import Selected
 from stangmm.plots.style import (
     BARS,
     COMPONENTS,
@@ -19,9 +18,6 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from stangmm.many.selection import Selection
 
 _NAMES = {
     "loo": "LOO elpd",
@@ -35,7 +31,7 @@ _BAND_WIDTH = 0.56  # of the distance between two numbers of components
 
 
 @styled
-def model_choice(selection: Selection, ax: Axes | None = None) -> Axes:
+def model_choice(selection: Selected, ax: Axes | None = None) -> Axes:
     """Draw the criterion over the number of components, with the choice marked.
 
     Bars are one standard error of the difference to the best value; for "loo" and "waic", a

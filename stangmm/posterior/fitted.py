@@ -302,7 +302,7 @@ def record_of(
     return record._settled(flat, relabel)
 
 
-def once(ask: Callable[[Fitted], T]) -> Callable[[Fitted], T]:
+def once(ask: Callable[[F], T]) -> Callable[[F], T]:
     """Ask a question of a record once: the answer is kept beside the record.
 
     A record never changes, so neither does the answer. Fits made of it ask anew.
@@ -310,7 +310,7 @@ def once(ask: Callable[[Fitted], T]) -> Callable[[Fitted], T]:
     name = f"{ask.__module__}.{ask.__qualname__}"
 
     @wraps(ask)
-    def kept(fit: Fitted) -> T:
+    def kept(fit: F) -> T:
         if name not in fit.kept:
             fit.kept[name] = ask(fit)
         answer: T = fit.kept[name]

@@ -10,6 +10,7 @@ from stangmm import plots
 from stangmm.judge.diagnostics import diagnose
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.comparisons import ESTIMATE_FEATURES
+from stangmm.plots.shown import Compared
 from stangmm.plots.style import SCATTER_ROWS
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count, number
@@ -18,10 +19,9 @@ from stangmm.report.tables import settings_words
 
 if TYPE_CHECKING:
     from stangmm.judge.diagnostics import Check
-    from stangmm.many.comparison import Comparison
 
 
-def overview_pictures(comparison: Comparison) -> Iterator[Picture]:
+def overview_pictures(comparison: Compared) -> Iterator[Picture]:
     """All methods beside each other; nothing when every method failed."""
     if not comparison.fits:
         return
@@ -31,7 +31,7 @@ def overview_pictures(comparison: Comparison) -> Iterator[Picture]:
         yield _time_accuracy_picture(comparison, comparison.reference)
 
 
-def _densities_picture(comparison: Comparison) -> Picture:
+def _densities_picture(comparison: Compared) -> Picture:
     many, dataset = count(len(comparison.fits), "method"), comparison.dataset
     one, reference = dataset.n_features == 1, comparison.reference
     draws = any(fit.kind != "point" for fit in comparison.fits.values())
@@ -61,7 +61,7 @@ def _densities_picture(comparison: Comparison) -> Picture:
     return Picture("The densities", lambda: plots.densities(comparison), alt, caption)
 
 
-def _estimates_picture(comparison: Comparison) -> Picture:
+def _estimates_picture(comparison: Compared) -> Picture:
     d, several = comparison.dataset.n_features, comparison.model.n_components > 1
     shown = (
         f" Shown are the first {count(ESTIMATE_FEATURES, 'feature')} of {d}."
@@ -78,7 +78,7 @@ def _estimates_picture(comparison: Comparison) -> Picture:
     )
 
 
-def _time_accuracy_picture(comparison: Comparison, reference: str) -> Picture:
+def _time_accuracy_picture(comparison: Compared, reference: str) -> Picture:
     fits, distances = comparison.fits, comparison.table["distance"].to_dict()
     where = "; ".join(
         f"{label}: {number(fit.seconds)} s, {number(distances[label])} posterior "
@@ -128,7 +128,7 @@ class MethodPart:
     pictures: list[Picture]
 
 
-def method_parts(comparison: Comparison) -> Iterator[MethodPart]:
+def method_parts(comparison: Compared) -> Iterator[MethodPart]:
     """Every method by itself, in the order of the fits."""
     shown: set[type] = set()
     for label, fit in comparison.fits.items():

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stangmm.base.thresholds import R_HAT_OK
 from stangmm.methods.draws import RestartInfo
+from stangmm.plots.shown import Compared
 from stangmm.report.numbers import fixed, number
 from stangmm.report.tables import priors_words
-
-if TYPE_CHECKING:
-    from stangmm.many.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -122,13 +119,13 @@ COLUMNS = (
 _BY_REFERENCE = ("distance", "sd_ratio", "agreement")
 
 
-def shown_columns(comparison: Comparison) -> list[Column]:
+def shown_columns(comparison: Compared) -> list[Column]:
     """Columns in which some method has a value."""
     table = comparison.table
     return [column for column in COLUMNS if table[column.name].notna().any()]
 
 
-def best_values(comparison: Comparison, column: Column) -> set[str]:
+def best_values(comparison: Compared, column: Column) -> set[str]:
     """Methods whose value is the best of a column; none where no value is better than another.
 
     Methods that failed their checks are not asked, and nothing is best by a reference that failed.
@@ -154,12 +151,12 @@ def best_values(comparison: Comparison, column: Column) -> set[str]:
     return best
 
 
-def _is_maximum(comparison: Comparison, label: str) -> bool:
+def _is_maximum(comparison: Compared, label: str) -> bool:
     """Whether a method's log likelihood is what it maximized."""
     info = comparison.fits[label].info
     return isinstance(info, RestartInfo) and info.objective == "log likelihood"
 
 
-def comparison_priors(comparison: Comparison) -> dict[str, str]:
+def comparison_priors(comparison: Compared) -> dict[str, str]:
     """Priors of the model, which all methods share that use any."""
     return next((words for f in comparison.fits.values() if (words := priors_words(f))), {})

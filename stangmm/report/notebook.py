@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stangmm.judge.diagnostics import diagnose
 from stangmm.model.spec import MixtureSpec
+from stangmm.plots.shown import Compared, Selected
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
@@ -17,10 +18,6 @@ from stangmm.report.pages import environment
 from stangmm.report.pictures import components_picture, density_picture
 from stangmm.report.tables import component_rows
 from stangmm.report.words import comparison_answer, components_words, data_words, method_words
-
-if TYPE_CHECKING:
-    from stangmm.many.comparison import Comparison
-    from stangmm.many.selection import Selection
 
 _MOST_FEATURES = 4  # whose means and scales are listed
 
@@ -59,7 +56,7 @@ def fit_html(fit: Fitted) -> str:
     )
 
 
-def comparison_html(comparison: Comparison) -> str:
+def comparison_html(comparison: Compared) -> str:
     """Table of a comparison, what follows from it, and what the checks said."""
     table = comparison.table
     columns = shown_columns(comparison)
@@ -75,7 +72,7 @@ def comparison_html(comparison: Comparison) -> str:
     )
 
 
-def selection_html(selection: Selection) -> str:
+def selection_html(selection: Selected) -> str:
     """The choice, why, and the table of a selection."""
     table = selection.table.dropna(axis="columns", how="all")
     columns = [name for name in table.columns if name not in ("status", "note")]

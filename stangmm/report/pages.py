@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup
@@ -17,6 +16,7 @@ from stangmm.base.errors import ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
+from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
 from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
@@ -57,9 +57,6 @@ from stangmm.report.words import (
     method_words,
     undecided_words,
 )
-
-if TYPE_CHECKING:
-    from stangmm.many.comparison import Comparison
 
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
@@ -131,7 +128,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
 
 
 def comparison_report(
-    comparison: Comparison, path: str | os.PathLike[str], *, progress: bool = True
+    comparison: Compared, path: str | os.PathLike[str], *, progress: bool = True
 ) -> Path:
     """Write the report of a comparison.
 

@@ -15,7 +15,8 @@ from stangmm.report.words import listed, method_words
 
 if TYPE_CHECKING:
     from arviz import ELPDData
-    from matplotlib.axes import Axes
+
+    from stangmm.plots.shown import Axes
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from stangmm.data.dataset import Dataset
 from stangmm.plots.posteriors import DECIDED
 from stangmm.plots.priors import has_priors
+from stangmm.plots.shown import Compared
 from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
 from stangmm.predict.averages import responsibilities, thinned
@@ -19,7 +20,6 @@ from stangmm.report.numbers import number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stangmm.many.comparison import Comparison
 
 _MOST_UNDECIDED = 10
 _FEATURES_OF_ROWS = 5
@@ -171,7 +171,7 @@ def fit_call(fit: Fitted) -> str:
     )
 
 
-def comparison_call(comparison: Comparison) -> str:
+def comparison_call(comparison: Compared) -> str:
     """Python that makes the comparison again, given the data; methods that failed are left out."""
     given, fits = _given(comparison.dataset), comparison.fits.values()
     calls = [

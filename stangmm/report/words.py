@@ -9,7 +9,8 @@ import numpy as np
 
 from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
-from stangmm.judge.diagnostics import Diagnosis
+from stangmm.judge.diagnostics import Diagnosis, diagnose
+from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows
@@ -17,7 +18,6 @@ from stangmm.report.tables import UndecidedRows
 if TYPE_CHECKING:
     from arviz import ELPDData
 
-    from stangmm.many.comparison import Comparison
 
 _METHODS = {
     "em": "EM",
@@ -39,7 +39,7 @@ def method_words(name: str) -> str:
     return _METHODS.get(name, name)
 
 
-def data_words(of: Fitted | Comparison) -> str:
+def data_words(of: Fitted | Compared) -> str:
     """The data, the covariance type and the seed in a line."""
     data = of.dataset
     weighted = "" if data.sample_weight is None else f", total weight {data.total_weight:g}"
@@ -169,7 +169,7 @@ def _verdict_words(fit: Fitted, diagnosis: Diagnosis) -> str:
     return f"Do not rely on it as it stands: checks failed ({names}). {advice}"
 
 
-def leading_method(comparison: Comparison) -> tuple[str, str]:
+def leading_method(comparison: Compared) -> tuple[str, str]:
     """Method that the report is headed by, and its status: the reference, or the best status."""
     if not comparison.fits:
         return "", "error"
@@ -179,7 +179,7 @@ def leading_method(comparison: Comparison) -> tuple[str, str]:
     return label, states[label]
 
 
-def comparison_answer(comparison: Comparison) -> Iterator[str]:
+def comparison_answer(comparison: Compared) -> Iterator[str]:
     """The sentences of a comparison's answer: which method to use, and why."""
     reference = comparison.reference
     if comparison.failures:
@@ -200,7 +200,7 @@ def comparison_answer(comparison: Comparison) -> Iterator[str]:
         yield from _by_reference(comparison, reference)
 
 
-def _first_look(comparison: Comparison) -> str:
+def _first_look(comparison: Compared) -> str:
     """Which method will do until there are draws from the posterior to be relied on."""
     table = comparison.table
     good = table[(table["status"] == "ok") & (table["kind"] != "mcmc")]
@@ -214,7 +214,7 @@ def _first_look(comparison: Comparison) -> str:
     return f"For a first look, {label} passed its own checks: it gives {what}."
 
 
-def _without_authority(comparison: Comparison, reference: str) -> Iterator[str]:
+def _without_authority(comparison: Compared, reference: str) -> Iterator[str]:
     """What can be said when the draws to measure by are not to be relied on."""
     names, advice = _open_checks(comparison, reference)
     yield (
@@ -233,7 +233,7 @@ def _without_authority(comparison: Comparison, reference: str) -> Iterator[str]:
         yield _first_look(comparison)
 
 
-def _by_reference(comparison: Comparison, reference: str) -> Iterator[str]:
+def _by_reference(comparison: Compared, reference: str) -> Iterator[str]:
     """Which method to use, and what the others are good for, measured by the reference."""
     table = comparison.table
     seconds = comparison.fits[reference].seconds
@@ -279,8 +279,8 @@ def _by_reference(comparison: Comparison, reference: str) -> Iterator[str]:
             )
 
 
-def _open_checks(comparison: Comparison, label: str) -> tuple[str, str]:
+def _open_checks(comparison: Compared, label: str) -> tuple[str, str]:
     """Names of the checks that a fit did not pass, and what to do about them."""
-    checks = [c for c in comparison.fits[label].diagnose() if c.verdict != "ok"]
+    checks = [c for c in diagnose(comparison.fits[label]) if c.verdict != "ok"]
     advice = " ".join(dict.fromkeys(check.advice for check in checks if check.advice))
     return ", ".join(check.name for check in checks), advice
