@@ -270,7 +270,7 @@ class Fit(Fitted, Predictions):
         """
         from stangmm.saving.writing import save
 
-        return save(self, {"": self}, path)
+        return save("fit", self, {"": self}, path)
 
     def report(self, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
         """Write a self-contained HTML report and give its path.

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import is_dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from numpy.typing import NDArray
 
-from stangmm import gaussian_mixture
 from stangmm.base.errors import DataError
-from stangmm.data import dataset as data
 from stangmm.fit import Fit
-from stangmm.judge import criteria
-from stangmm.many import comparison, selection
+from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.many.comparison import Comparison
 from stangmm.many.selection import Selection
-from stangmm.methods import METHODS, draws
-from stangmm.model import mixture as density
-from stangmm.model import priors
+from stangmm.saving.schema import FORMAT, made
 from stangmm.saving.tree import decode
-from stangmm.saving.writing import FORMAT, GROUP, TEXT, checksum
+from stangmm.saving.writing import GROUP, TEXT, checksum
 
 _REMEDY = (
     "Load it with that version, or fit and save again. az.from_netcdf reads its draws in any case."
@@ -31,28 +24,13 @@ _REMEDY = (
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5, which netCDF-4 is
 
 
-def _dataclasses(module: ModuleType) -> dict[str, type]:
-    return {
-        name: cls
-        for name, cls in vars(module).items()
-        if isinstance(cls, type) and is_dataclass(cls) and cls.__module__.startswith("stangmm.")
-    }
-
-
-# All that a file may name, wherever a class came into these modules from.
-CLASSES: dict[str, type] = {Fit.__name__: Fit}
-for _module in (
-    comparison,
-    criteria,
-    data,
-    density,
-    draws,
-    gaussian_mixture,
-    priors,
-    selection,
-):
-    CLASSES |= _dataclasses(_module)
-CLASSES |= {cls.__name__: cls for cls in METHODS.values()}
+# The classes of these kinds, in rooms above the schema's.
+_CLASSES: dict[str, type] = {
+    "fit": Fit,
+    "model": GaussianMixture,
+    "comparison": Comparison,
+    "selection": Selection,
+}
 
 
 def load(path: str | os.PathLike[str]) -> Fit | Comparison | Selection:
@@ -97,12 +75,15 @@ def load(path: str | os.PathLike[str]) -> Fit | Comparison | Selection:
         )
     text, packed, written_by = _contents(source, shown)
     try:
-        return decode(json.loads(text), packed, CLASSES)  # type: ignore[no-any-return]
+        whole = decode(
+            json.loads(text), packed, lambda kind, entries: made(kind, entries, _CLASSES)
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{shown} was written by stangmm {written_by}, whose objects are not those of this "
             f"version ({type(error).__name__}: {error}). {_REMEDY}"
         ) from error
+    return whole  # type: ignore[no-any-return]
 
 
 def _contents(source: Path, shown: str) -> tuple[str, dict[str, NDArray[Any]], str]:

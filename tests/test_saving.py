@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -24,15 +25,15 @@ from random_mixtures import COVARIANCE_TYPES
 from scipy.io import netcdf_file
 
 import stangmm as sg
-from stangmm import loading
 from stangmm.data.dataset import Dataset
-from stangmm.methods import METHODS, Method
+from stangmm.methods import Method
 from stangmm.methods.draws import Draws, Info, McmcInfo, VariationalInfo
 from stangmm.model.covariance import structure_named
+from stangmm.model.joint import log_joint
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitted import record_of
-from stangmm.saving import writing
+from stangmm.saving import schema, writing
 
 az = arviz()
 
@@ -521,7 +522,7 @@ def test_no_file_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("step", "remedy"), [(1, "Update stangmm"), (-1, "Load it with that")])
 def test_another_format_is_refused_with_what_to_do(saved: Path, step: int, remedy: str) -> None:
     with h5py.File(saved, "a") as file:
-        file["stangmm"].attrs["format"] = np.array([writing.FORMAT + step])
+        file["stangmm"].attrs["format"] = np.array([schema.FORMAT + step])
         file["stangmm"].attrs["stangmm_version"] = "7.8.9"
         del file["stangmm"]["json"]  # as another format may be anything
     with pytest.raises(sg.DataError, match=rf"written by stangmm 7\.8\.9 in format.*{remedy}"):
@@ -531,20 +532,16 @@ def test_another_format_is_refused_with_what_to_do(saved: Path, step: int, remed
 # What changes in later versions -------------------------------------------------------------------
 
 
-# `Dataset` as it may become.
-LaterDataset: type[Any] = make_dataclass(
-    "Dataset",
-    [("origin", tuple[str, ...] | None, None)],
-    bases=(Dataset,),
-    frozen=True,
-    namespace={"__module__": "stangmm.data.dataset"},
-)
-
-
-def test_a_field_that_is_added_later_is_saved_and_older_files_get_its_default(
+def test_an_entry_that_is_added_later_is_saved_and_older_files_get_its_default(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loading.CLASSES, "Dataset", LaterDataset)
+    """`Dataset` as it may become; the kind of before wrote the file."""
+    later: type[Any] = make_dataclass(
+        "LaterDataset", [("origin", tuple[str, ...] | None, None)], bases=(Dataset,), frozen=True
+    )
+    data = schema.BY_NAME["data"]
+    entries = (*data.entries, schema.Entry("origin", "origin", "tuple of words"))
+    monkeypatch.setitem(schema.BY_NAME, "data", replace(data, cls=later, entries=entries))
     loaded = sg.load(saved)
     assert isinstance(loaded, sg.Fit)
     assert loaded.dataset.origin is None
@@ -554,32 +551,70 @@ def test_a_field_that_is_added_later_is_saved_and_older_files_get_its_default(
     assert_same(loaded, again)
 
 
-def test_a_field_that_this_version_does_not_know_is_refused(em: sg.Fit, tmp_path: Path) -> None:
-    fit = replace(em, dataset=LaterDataset(**facts_of(em.dataset), origin=("here",)))
-    fit.save(tmp_path / "later.nc")
+def test_an_entry_that_this_version_does_not_know_is_refused(
+    em: sg.Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = schema.BY_NAME["data"]
+    entries = (*data.entries, schema.Entry("origin", "missing", "a word"))
+    with monkeypatch.context() as later:
+        later.setitem(schema.BY_NAME, "data", replace(data, entries=entries))
+        em.save(tmp_path / "later.nc")
     with pytest.raises(sg.DataError, match=f"written by stangmm {sg.__version__}.*origin"):
         sg.load(tmp_path / "later.nc")
 
 
-def test_files_of_this_format_hold_all_attributes_of_a_fit(em: sg.Fit) -> None:
-    """An attribute that is added needs a default on the class, or a new `FORMAT`."""
-    assert writing.FORMAT == 1
-    assert set(facts_of(em)) == {
-        "model", "dataset", "settings", "seed", "seconds", "versions", "priors", "info",
-        "relabelling", "permutations", "mixture", "started_by_hand", "total_log_likelihood", "lp",
-    }  # fmt: skip
+CLASSES = [(kind, kind.cls) for kind in schema.KINDS if kind.cls is not None]
+CLASSES += [(schema.BY_NAME["fit"], sg.Fit), (schema.BY_NAME["model"], sg.GaussianMixture)]
+CLASSES += [(schema.BY_NAME["comparison"], sg.Comparison)]
+CLASSES += [(schema.BY_NAME["selection"], sg.Selection)]
 
 
-def test_settings_of_every_method_and_every_class_of_draws_can_be_loaded() -> None:
-    from stangmm.methods import draws
+@pytest.mark.parametrize(("kind", "cls"), CLASSES, ids=[kind.name for kind, _ in CLASSES])
+def test_a_kind_has_an_entry_for_every_attribute(kind: schema.Kind, cls: type) -> None:
+    """What is added to a class must be saved: an entry with a default, or a new `FORMAT`."""
+    attributes = {field.name for field in fields(cls) if field.init}
+    assert {entry.attribute for entry in kind.entries} == attributes
+    assert len({entry.name for entry in kind.entries}) == len(kind.entries)
 
-    named = {
-        cls.__name__ for cls in vars(draws).values() if is_dataclass(cls) and isinstance(cls, type)
+
+def test_the_format_is_documented_as_it_is() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
+    assert f"format {schema.FORMAT}" in page
+    table = r"^### (.+)\n\n(.+)\n\n\| entry \| what it is \|\n\|.*\n((?:\|.*\n)+)"
+    documented = {
+        name: (about, [tuple(row.strip("| ").split(" | ")) for row in rows.splitlines()])
+        for name, about, rows in re.findall(table, page, re.M)
     }
-    assert named | {cls.__name__ for cls in METHODS.values()} <= set(loading.CLASSES)
+    assert documented == {
+        kind.name: (kind.about, [(f"`{e.name}`", e.content) for e in kind.entries])
+        for kind in schema.KINDS
+    }
 
 
-def test_what_is_not_stangmms_own_is_refused_before_anything_is_written(
+def test_a_file_of_this_format_is_read_for_ever() -> None:
+    """``formats/2.nc`` was written when the format was made, and is never written anew."""
+    comparison = sg.load(Path(__file__).parent / "formats" / "2.nc")
+    assert isinstance(comparison, sg.Comparison)
+    assert dict(comparison.failures) == {"optimize": "It failed."}
+    em, advi, nuts = comparison.fits.values()
+    assert [fit.method for fit in (em, advi, nuts)] == ["em", "advi", "nuts"]
+    assert [fit.kind for fit in (em, advi, nuts)] == ["point", "approximation", "mcmc"]
+    assert nuts.settings == sg.NUTS(chains=2, warmup=50, draws=5, cmdstan=Path("elsewhere"))
+    assert nuts.lp.shape == nuts.permutations.shape[:2] == (2, 5)
+    assert nuts.info.max_tree_depth == 10
+    assert (nuts.relabelling, nuts.seed, nuts.seconds) == ("stephens", 7, 1.25)
+    assert len(em.info.paths) == 10
+    np.testing.assert_allclose(comparison.dataset.x[0], [3.6, 79.0])
+    assert comparison.dataset.feature_names == ("eruption_min", "waiting_min")
+    assert nuts.model.priors.weights.concentration == 2.0
+    for fit in (em, advi, nuts):
+        rows = fit.log_likelihood().sum(axis=1)
+        np.testing.assert_allclose(rows, fit.total_log_likelihood.ravel(), rtol=1e-10)
+        lp = log_joint(fit.shaped, fit.dataset.x, None, fit.priors, fit.model.structure)
+        np.testing.assert_allclose(fit.lp, lp, rtol=1e-10)
+
+
+def test_methods_that_have_no_name_of_their_own_are_refused_before_anything_is_written(
     em: sg.Fit, tmp_path: Path
 ) -> None:
     class MyEM(sg.EM):
@@ -589,6 +624,15 @@ def test_what_is_not_stangmms_own_is_refused_before_anything_is_written(
     with pytest.raises(sg.ModelError, match="MyEM of test_saving"):
         fit.save(tmp_path / "fit.nc")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_with_more_features_than_rows_comes_back_the_same(tmp_path: Path) -> None:
+    from stangmm.sklearn import StanGaussianMixture
+
+    X = np.random.default_rng(1).normal(size=(8, 12))
+    with pytest.warns(sg.ConvergenceWarning, match="regularized"):
+        estimator = StanGaussianMixture(2, random_state=1).fit(X)
+    assert_comes_back(estimator.fit_, tmp_path / "fit.nc")
 
 
 # Whole or not at all ------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class Comparison:
         """
         from stangmm.saving.writing import save
 
-        return save(self, self.fits, path)
+        return save("comparison", self, self.fits, path)
 
     def report(self, path: str | os.PathLike[str], *, progress: bool = True) -> Path:
         """Write a self-contained HTML report and give its path.

@@ -181,7 +181,7 @@ class Selection:
         """
         from stangmm.saving.writing import save
 
-        return save(self, {f"K{k}": fit for k, fit in self.fits.items()}, path)
+        return save("selection", self, {f"K{k}": fit for k, fit in self.fits.items()}, path)
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

@@ -7,6 +7,7 @@ from typing import Any
 from stangmm.base.errors import ModelError
 from stangmm.methods.base import Method
 from stangmm.methods.em.em import EM
+from stangmm.methods.em.regularized import RegularizedEM
 from stangmm.methods.stan.advi import ADVI
 from stangmm.methods.stan.laplace import Laplace
 from stangmm.methods.stan.nuts import NUTS
@@ -16,6 +17,16 @@ from stangmm.methods.stan.pathfinder import Pathfinder
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (EM, Optimize, ADVI, NUTS, Pathfinder, Laplace)
 }
+
+
+def method_named(name: str) -> type[Method] | None:
+    """Find a method by its short name, the user's own too; the last defined, if there are many."""
+    found, waiting = None, Method.__subclasses__()
+    while waiting:
+        cls = waiting.pop(0)
+        found = cls if vars(cls).get("name") == name else found
+        waiting += cls.__subclasses__()
+    return found
 
 
 def as_method(method: Any) -> Method:
@@ -43,5 +54,7 @@ __all__ = [
     "Method",
     "Optimize",
     "Pathfinder",
+    "RegularizedEM",
     "as_method",
+    "method_named",
 ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
+from stangmm.base.errors import ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.methods.draws import Draws
 from stangmm.model.problem import Problem
@@ -70,3 +71,19 @@ class Method(ABC):
     @abstractmethod
     def run(self, problem: Problem, run: Run) -> Draws:
         """Fit the problem; draws are of the standardized problem, labels unsettled."""
+
+
+@dataclass(frozen=True)
+class AbsentMethod(Method):
+    """What a file says of a method that is not defined here: it can be shown, not run."""
+
+    name: str  # type: ignore[misc]
+    kind: Kind  # type: ignore[misc]
+    arguments: Mapping[str, Any]
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Say that it cannot be run."""
+        raise ModelError(
+            f"The method {self.name!r} is not defined here. Import the module that defines it, "
+            "and load the fit again."
+        )

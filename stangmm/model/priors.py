@@ -340,6 +340,13 @@ class LKJ:
         return float((d - 1) * gammaln(self.shape + 0.5 * (d - 1)) - each.sum())
 
 
+# By public name, as files have it.
+FAMILIES: dict[str, type] = {
+    family.__name__: family
+    for family in (Dirichlet, Normal, HalfCauchy, HalfNormal, InverseGamma, LKJ)
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Priors:
     """The priors of a mixture; what is left out gets a default scaled by the data.

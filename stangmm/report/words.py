@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _METHODS = {
     "em": "EM",
+    "regularized_em": "regularized EM",
     "optimize": "optimization",
     "advi": "ADVI",
     "nuts": "NUTS",

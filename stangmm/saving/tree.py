@@ -1,8 +1,7 @@
-"""Objects of stangmm as a tree of JSON values with the arrays apart, and back.
+"""Values as a tree of JSON with the arrays apart, and back.
 
-An object is its class's name and its fields, whichever they are: a field that a class gains later
-is kept without a change here. What JSON does not know is a mapping with one key that says what it
-is, such as ``{"tuple": [1, 2]}``.
+What JSON does not know is a mapping whose first key says what it is, such as ``{"tuple": [1, 2]}``;
+an object is its kind and its entries, which the schema knows.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.errors import ModelError
-from stangmm.model.covariance import CovarianceStructure, structure_named
 
 Tree: TypeAlias = Any  # None, bool, int, str, finite float, list or dict of these
 _NUMBERS = "biuf"  # kinds of arrays that netCDF can hold
@@ -57,52 +54,50 @@ class PackedArrays:
         return {name: np.concatenate(parts) for name, parts in self._parts.items()}
 
 
-def encode(value: Any, arrays: PackedArrays) -> Tree:
+def encode(
+    value: Any, arrays: PackedArrays, described: Callable[[Any], tuple[str, Mapping[str, Any]]]
+) -> Tree:
     """Give the tree of a value; its arrays go to ``arrays``.
+
+    Parameters
+    ----------
+    value : object
+    arrays : PackedArrays
+    described : callable
+        Gives the kind and the entries of an object.
 
     Raises
     ------
     ModelError
-        There is something in it that is neither stangmm's own nor plain.
+        There is something in it that cannot be saved.
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.ndarray):
-        return arrays.add(value)
-    if isinstance(value, list):
-        return [encode(item, arrays) for item in value]
-    if isinstance(value, tuple):
-        return {"tuple": [encode(item, arrays) for item in value]}
-    if isinstance(value, Mapping):
-        pairs = [[encode(key, arrays), encode(item, arrays)] for key, item in value.items()]
-        return {"mapping": pairs}
-    if isinstance(value, os.PathLike):
-        return {"path": os.fspath(value)}
-    if isinstance(value, CovarianceStructure):
-        return {"structure": value.name}
-    cls = type(value)
-    if cls.__module__.partition(".")[0] != "stangmm":
-        raise ModelError(
-            f"Only what is made of stangmm's own objects can be saved, got a {cls.__qualname__} "
-            f"of {cls.__module__}."
-        )
-    return {"type": cls.__name__, "fields": _fields(value, arrays)}
+
+    def encoded(value: Any) -> Tree:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            return {"float": repr(value)}
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, np.ndarray):
+            return arrays.add(value)
+        if isinstance(value, list):
+            return [encoded(item) for item in value]
+        if isinstance(value, tuple):
+            return {"tuple": [encoded(item) for item in value]}
+        if isinstance(value, Mapping):
+            return {"mapping": [[encoded(key), encoded(item)] for key, item in value.items()]}
+        if isinstance(value, os.PathLike):
+            return {"path": os.fspath(value)}
+        kind, entries = described(value)
+        return {"kind": kind, "entries": {name: encoded(item) for name, item in entries.items()}}
+
+    return encoded(value)
 
 
-def _fields(value: Any, arrays: PackedArrays) -> Tree:
-    """Encode the attributes of an object, but for what is computed once from the others."""
-    return {
-        field.name: encode(getattr(value, field.name), arrays)
-        for field in fields(value)
-        if field.init
-    }
-
-
-def decode(tree: Tree, arrays: Mapping[str, NDArray[Any]], classes: Mapping[str, type]) -> Any:
+def decode(
+    tree: Tree, arrays: Mapping[str, NDArray[Any]], made: Callable[[str, Mapping[str, Any]], Any]
+) -> Any:
     """Make the value of a tree again.
 
     Parameters
@@ -110,47 +105,35 @@ def decode(tree: Tree, arrays: Mapping[str, NDArray[Any]], classes: Mapping[str,
     tree : JSON value
     arrays : mapping of str to ndarray
         As `PackedArrays.packed` gave them.
-    classes : mapping of str to type
-        The classes that may be made, by name.
+    made : callable
+        Makes an object of its kind and its entries.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        The tree is none, or its objects have other fields than the classes.
+        The tree is none, or its objects have other entries than their kinds.
     """
 
-    def made(tree: Tree) -> Any:
+    def decoded(tree: Tree) -> Any:
         if isinstance(tree, list):
-            return [made(item) for item in tree]
+            return [decoded(item) for item in tree]
         if not isinstance(tree, dict):
             return tree
-        kind, *_ = tree
-        content = tree[kind]
-        if kind == "type":
-            return _made_of(classes[content], {n: made(f) for n, f in tree["fields"].items()})
-        if kind == "array":
+        what, *_ = tree
+        content = tree[what]
+        if what == "kind":
+            return made(content, {name: decoded(item) for name, item in tree["entries"].items()})
+        if what == "array":
             name, start, laid, axes = content
             flat = arrays[name][start : start + math.prod(laid)].copy()
             return flat.reshape(laid).transpose(np.argsort(axes))
-        if kind == "tuple":
-            return tuple(map(made, content))
-        if kind == "mapping":
-            return {made(key): made(item) for key, item in content}
-        return _PLAIN[kind](content)
+        if what == "tuple":
+            return tuple(map(decoded, content))
+        if what == "mapping":
+            return {decoded(key): decoded(item) for key, item in content}
+        return _PLAIN[what](content)
 
-    return made(tree)
-
-
-_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "float": float,
-    "path": Path,
-    "structure": structure_named,
-}
+    return decoded(tree)
 
 
-def _made_of(cls: type, fields: dict[str, Any]) -> Any:
-    if is_dataclass(cls):
-        return cls(**fields)
-    thing: Any = object.__new__(cls)
-    vars(thing).update(fields)
-    return thing
+_PLAIN: dict[str, Callable[[Any], Any]] = {"float": float, "path": Path}

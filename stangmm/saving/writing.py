@@ -16,25 +16,27 @@ from numpy.typing import NDArray
 from stangmm.base.files import checked_target, write_whole
 from stangmm.posterior.arviz import inference_data
 from stangmm.posterior.fitted import Fitted
+from stangmm.saving.schema import FORMAT, described, entries_of
 from stangmm.saving.tree import PackedArrays, encode
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-# Raised when files of before can no longer be read.
-FORMAT = 1
 GROUP = "stangmm"
 TEXT = "json"
 # Rows times draws beyond which the rows' log likelihood is left out: 128 MB of 8-byte numbers.
 LARGEST_LOG_LIKELIHOOD = 2**24
 
 
-def save(thing: object, fits: Mapping[str, Fitted], path: str | os.PathLike[str]) -> Path:
+def save(
+    kind: str, thing: object, fits: Mapping[str, Fitted], path: str | os.PathLike[str]
+) -> Path:
     """Write an object to a netCDF file, from which `load` makes it again.
 
     Parameters
     ----------
+    kind : {"fit", "comparison", "selection"}
     thing : Fit, Comparison or Selection
     fits : mapping of str to Fit
         What ArviZ is to find: fits by the group under which theirs go; "" is the file's root.
@@ -49,8 +51,8 @@ def save(thing: object, fits: Mapping[str, Fitted], path: str | os.PathLike[str]
     Raises
     ------
     ModelError
-        The folder does not exist, the path is a folder, or the object holds foreign ones, such as
-        settings of a method that is not stangmm's.
+        The folder does not exist, the path is a folder, or the object holds what cannot be saved,
+        such as settings of a method that has no name of its own.
     OSError
         The file could not be written; what was there before is as it was.
     """
@@ -58,7 +60,10 @@ def save(thing: object, fits: Mapping[str, Fitted], path: str | os.PathLike[str]
 
     target = checked_target(path, "fit.nc")
     arrays = PackedArrays()
-    text = json.dumps(encode(thing, arrays))
+    whole: dict[str, Any] = {"kind": kind, "entries": {}}
+    for name, part in entries_of(kind, thing).items():
+        whole["entries"][name] = encode(part, arrays, described)
+    text = json.dumps(whole)
     packed = arrays.packed()
     own = xr.Dataset(
         {TEXT: ((), text), **{name: (f"n_{name}", flat) for name, flat in packed.items()}},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _RIDGE = 1e-6
 _SETTLED = 1e-8
 
 
+@dataclass(frozen=True)
 class RegularizedEM(EM):
     """EM for data on which the likelihood has no maximum: the mode under a conjugate prior.
 
@@ -28,6 +30,8 @@ class RegularizedEM(EM):
     volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). Of several modes the one of
     highest likelihood is given.
     """
+
+    name: ClassVar[str] = "regularized_em"
 
     def search(self, problem: Problem, run: Run) -> RestartInfo:
         """Run all restarts, and bring the best to convergence on all rows."""
