@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import (
     COLLAPSED_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
@@ -180,13 +181,13 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     starts = Counter(round(start.objective, 4) for start in info.starts)
     ranked = sorted(starts.items(), reverse=True)
     listed = ", ".join(f"{n} at log likelihood {value:.2f}" for value, n in ranked)
-    where = f"They started around {len(starts)} distinct optima that EM found: {listed}."
-    if len(starts) == 1:
-        where = "They all started around the one plausible optimum that EM found."
+    where = f" They started around {len(starts)} distinct optima that EM found: {listed}."
+    if len(starts) < 2:
+        where = " They all started around the one plausible optimum that EM found." * len(starts)
     if fit.started_by_hand:
-        where = "They all started around the starting values given by hand."
+        where = " They all started around the starting values given by hand."
     if len(modes) == 1:
-        yield Check("modes", 1, "1", "ok", f"All chains are in one mode. {where}")
+        yield Check("modes", 1, "1", "ok", f"All chains are in one mode.{where}")
         return
     means = "; ".join(
         f"chains {', '.join(map(str, chains))} (log joint {fit.lp[list(chains)].mean():.2f})"
@@ -197,16 +198,16 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         len(modes),
         "1",
         "fail",
-        f"Chains are in different modes and have not moved between them: {means}. {where}",
+        f"Chains are in different modes and have not moved between them: {means}.{where}",
         "How many chains are in a mode says nothing about its probability: do not pool them. See "
         'fit.modes for each mode\'s own fit, and fit.modes.weights("evidence") or "stacking".',
     )
 
 
 def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
-    from stangmm.posterior.arviz import convergence, e_bfmi
+    from stangmm.posterior.arviz import convergence
 
-    chains, draws = fit.lp.shape
+    chains = len(fit.lp)
     values = convergence(fit)
     yield _r_hat(fit, values["r_hat"], chains)
     needed = ESS_PER_CHAIN * chains
@@ -221,9 +222,18 @@ def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
             + ("the bulk (means)." if part.startswith("bulk") else "the tails (5% and 95%)."),
             "" if value >= needed else "Draw more.",
         )
-    divergent = int(info.sample_stats["diverging"].sum())
-    share = divergent / (chains * draws)
-    yield Check(
+    if "diverging" in info.sample_stats:
+        yield _divergences(info.sample_stats["diverging"])
+    if "tree_depth" in info.sample_stats and info.max_tree_depth is not None:
+        yield _tree_depth(info.sample_stats["tree_depth"], info.max_tree_depth)
+    if "energy" in info.sample_stats:
+        yield _energy(info)
+
+
+def _divergences(diverging: FloatArray) -> Check:
+    divergent = int(diverging.sum())
+    share = divergent / diverging.size
+    return Check(
         "divergences",
         divergent,
         "0",
@@ -234,8 +244,11 @@ def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         if not divergent
         else "Raise adapt_delta (0.95, 0.99), or use a more informative prior of the scales.",
     )
-    deep = float((info.sample_stats["tree_depth"] >= info.max_tree_depth).mean())
-    yield Check(
+
+
+def _tree_depth(depths: FloatArray, limit: int) -> Check:
+    deep = float((depths >= limit).mean())
+    return Check(
         "tree depth",
         deep,
         "0",
@@ -243,8 +256,13 @@ def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         "Share of the draws that were cut off at the largest tree depth: slow, not wrong.",
         "" if deep == 0 else "Raise max_tree_depth.",
     )
+
+
+def _energy(info: McmcInfo) -> Check:
+    from stangmm.posterior.arviz import e_bfmi
+
     energy = float(np.min(e_bfmi(info)))
-    yield Check(
+    return Check(
         "E-BFMI",
         energy,
         f"> {E_BFMI_OK}",

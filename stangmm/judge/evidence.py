@@ -112,7 +112,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     Parameters
     ----------
     fit : Fit
-        By a sampler (NUTS).
+        By a sampler, such as NUTS.
     seed : int, optional
         For the proposal's draws; default: the fit's.
     progress : bool
@@ -313,7 +313,7 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
                 f"the proposal, should be < {R_HAT_FAIL}), so that they may be in different modes; "
                 "run longer."
             )
-    if isinstance(fit.info, McmcInfo):
+    if isinstance(fit.info, McmcInfo) and "diverging" in fit.info.sample_stats:
         divergent = float(np.mean(fit.info.sample_stats["diverging"]))
         if divergent >= DIVERGENT_SHARE_FAIL:
             yield (

@@ -154,21 +154,23 @@ class VariationalInfo:
 
 @dataclass(frozen=True, eq=False)
 class McmcInfo:
-    """What diagnoses the chains.
+    """What diagnoses the chains: what the sampler measured, and nothing else.
 
     Attributes
     ----------
     sample_stats : mapping of str to ndarray, shape (C, S)
-        ``diverging``, ``tree_depth``, ``energy``, ``n_steps``, ``acceptance_rate``, ``step_size``.
-    max_tree_depth : int
-        The limit that was set.
+        By ArviZ's names, those that there are: ``diverging``, ``tree_depth``, ``energy``,
+        ``n_steps``, ``acceptance_rate``, ``step_size``.
+    max_tree_depth : int or None
+        The limit that was set; None for a sampler without trees.
     starts : tuple of Optimum
-        The optima around which the chains started, one for each chain.
+        The optima around which the chains started, one for each chain; empty where they began
+        elsewhere.
     """
 
     sample_stats: Mapping[str, FloatArray]
-    max_tree_depth: int
-    starts: tuple[Optimum, ...]
+    max_tree_depth: int | None = None
+    starts: tuple[Optimum, ...] = ()
 
     def of_chains(self, chains: Sequence[int]) -> McmcInfo:
         """Keep what concerns some of the chains."""
@@ -176,7 +178,7 @@ class McmcInfo:
         return replace(
             self,
             sample_stats={name: values[index] for name, values in self.sample_stats.items()},
-            starts=tuple(self.starts[i] for i in index),
+            starts=tuple(self.starts[i] for i in index) if self.starts else (),
         )
 
     def in_user_units(self, problem: Problem) -> McmcInfo:

@@ -52,10 +52,12 @@ def energy(fit: Fitted, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ModelError
-        The method runs no chains.
+        The method runs no chains, or its chains have no energy.
     """
-    if not isinstance(fit.info, McmcInfo):
-        raise ModelError(f'energy shows chains, and "{fit.method}" runs none. Use method="nuts".')
+    if not isinstance(fit.info, McmcInfo) or "energy" not in fit.info.sample_stats:
+        raise ModelError(
+            f'energy shows the energies of chains, and "{fit.method}" has none. Use method="nuts".'
+        )
     energies = np.asarray(fit.info.sample_stats["energy"])
     bfmi = e_bfmi(fit.info)
     shown = np.sort(np.argsort(bfmi, kind="stable")[:ENERGY_CHAINS])

@@ -234,7 +234,8 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
     columns = _parameters_of(fit, component)
     n, draws = len(columns), fit.lp.size
     shown = np.unique(np.linspace(0, draws - 1, min(draws, _PAIRS_DRAWS)).round().astype(np.intp))
-    diverging = _divergent(fit)
+    divergent = _divergent(fit)
+    marked = np.empty(0, dtype=np.intp) if divergent is None else divergent
     ax = ax or new_axes(1.3 + 0.95 * n, width=1.6 + 0.95 * n)
     labels, values = list(columns), list(columns.values())
     for i, row in enumerate(panels(ax, n, n, gap=(0.12, 0.12))):
@@ -245,7 +246,7 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
             if i == j:
                 panel.hist(values[i], bins=30, color=color(component), alpha=0.6, linewidth=0)
             else:
-                _pair_panel(panel, values[j], values[i], shown, diverging, component)
+                _pair_panel(panel, values[j], values[i], shown, marked, component)
             tidy(panel, left=i != j)
             for axis in (
                 panel.xaxis,
@@ -257,7 +258,7 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
                 panel.set_xlabel(labels[j], fontsize=8.5)
             if j == 0 and i > 0:
                 panel.set_ylabel(labels[i], fontsize=8.5)
-    _pairs_legend(ax, fit, component, len(shown), len(diverging))
+    _pairs_legend(ax, fit, component, len(shown), None if divergent is None else len(divergent))
     return ax
 
 
@@ -274,10 +275,10 @@ def _parameters_of(fit: Fitted, component: int) -> dict[str, FloatArray]:
     return {label: draws for label, draws in found.items() if np.ptp(draws) > 0}
 
 
-def _divergent(fit: Fitted) -> IntArray:
-    """Numbers of the draws that diverged, chain 0 first."""
-    if not isinstance(fit.info, McmcInfo):
-        return np.empty(0, dtype=np.intp)
+def _divergent(fit: Fitted) -> IntArray | None:
+    """Numbers of the draws that diverged, chain 0 first; None where nothing can diverge."""
+    if not isinstance(fit.info, McmcInfo) or "diverging" not in fit.info.sample_stats:
+        return None
     return np.flatnonzero(np.asarray(fit.info.sample_stats["diverging"]).ravel())
 
 
@@ -304,7 +305,7 @@ def _pair_panel(
         ax.plot(x[some], y[some], "x", color=INK, markersize=4.5, gid="divergent", zorder=3)
 
 
-def _pairs_legend(ax: Axes, fit: Fitted, component: int, shown: int, divergent: int) -> None:
+def _pairs_legend(ax: Axes, fit: Fitted, component: int, shown: int, divergent: int | None) -> None:
     """Say at the upper right, where there are no panels, what is drawn."""
     of = "" if shown == fit.lp.size else f" of {fit.lp.size:,}"
     ax.scatter(
@@ -313,7 +314,7 @@ def _pairs_legend(ax: Axes, fit: Fitted, component: int, shown: int, divergent: 
     if divergent:
         some = f", {VECTOR_MARKERS} shown" if divergent > VECTOR_MARKERS else ""
         ax.plot([], [], "x", color=INK, label=f"divergent ({divergent:,}{some})")
-    elif isinstance(fit.info, McmcInfo):
+    elif divergent is not None:
         ax.plot([], [], " ", label="none divergent")
     total = fit.dataset.n_features
     ax.legend(

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
 from stangmm.methods.draws import McmcInfo, VariationalInfo
@@ -178,12 +179,13 @@ def summary(fit: Fitted) -> pd.DataFrame:
     return table
 
 
-def _sample_stats(fit: Fitted) -> dict[str, FloatArray]:
+def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:
     if not isinstance(fit.info, McmcInfo):
         return {}
-    stats = dict(fit.info.sample_stats)
-    stats["diverging"] = stats["diverging"].astype(bool)
-    return stats
+    return {
+        name: values.astype(bool) if name == "diverging" else values
+        for name, values in fit.info.sample_stats.items()
+    }
 
 
 def _constants_allowed() -> np.errstate:

@@ -166,7 +166,8 @@ def chain_pictures(fit: Fitted) -> Iterator[Picture]:
 
 def further_pictures(fit: Fitted) -> Iterator[Picture]:
     """What helps to find out why a fit by draws went wrong."""
-    if isinstance(fit.info, McmcInfo):
+    stats = fit.info.sample_stats if isinstance(fit.info, McmcInfo) else {}
+    if "energy" in stats:
         yield Picture(
             "The energy",
             lambda: plots.energy(fit),
@@ -181,7 +182,7 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
         smallest = int(fit.weights.argmin())
         divergent = (
             " Crosses are divergent draws: where they crowd, the sampler could not go on."
-            if isinstance(fit.info, McmcInfo)
+            if "diverging" in stats
             else ""
         )
         yield Picture(

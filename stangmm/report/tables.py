@@ -154,7 +154,8 @@ def as_call(value: Any) -> str:
         given, default = getattr(value, f.name), _default(f)
         if type(given) is not type(default) or repr(given) != repr(default):
             changed.append(f"{f.name}={as_call(given)}")
-    return f"sg.{type(value).__name__}({', '.join(changed)})"
+    own = type(value).__module__.startswith("stangmm.")
+    return f"{'sg.' * own}{type(value).__name__}({', '.join(changed)})"
 
 
 def _default(field: Any) -> Any:
