@@ -1,12 +1,15 @@
-"""Files that are written whole or not at all."""
+"""The one way in which files are written: whole or not at all, for fits, reports and pictures."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from stangmm.base.errors import ModelError
+
+_SYSTEM = ("/dev/", "/proc/")  # what is found here is never replaced
 
 
 def checked_target(path: str | os.PathLike[str], example: str) -> Path:
@@ -21,45 +24,63 @@ def checked_target(path: str | os.PathLike[str], example: str) -> Path:
     Raises
     ------
     ModelError
-        The folder does not exist, or the path is a folder.
+        The folder does not exist, or the path is a folder or a disk.
     """
     target = Path(path).expanduser()
     if not target.parent.is_dir():
         raise ModelError(
             f"The folder {str(target.parent)!r} does not exist. Create it, or give another path."
         )
-    if target.is_dir():
+    if target.is_dir() or target.is_block_device():
+        what, where = ("folder", target) if target.is_dir() else ("disk", Path("~"))
         raise ModelError(
-            f"{str(target)!r} is a folder. Give the path of a file, such as "
-            f"{str(target / example)!r}."
+            f"{str(target)!r} is a {what}. Give the path of a file, such as "
+            f"{str(where / example)!r}."
         )
     return target
+
+
+def is_stream(target: Path) -> bool:
+    """Whether a path leads to a pipe, a terminal or the like, which takes what it is given."""
+    special = target.exists() and not target.is_file()
+    return special or os.path.abspath(target).startswith(_SYSTEM)
 
 
 def write_whole(target: Path, content: bytes | memoryview) -> None:
     """Write beside the target, then take its place at once, so that no one sees half a file.
 
-    Where the target is a link, the file that it leads to is replaced.
+    Where the target is a link, the file that it leads to is replaced; one that was there keeps its
+    rights. A stream (`is_stream`) cannot be replaced, and is written to.
 
     Raises
     ------
     OSError
         It could not be written. What was at the target before is still there.
     """
-    real = Path(os.path.realpath(target))
+    try:
+        if is_stream(target):
+            with target.open("wb") as stream:
+                stream.write(content)
+        else:
+            _replace(Path(os.path.realpath(target)), content)
+    except OSError as error:
+        kept = "the file that was there is as it was" if target.is_file() else "there is no file"
+        raise OSError(
+            error.errno,
+            f"{str(target)!r} could not be written, {kept}: {error.strerror}. Make room, get the "
+            "right to write there, or give another path",
+        ) from error
+
+
+def _replace(real: Path, content: bytes | memoryview) -> None:
     unfinished = real.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
         with unfinished.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if real.exists():
+            shutil.copymode(real, unfinished)
         unfinished.replace(real)
-    except OSError as error:
-        kept = "the file that was there is as it was" if real.exists() else "there is no file"
-        raise OSError(
-            error.errno,
-            f"{str(target)!r} could not be written, {kept}: {error.strerror}. Make room, get the "
-            "right to write there, or give another path",
-        ) from error
     finally:
         unfinished.unlink(missing_ok=True)

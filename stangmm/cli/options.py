@@ -186,12 +186,12 @@ def checked_output(path: str | None, example: str, source: str) -> None:
     ModelError
         There is no such folder, it cannot be written to, or the file is the one that is read.
     """
-    from stangmm.base.files import checked_target
+    from stangmm.base.files import checked_target, is_stream
 
     if path is None:
         return
     target = checked_target(path, example)
-    for place in (target.parent, target):
+    for place in (target,) if is_stream(target) else (target.parent, target):
         if place.exists() and not os.access(place, os.W_OK):
             raise ModelError(
                 f"There is no right to write {str(place)!r}. Get it, or give another path."

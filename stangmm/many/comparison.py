@@ -164,7 +164,9 @@ class Comparison:
         Raises
         ------
         ModelError
-            The folder does not exist.
+            The folder does not exist, or the path is a folder.
+        OSError
+            The file could not be written; what was there before is as it was.
         """
         from stangmm.report import comparison_report
 

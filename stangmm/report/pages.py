@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from stangmm import plots
-from stangmm.base.errors import ModelError
+from stangmm.base.files import checked_target, write_whole
 from stangmm.base.progress import progress_bar
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
@@ -86,8 +85,10 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     ------
     ModelError
         The folder does not exist, or the path is a folder.
+    OSError
+        The file could not be written; what was there before is as it was.
     """
-    target = _checked_path(path)
+    target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
     pictures = {
         "mixture": [density_picture(fit)],
@@ -124,7 +125,8 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         settings=settings_words(fit.settings),
         priors=priors_words(fit),
     )
-    return _write(target, html)
+    write_whole(target, html.encode())
+    return target
 
 
 def comparison_report(
@@ -149,8 +151,10 @@ def comparison_report(
     ------
     ModelError
         The folder does not exist, or the path is a folder.
+    OSError
+        The file could not be written; what was there before is as it was.
     """
-    target = _checked_path(path)
+    target = checked_target(path, "report.html")
     table = comparison.table
     leading, status = leading_method(comparison)
     overview, parts = list(overview_pictures(comparison)), list(method_parts(comparison))
@@ -177,7 +181,8 @@ def comparison_report(
         versions=any_fit.versions if any_fit else {},
         call=comparison_call(comparison),
     )
-    return _write(target, html)
+    write_whole(target, html.encode())
+    return target
 
 
 def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.Environment:
@@ -200,29 +205,3 @@ def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.E
     made.filters["method"] = method_words
     made.globals.update(svg=svg, badges=_BADGES, color=color)
     return made
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(path).expanduser()
-    if not target.parent.is_dir():
-        raise ModelError(
-            f"The folder {str(target.parent)!r} for the report does not exist. Create it, or give "
-            "another path."
-        )
-    if target.is_dir():
-        raise ModelError(
-            f"{str(target)!r} is a folder. Give the path of a file, such as "
-            f"{str(target / 'report.html')!r}."
-        )
-    return target
-
-
-def _write(target: Path, html: str) -> Path:
-    """Write beside the target and rename, so that no one ever sees half a report."""
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        unfinished.write_text(html, encoding="utf-8")
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return target
