@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stangmm.judge.evidence import Evidence
-    from stangmm.judge.labels import Labels
+    from stangmm.judge.labelling import Labelling
     from stangmm.judge.modes import Modes
     from stangmm.plots import FitPlots
 
@@ -196,11 +196,11 @@ class Fit(Fitted, Predictions):
         return summary(self)
 
     @property
-    def labels(self) -> Labels:
+    def labelling(self) -> Labelling:
         """How far the components' labels can be trusted: R-hat and ESS before and after, words."""
-        from stangmm.judge.labels import describe_labels
+        from stangmm.judge.labelling import labelling_of
 
-        return describe_labels(self)
+        return labelling_of(self)
 
     @property
     def modes(self) -> Modes[Fit]:

@@ -15,7 +15,7 @@ from stangmm.model.spec import MixtureSpec
 from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
-    from stangmm.plots.shown import Axes
+    from stangmm.plots import PriorPlots
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,12 @@ class PriorPredictive:
     dataset: Dataset
     priors: ResolvedPriors
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the data with the densities from the prior, a panel for each feature."""
-        from stangmm.plots.prior_predictive import prior_predictive as draw
+    @property
+    def plot(self) -> PriorPlots:
+        """The picture: ``drawn.plot.densities()``, or ``drawn.plot()``."""
+        from stangmm.plots import PriorPlots
 
-        return draw(self, ax)
+        return PriorPlots(self)
 
 
 def prior_predictive(

@@ -553,4 +553,4 @@ def test_every_help_ends_with_an_example_that_can_be_run(
     heading, example = capsys.readouterr().out.rstrip().splitlines()[-2:]
     assert heading == "example:"
     assert shlex.split(example)[:2] == ["stangmm", command]
-    assert callable(cli._parser().parse_args(shlex.split(example)[1:]).command)
+    assert callable(cli.parser().parse_args(shlex.split(example)[1:]).command)

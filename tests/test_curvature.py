@@ -93,16 +93,16 @@ def test_scores_are_the_derivatives_of_each_rows_log_density(covariance_type: st
         axis=1,
     )
     transforms = (
-        curvature._weights_jacobian(start.weights, True),
-        curvature._corr_jacobians(start),
+        curvature.weights_jacobian(start.weights, True),
+        curvature.correlation_jacobians(start),
     )
-    scores, _ = curvature._scores(start, problem, problem.x, transforms)
+    scores, _ = curvature.scores(start, problem, problem.x, transforms)
     np.testing.assert_allclose(scores, numeric, atol=1e-6 * np.abs(numeric).max())
 
 
 def test_isometric_log_ratios_keep_the_sum_of_the_weights() -> None:
     weights = np.array([0.2, 0.3, 0.5])
-    jacobian = curvature._weights_jacobian(weights, stick_breaking=False)
+    jacobian = curvature.weights_jacobian(weights, stick_breaking=False)
     np.testing.assert_allclose(weights @ jacobian, 0, atol=1e-15)
     assert np.linalg.matrix_rank(jacobian) == 2
 

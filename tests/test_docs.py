@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import stangmm as sg
-from stangmm.cli import _parser, main
+from stangmm.cli import main, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -121,7 +121,7 @@ def test_a_command_that_needs_no_cmdstan_does_what_it_says(
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_shown_is_one_that_the_program_knows(command: str) -> None:
-    _parser().parse_args(shlex.split(command)[1:])
+    parser().parse_args(shlex.split(command)[1:])
 
 
 def test_every_make_target_named_is_there() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import stangmm as sg
 from stangmm import plots
-from stangmm.judge import labels, modes
+from stangmm.judge import labelling, modes
 from stangmm.judge.diagnostics import Check, Diagnosis
 from stangmm.methods.base import Method
 from stangmm.model.priors import ScalePrior
@@ -25,7 +25,8 @@ _NEEDS_CMDSTAN = re.compile(
 )
 
 # Made by calls on other objects, so not among the public names of the package.
-GIVEN = [Check, Diagnosis, labels.Labels, modes.Modes, plots.FitPlots, plots.ComparisonPlots]
+GIVEN = [Check, Diagnosis, labelling.Labelling, modes.Modes, plots.FitPlots, plots.ComparisonPlots]
+GIVEN += [plots.SelectionPlots, plots.PriorPlots]
 
 
 def public() -> dict[str, Any]:
@@ -91,9 +92,20 @@ def sections_of(name: str) -> tuple[Any, str]:
 
 
 # Only the package makes these: their docstrings explain what they hold, not how to make them.
-MADE_INSIDE = ["Band", "Check", "Comparison", "Diagnosis", "Evidence", "Fit", "FitPlots", "Labels"]
+MADE_INSIDE = [
+    "Band",
+    "Check",
+    "Comparison",
+    "Diagnosis",
+    "Evidence",
+    "Fit",
+    "FitPlots",
+    "Labelling",
+]
 MADE_INSIDE += [
     "ComparisonPlots",
+    "PriorPlots",
+    "SelectionPlots",
     "MixtureDistribution",
     "Modes",
     "OutlierScore",

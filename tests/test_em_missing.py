@@ -205,7 +205,10 @@ def test_scores_are_the_derivatives_of_each_rows_log_density() -> None:
                 at, weights=weights, means=means, scales=at.scales * np.exp(u[7:13].reshape(2, 3))
             )
 
-        transforms = curvature._weights_jacobian(at.weights, True), curvature._corr_jacobians(at)
+        transforms = (
+            curvature.weights_jacobian(at.weights, True),
+            curvature.correlation_jacobians(at),
+        )
         for group in problem.groups:
             rows = problem.x[group.rows]
             known = None if group.component is None else np.full(len(rows), group.component)
@@ -214,7 +217,7 @@ def test_scores_are_the_derivatives_of_each_rows_log_density() -> None:
                 (moved(e).log_density(rows, known) - moved(-e).log_density(rows, known)) / 2e-5
                 for e in step
             ]
-            scores, _ = curvature._scores(at, problem, rows, transforms, group.component)
+            scores, _ = curvature.scores(at, problem, rows, transforms, group.component)
             np.testing.assert_allclose(scores[:, :13], np.stack(numeric, axis=1), atol=1e-6)
 
 

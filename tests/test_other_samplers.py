@@ -33,7 +33,7 @@ def fit(x: np.ndarray) -> sg.Fit:
 def test_the_diagnosis_asks_only_what_the_sampler_can_answer(fit: sg.Fit) -> None:
     names = [check.name for check in fit.diagnose()]
     assert names == [
-        "modes", "R-hat", "bulk ESS", "tail ESS", "labels", "rows in the smallest component",
+        "modes", "R-hat", "bulk ESS", "tail ESS", "labelling", "rows in the smallest component",
     ]  # fmt: skip
     assert fit.diagnose().verdict == "ok"
     assert not any(word in str(fit.diagnose()) for word in HMC)

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
-from stangmm.judge.labels import Labels
+from stangmm.judge.labelling import Labelling
 from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.posterior.fitted import record_of
@@ -322,7 +322,7 @@ def test_labels_say_how_many_draws_were_permuted_and_what_it_changed() -> None:
     original, _, x = switched(rng)
     permutation = np.tile(np.arange(3), (2, 50, 1))
     permutation[0, :20] = [1, 0, 2]
-    labels = fit_given(original.permute(permutation), x).labels
+    labels = fit_given(original.permute(permutation), x).labelling
     assert labels.permuted == pytest.approx(0.2)
     assert labels.settled
     assert labels.table.loc["parameters, as drawn", "r_hat"] > 1.2
@@ -340,14 +340,14 @@ def test_components_that_no_labelling_separates_are_said_to_be_so() -> None:
     mixture = Mixture(rng.dirichlet([9, 20, 9], n), means, rng.lognormal(0, 0.2, (n, 3, 2)))
     x = np.concatenate([rng.normal(0, 1.5, (60, 2)), rng.normal(30, 1, (60, 2))])
     fit = fit_given(mixture.reshape(2, 100), x, covariance_type="diag")
-    i, j = fit.labels.least_settled
+    i, j = fit.labelling.least_settled
     assert abs(fit.means[i, 0]) < 3 > abs(fit.means[j, 0])
-    check = fit.diagnose()["labels"]
+    check = fit.diagnose()["labelling"]
     assert check.verdict == "warn"
-    assert check.value == fit.labels.exchange[i, j] > 0.05
+    assert check.value == fit.labelling.exchange[i, j] > 0.05
     assert f"components {i} and {j}" in check.meaning
     assert "sorted weights" in check.advice
-    assert "cannot be told apart" in str(fit.labels)
+    assert "cannot be told apart" in str(fit.labelling)
 
 
 def test_an_unknown_way_to_relabel_is_refused_before_anything_starts() -> None:
@@ -372,4 +372,4 @@ def test_where_all_are_apart_the_hardest_pair_is_a_pair_still() -> None:
         with warnings.catch_warnings():  # a component of three galaxies
             warnings.simplefilter("ignore", sg.ConvergenceWarning)
             fit = model.fit(x, "em", seed=1, labels=labels, progress=False)
-        assert Labels(fit, 0.0, np.zeros((3, 3))).least_settled == pair
+        assert Labelling(fit, 0.0, np.zeros((3, 3))).least_settled == pair

@@ -276,7 +276,7 @@ def test_what_was_loaded_is_saved_as_the_same_file(
 
 def test_what_computing_adds_to_a_fit_is_not_saved(mcmc: sg.Fit, tmp_path: Path) -> None:
     fresh = drawn_fit("mcmc").save(tmp_path / "1.nc").read_bytes()
-    for name in ("posterior", "covariances", "labels", "modes"):
+    for name in ("posterior", "covariances", "labelling", "modes"):
         getattr(mcmc, name)
     assert mcmc.save(tmp_path / "2.nc").read_bytes() == fresh
 

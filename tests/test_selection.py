@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
-from stangmm.many.selection import Selection, _divided, select_components
+from stangmm.many.selection import Selection, divided, select_components
 from stangmm.methods.base import Run
 
 
@@ -301,7 +301,7 @@ def test_fits_and_chains_together_use_the_processors_once(
     monkeypatch: pytest.MonkeyPatch, settings: Any, jobs: Any, expected: int, chains: Any
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    at_a_time, processors = _divided(settings, jobs, 20)
+    at_a_time, processors = divided(settings, jobs, 20)
     assert at_a_time == expected
     if chains is not None:
         assert settings.chains_at_a_time(Run(1, processors=processors)) == chains

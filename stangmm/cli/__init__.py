@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a feature may have any name
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
         code = command(parsed)
@@ -54,17 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    made = argparse.ArgumentParser(
         prog="stangmm",
         description="Gaussian mixture models: one Stan model, fitted in several ways.",
         epilog="Exit codes: 0 all is well; 1 the result is there, but a check failed; 2 an error; "
         "130 interrupted.",
     )
-    parser.add_argument(
+    made.add_argument(
         "--version", action="version", version=f"stangmm {importlib.metadata.version('stangmm')}"
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = made.add_subparsers(required=True, metavar="command")
     fitting.add_commands(commands)
     machine.add_commands(commands)
-    return parser
+    return made

@@ -83,9 +83,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add what the model is, but for the number of components."""
     parser.add_argument(
         "--covariance",
-        choices=["full", "tied", "diag", "spherical"],
+        type=_covariance_type,
         default="full",
-        help="what the components' covariance matrices share (default: full, nothing)",
+        metavar="TYPE",
+        help="what the components' covariance matrices share: full (default: nothing), tied, diag, "
+        "spherical",
     )
 
 
@@ -228,3 +230,12 @@ def _setting(text: str) -> tuple[str, Any]:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()  # a word
+
+
+def _covariance_type(text: str) -> str:
+    from stangmm.model.covariance import structure_named
+
+    try:
+        return structure_named(text).name
+    except ModelError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

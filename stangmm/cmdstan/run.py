@@ -16,13 +16,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from stangmm.base.errors import InferenceError
+from stangmm.base.interrupt import is_stopped, stop_requested
 
 from .watchdog import Watchdog, end_processes
 
@@ -36,10 +36,6 @@ _FAILURES = (RuntimeError, ValueError, OSError)
 _LOG_LINES = 60
 _JSON_ROWS = 10_000  # rows of an array that are turned into text at once
 _WATCH_SECONDS = 0.2
-
-# Whoever makes fits in threads sets an event here, in each of them: when it is set, their runs end.
-# (Ctrl-C reaches the main thread only.)
-stop_requested: ContextVar[threading.Event | None] = ContextVar("stop_requested", default=None)
 
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
@@ -136,14 +132,13 @@ class CmdStanRun:
             finally:
                 done.set()
 
-        stop = stop_requested.get()
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
         with _quiet_cmdstanpy(self._messages), _unchanged_environment("STAN_NUM_THREADS"):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
-                while not done.wait(_WATCH_SECONDS if watch or stop else None):
-                    if stop is not None and stop.is_set():
+                while not done.wait(_WATCH_SECONDS if watch or stop_requested.get() else None):
+                    if is_stopped():
                         raise KeyboardInterrupt
                     if watch:
                         watch()

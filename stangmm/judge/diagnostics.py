@@ -25,7 +25,7 @@ from stangmm.base.thresholds import (
     SPARSE_DRAWS_OK,
 )
 from stangmm.judge.chains import group_chains
-from stangmm.judge.labels import describe_labels
+from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.posterior.fitted import Fitted, once
 
@@ -125,7 +125,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
         checks = _of_approximation(fit.info)
     else:
         checks = _of_restarts(fit.info)
-    return Diagnosis((*checks, *_of_labels(fit), _smallest_component(fit)))
+    return Diagnosis((*checks, *_of_labelling(fit), _smallest_component(fit)))
 
 
 def _smallest_component(fit: Fitted) -> Check:
@@ -152,16 +152,16 @@ def _smallest_component(fit: Fitted) -> Check:
     )
 
 
-def _of_labels(fit: Fitted) -> Iterator[Check]:
+def _of_labelling(fit: Fitted) -> Iterator[Check]:
     """Check whether the components can be told apart, where only the draws could tell them."""
     if fit.kind == "point" or len(fit.free_components) < 2:
         return
-    labels = describe_labels(fit)
-    i, j = labels.least_settled
-    value = float(labels.exchange[i, j])
+    labelling = labelling_of(fit)
+    i, j = labelling.least_settled
+    value = float(labelling.exchange[i, j])
     good = value <= EXCHANGED_OK
     yield Check(
-        "labels",
+        "labelling",
         value,
         f"<= {EXCHANGED_OK:g}",
         "ok" if good else "warn",
@@ -290,12 +290,12 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
         "chains tell the same story?"
     )
     advice = "" if good else "Run longer, and look at the trace: a chain may be stuck."
-    if not good and not (labels := describe_labels(fit)).settled:
-        free = labels.label_free["r_hat"]
+    if not good and not (labelling := labelling_of(fit)).settled:
+        free = labelling.label_free["r_hat"]
         meaning += f" Without labels (log joint, log likelihood, sorted weights) it is {free:.4g}."
         if free < R_HAT_OK:
             verdict = "warn"
-            advice = "The chains agree on all that has no labels; see the check of the labels."
+            advice = "The chains agree on all that has no labels; see the check of the labelling."
     return Check("R-hat", value, threshold, verdict, meaning, advice)
 
 

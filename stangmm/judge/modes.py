@@ -105,7 +105,7 @@ class Modes(Generic[F]):
             logs = np.array([evidence.log_evidence for evidence in each])
             return np.asarray(np.exp(logs - log_sum_exp(logs, axis=0)))
         if by != "stacking":
-            raise ModelError(f'Modes are weighted by "stacking" or "evidence", got {by!r}.')
+            raise ModelError(f"by must be one of ['stacking', 'evidence'], got {by!r}.")
         pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
         return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from stangmm.base.checked import check_count
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.interrupt import stop_requested
 from stangmm.base.progress import progress_bar
-from stangmm.cmdstan.run import stop_requested
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from stangmm.plots.shown import Axes
+    from stangmm.plots import SelectionPlots
 
 # In nats: differences of elpd below this are small, whatever their standard error says.
 _SMALL_DIFFERENCE = 4.0
@@ -156,11 +156,12 @@ class Selection:
             return pooled(own.pointwise - best.pointwise, self.dataset.sample_weight)
         return own.value - best.value, float(np.hypot(own.standard_error, best.standard_error))
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the criterion over the number of components, with the choice marked."""
-        from stangmm.plots import model_choice
+    @property
+    def plot(self) -> SelectionPlots:
+        """The picture: ``selection.plot.choice()``, or ``selection.plot()``."""
+        from stangmm.plots import SelectionPlots
 
-        return model_choice(self, ax)
+        return SelectionPlots(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the selection to a netCDF file and give its path; `stangmm.load` reads it.
@@ -363,7 +364,7 @@ def select_components(
     if jobs is not None:
         check_count("jobs", jobs)
     settings.prepare(Run(seed, progress))
-    at_a_time, processors = _divided(settings, jobs, len(models))
+    at_a_time, processors = divided(settings, jobs, len(models))
 
     def fit(k: int) -> Fit | str:
         own_seed = int(np.random.default_rng([seed, k]).integers(2**31))
@@ -439,7 +440,7 @@ def _models(
     return models
 
 
-def _divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
+def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
     """Fits at a time, and the processors for each, with which they fill all that there are."""
     available = os.cpu_count() or 1
     at_a_time = min(n_fits, jobs or max(1, available // settings.processors(available)))

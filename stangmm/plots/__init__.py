@@ -6,7 +6,7 @@ the Axes: ``density(fit).figure.savefig("density.svg")``.
 
 from __future__ import annotations
 
-from stangmm.plots.accessors import ComparisonPlots, FitPlots
+from stangmm.plots.accessors import ComparisonPlots, FitPlots, PriorPlots, SelectionPlots
 from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
@@ -23,6 +23,8 @@ from stangmm.plots.svg import inline_svg
 __all__ = [
     "ComparisonPlots",
     "FitPlots",
+    "PriorPlots",
+    "SelectionPlots",
     "components",
     "densities",
     "density",

@@ -1,4 +1,4 @@
-"""The pictures as methods: ``fit.plot.trace()``, ``comparison.plot.estimates()``."""
+"""The pictures as methods: ``x.plot.name()``, and ``x.plot()`` for the first of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.energy import energy
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
+from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
-from stangmm.plots.shown import Compared
+from stangmm.plots.selection import model_choice
+from stangmm.plots.shown import Compared, PriorDraws, Selected
 from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class FitPlots:
 
     def __init__(self, fit: Fitted) -> None:
         self._fit = fit
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the density: ``fit.plot()``."""
+        return self.density(ax)
 
     def density(self, ax: Axes | None = None) -> Axes:
         """Draw the data with the mixture's density and, for draws, its 90% band."""
@@ -157,3 +163,49 @@ class ComparisonPlots:
     def time_accuracy(self, ax: Axes | None = None) -> Axes:
         """Draw the time that each method took against its distance to the reference."""
         return time_accuracy(self._comparison, ax)
+
+
+class SelectionPlots:
+    """The picture of a selection, as ``selection.plot``: Axes in (or made anew), Axes out.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> choice = sg.select_components(sg.datasets.galaxies(), [1, 2, 3], method="em", seed=1)
+    >>> print(choice.plot.choice().get_ylabel())
+    BIC (lower is better)
+    """
+
+    def __init__(self, selection: Selected) -> None:
+        self._selection = selection
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the choice: ``selection.plot()``."""
+        return self.choice(ax)
+
+    def choice(self, ax: Axes | None = None) -> Axes:
+        """Draw the criterion over the number of components, with the choice marked."""
+        return model_choice(self._selection, ax)
+
+
+class PriorPlots:
+    """The picture of draws from the prior, as ``drawn.plot``: Axes in (or made anew), Axes out.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> drawn = sg.GaussianMixture(2).prior_predictive(sg.datasets.galaxies(), seed=1)
+    >>> print(drawn.plot.densities().get_xlabel())
+    velocity_1000km_s
+    """
+
+    def __init__(self, drawn: PriorDraws) -> None:
+        self._drawn = drawn
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the densities: ``drawn.plot()``."""
+        return self.densities(ax)
+
+    def densities(self, ax: Axes | None = None) -> Axes:
+        """Draw the data with the densities from the prior, a panel for each feature."""
+        return prior_predictive(self._drawn, ax)

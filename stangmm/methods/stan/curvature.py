@@ -49,13 +49,13 @@ def inverse_metric(
     weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
     scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
     observed, complete = np.zeros((free, free)), np.zeros(free)
-    transforms = _weights_jacobian(mixture.weights, stick_breaking), _corr_jacobians(mixture)
+    transforms = weights_jacobian(mixture.weights, stick_breaking), correlation_jacobians(mixture)
     step = max(1, _BLOCK // free)
     for group, index in rows_by_group(problem, rows):
         x, weight_of_group = problem.x[index], scale * weight[index]
         for first in range(0, len(x), step):
             block = slice(first, first + step)
-            score, squares = _scores(mixture, problem, x[block], transforms, group.component)
+            score, squares = scores(mixture, problem, x[block], transforms, group.component)
             observed += score.T @ (score * weight_of_group[block, np.newaxis])
             complete += weight_of_group[block] @ squares
     prior = _prior_precision(mixture, problem, free)
@@ -67,7 +67,7 @@ def inverse_metric(
     return np.asarray(np.linalg.inv(observed), dtype=np.float64)
 
 
-def _scores(
+def scores(
     mixture: Mixture,
     problem: Problem,
     x: FloatArray,
@@ -124,7 +124,7 @@ def _collect(
         out.append(each.sum(axis=1) if shared else each.reshape(len(each), -1))
 
 
-def _weights_jacobian(weights: FloatArray, stick_breaking: bool) -> FloatArray:
+def weights_jacobian(weights: FloatArray, stick_breaking: bool) -> FloatArray:
     """D log weights / d unconstrained, shape (K, K - 1)."""
     k = len(weights)
     if stick_breaking:
@@ -140,7 +140,7 @@ def _weights_jacobian(weights: FloatArray, stick_breaking: bool) -> FloatArray:
     return np.asarray(basis - weights @ basis)
 
 
-def _corr_jacobians(mixture: Mixture) -> FloatArray:
+def correlation_jacobians(mixture: Mixture) -> FloatArray:
     """D C (lower triangle by rows) / d unconstrained of Stan's Cholesky factors, each component.
 
     Row i of C has C_ij = tanh(u_ij) times what is left of the row's unit length.

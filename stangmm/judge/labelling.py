@@ -1,4 +1,4 @@
-"""Labels: what relabelling did, and whether the components can be told apart at all."""
+"""Labelling: what relabelling did, and whether the components can be told apart at all."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """How far the components' labels can be trusted; made by `Fit.labels`.
+class Labelling:
+    """How far the components' labels can be trusted; made by `Fit.labelling`.
 
     Attributes
     ----------
@@ -99,8 +99,8 @@ class Labels:
 
 
 @once
-def describe_labels(fit: Fitted) -> Labels:
-    """Judge the labels of a fit."""
+def labelling_of(fit: Fitted) -> Labelling:
+    """Judge the labelling of a fit."""
     _, counts = np.unique(
         fit.permutations.reshape(-1, fit.model.n_components), axis=0, return_counts=True
     )
@@ -108,7 +108,7 @@ def describe_labels(fit: Fitted) -> Labels:
     fixed = np.setdiff1d(np.arange(fit.model.n_components), fit.free_components)
     exchange = exchange_probabilities(fit.mixture)
     exchange[fixed] = exchange[:, fixed] = 0.0  # data or priors name these components
-    return Labels(fit, permuted, exchange)
+    return Labelling(fit, permuted, exchange)
 
 
 def _parameters(mixture: Mixture) -> dict[str, FloatArray]:
