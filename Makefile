@@ -7,13 +7,15 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers docs sbc lint clean
+.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers docs sbc lint \
+  format hooks clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
 
 help:  ## list the targets
 	@echo "make <target>, where <target> is one of"
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
+	@echo "Another Python: make PYTHON=python3.12 ...; some tests: .venv/bin/python -m pytest tests/test_em.py"
 
 venv: $(VENV)/installed  ## make .venv with the package in it
 
@@ -93,6 +95,14 @@ lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+format: $(VENV)/installed-test  ## bring the code into the layout that lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+hooks: $(VENV)/installed  ## run the checks of lint before every commit (pre-commit)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pre-commit
+	$(BIN)/pre-commit install
 
 clean:  ## remove .venv and what the tools left; CmdStan and compiled models stay
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

@@ -143,7 +143,7 @@ class IndependentAlgebra(Algebra):
         """Expand where that is exact enough, else take differences."""
         r, k, _ = means.shape
         log_det = 0.5 * np.log(covariances).sum(axis=-1)
-        precision = 1.0 / covariances
+        precision = np.broadcast_to(1.0 / covariances, means.shape)
         if covariances.min() > _EXPANDED_ABOVE:
             constant = (means**2 * precision).sum(axis=-1, keepdims=True)
             linear = np.concatenate([constant, -2.0 * means * precision, precision], axis=-1)
