@@ -227,6 +227,22 @@ def test_native_equals_portable(
         assert_same(a, b, reference(p)[2], name)
 
 
+@pytest.mark.parametrize(
+    "points",
+    [random_points(), extreme_points(), grouped_points()],
+    ids=["random", "extreme", "grouped"],
+)
+def test_avx512_and_avx2_give_the_same_bits(
+    programs: Programs, tmp_path: Path, points: dict[str, Point]
+) -> None:
+    wide, narrow = (
+        programs.evaluate(kernel, list(points.values()), tmp_path) for kernel in ("avx512", "avx2")
+    )
+    if [["unusable"]] in (wide, narrow):
+        pytest.skip("this machine has no AVX-512")
+    assert [name for name, a, b in zip(points, wide, narrow, strict=True) if a != b] == []
+
+
 @pytest.mark.parametrize("kernel", ["native", "portable"])
 def test_kernel_equals_scipy(programs: Programs, tmp_path: Path, kernel: str) -> None:
     points = random_points() | grouped_points()

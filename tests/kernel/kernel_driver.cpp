@@ -201,14 +201,11 @@ int main(int argc, char** argv) {
   stan::math::init_threadpool_tbb();
 #endif
   stan::math::ChainableStack stack;  // the tape of this thread
-  const auto functions = stangmm::usable_chunk_functions();
   stangmm::chunk_function chosen = nullptr;
-#ifdef STANGMM_X86
-  if (kernel == "avx512") chosen = stangmm::avx512::run_chunk;
-  if (kernel == "avx2") chosen = stangmm::avx2::run_chunk;
-#endif
-  if (kernel == "plain") chosen = stangmm::plain::run_chunk;
-  if (chosen && std::find(functions.begin(), functions.end(), chosen) == functions.end()) {
+  for (const auto& set : stangmm::usable_instruction_sets()) {
+    if (kernel == set.name) chosen = set.run_chunk;
+  }
+  if (!chosen && (kernel == "avx512" || kernel == "avx2")) {
     std::printf("unusable\n");
     return 0;
   }

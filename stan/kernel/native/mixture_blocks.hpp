@@ -5,17 +5,26 @@
 //   STANGMM_TARGET  attribute that lets the compiler use the instruction set
 //   STANGMM_WIDTH   doubles in a vector
 //   STANGMM_UNROLL  vectors handled side by side (bounded by the number of registers)
+//   STANGMM_FMA, STANGMM_FNMA   a b + c and c - a b for vectors, rounded once where it can
 // so there is no include guard. Only raw memory comes in and goes out: Eigen aligns its types
 // differently under different instruction sets.
 //
 // A block of rows is held feature by feature, so that a vector spans rows of one feature and
 // nothing is summed across a vector until the chunk is done. Features are taken a tile at a time,
 // so that a tile's sums stay in registers.
+//
+// Every instruction set sums in the same eight lanes: lane j sums the rows j, j + 8, j + 16 ... of
+// the blocks in their order. Where a vector is narrower, its lanes are summed part by part
+// (STANGMM_LANES), in as many registers as the wide one takes. So AVX-512 and AVX2 give the same
+// result to the bit.
 
 #include "vector_math.hpp"
 
 namespace stangmm {
 namespace STANGMM_ISA {
+
+// For each part of the lanes, and within it for its rows: the vector at n is part of lanes first ...
+#define STANGMM_LANES(first) for (int first = 0; first < lanes; first += width)
 
 constexpr int tile = 4;
 constexpr int block = chunk_task::block;  // rows, from one feature to the next
@@ -31,7 +40,7 @@ STANGMM_TARGET inline void distances(const double* x, const double* mean, const 
       const vec precision = fill(inv_scale[i] * inv_scale[i]);
       STANGMM_EACH(v) {
         const vec z = load(x + i * block + n + v * width) - mu;
-        sum[v] += z * z * precision;
+        sum[v] = fma(z * z, precision, sum[v]);
       }
     }
     STANGMM_EACH(v) store(q + n + v * width, sum[v]);
@@ -58,7 +67,7 @@ STANGMM_TARGET inline void standardize(const double* x, const double* mean,
 #pragma GCC unroll 4
       for (int a = 0; a < R; ++a) {
         const vec l = fill(unit_chol[(i0 + a) * D + j]);
-        STANGMM_EACH(v) acc[a][v] -= l * yj[v];
+        STANGMM_EACH(v) acc[a][v] = fnma(l, yj[v], acc[a][v]);
       }
     }
 #pragma GCC unroll 4
@@ -66,7 +75,7 @@ STANGMM_TARGET inline void standardize(const double* x, const double* mean,
 #pragma GCC unroll 4
       for (int b = 0; b < a; ++b) {
         const vec l = fill(unit_chol[(i0 + a) * D + i0 + b]);
-        STANGMM_EACH(v) acc[a][v] -= l * acc[b][v];
+        STANGMM_EACH(v) acc[a][v] = fnma(l, acc[b][v], acc[a][v]);
       }
     }
     STANGMM_EACH(v) {
@@ -74,7 +83,7 @@ STANGMM_TARGET inline void standardize(const double* x, const double* mean,
 #pragma GCC unroll 4
       for (int a = 0; a < R; ++a) {
         store(y + (i0 + a) * block + n + v * width, acc[a][v]);
-        sum += acc[a][v] * acc[a][v];
+        sum = fma(acc[a][v], acc[a][v], sum);
       }
       store(q + n + v * width, sum);
     }
@@ -89,26 +98,31 @@ template <bool Weighted, int Power>
 STANGMM_TARGET inline void responsibilities(const double* log_const, int K, int rows,
                                             const double* w, double* q, double* factor,
                                             double* value) {
-  vec total = load(value), product = fill(1.0);
+  vec total[parts], product[parts];
+#pragma GCC unroll 4
+  for (int p = 0; p < parts; ++p) {
+    total[p] = load(value + p * width);
+    product[p] = fill(1.0);
+  }
   for (int n = 0; n < rows; n += unroll * width) {
     vec top[unroll], sum[unroll], l[unroll];
     STANGMM_EACH(v) top[v] = fill(-__builtin_inf());
     for (int k = 0; k < K; ++k) {
       STANGMM_EACH(v) {
-        l[v] = fill(log_const[k]) - fill(0.5) * load(q + k * block + n + v * width);
+        l[v] = fnma(fill(0.5), load(q + k * block + n + v * width), fill(log_const[k]));
         top[v] = larger(l[v], top[v]);
       }
     }
     STANGMM_EACH(v) sum[v] = fill(0.0);
     for (int k = 0; k < K; ++k) {
       STANGMM_EACH(v) {
-        l[v] = fill(log_const[k]) - fill(0.5) * load(q + k * block + n + v * width) - top[v];
+        l[v] = fnma(fill(0.5), load(q + k * block + n + v * width), fill(log_const[k])) - top[v];
         if (Power == 2) l[v] *= fill(0.5);
       }
       exp_nonpositive(l, -690.0 / Power);
       STANGMM_EACH(v) {
         store(q + k * block + n + v * width, l[v]);
-        sum[v] += Power == 2 ? l[v] * l[v] : l[v];
+        sum[v] = Power == 2 ? fma(l[v], l[v], sum[v]) : sum[v] + l[v];
       }
     }
     STANGMM_EACH(v) {
@@ -117,15 +131,18 @@ STANGMM_TARGET inline void responsibilities(const double* log_const, int K, int 
                                : (Weighted ? square_root(wn) : wn) * inverse_root(sum[v]);
       store(factor + n + v * width, f);
       if (Weighted) {
-        total += wn * (top[v] + log_at_least_one(sum[v]));
+        total[v % parts] = fma(wn, top[v] + log_at_least_one(sum[v]), total[v % parts]);
       } else {
-        total += top[v];
-        product *= sum[v];
+        total[v % parts] += top[v];
+        product[v % parts] *= sum[v];
       }
     }
   }
-  if (!Weighted) total += log_at_least_one(product);
-  store(value, total);
+#pragma GCC unroll 4
+  for (int p = 0; p < parts; ++p) {
+    if (!Weighted) total[p] += log_at_least_one(product[p]);
+    store(value + p * width, total[p]);
+  }
 }
 
 // Sums over the block of r (if i0 = 0), r z and r z^2 with z = x - mean, for the R features from
@@ -134,25 +151,27 @@ template <int R>
 STANGMM_TARGET inline void diagonal_moments(const double* e, const double* factor, const double* x,
                                             const double* mean, int i0, int rows, double* count,
                                             double* first, double* second) {
-  vec c = fill(0.0), g[R], s[R];
+  STANGMM_LANES(lane) {
+    vec c = fill(0.0), g[R], s[R];
 #pragma GCC unroll 8
-  for (int a = 0; a < R; ++a) g[a] = s[a] = fill(0.0);
-  for (int n = 0; n < rows; n += width) {
-    const vec r = load(e + n) * load(factor + n);
-    if (i0 == 0) c += r;
+    for (int a = 0; a < R; ++a) g[a] = s[a] = fill(0.0);
+    for (int n = lane; n < rows; n += lanes) {
+      const vec r = load(e + n) * load(factor + n);
+      if (i0 == 0) c += r;
+#pragma GCC unroll 8
+      for (int a = 0; a < R; ++a) {
+        const vec z = load(x + (i0 + a) * block + n) - fill(mean[i0 + a]);
+        const vec rz = r * z;
+        g[a] = fma(r, z, g[a]);
+        s[a] = fma(rz, z, s[a]);
+      }
+    }
+    add_to(count + lane, c);
 #pragma GCC unroll 8
     for (int a = 0; a < R; ++a) {
-      const vec z = load(x + (i0 + a) * block + n) - fill(mean[i0 + a]);
-      const vec rz = r * z;
-      g[a] += rz;
-      s[a] += rz * z;
+      add_to(first + (i0 + a) * lanes + lane, g[a]);
+      add_to(second + (i0 + a) * lanes + lane, s[a]);
     }
-  }
-  store(count, load(count) + c);
-#pragma GCC unroll 8
-  for (int a = 0; a < R; ++a) {
-    store(first + (i0 + a) * width, load(first + (i0 + a) * width) + g[a]);
-    store(second + (i0 + a) * width, load(second + (i0 + a) * width) + s[a]);
   }
 }
 
@@ -160,30 +179,33 @@ STANGMM_TARGET inline void diagonal_moments(const double* e, const double* facto
 template <int R>
 STANGMM_TARGET inline void small_moments(const double* e, const double* factor, const double* y,
                                          int rows, double* count, double* first, double* second) {
-  vec c = fill(0.0), g[R], s[R * (R + 1) / 2];
+  constexpr int n_second = R * (R + 1) / 2;
+  STANGMM_LANES(lane) {
+    vec c = fill(0.0), g[R], s[n_second];
 #pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) g[a] = fill(0.0);
+    for (int a = 0; a < R; ++a) g[a] = fill(0.0);
 #pragma GCC unroll 10
-  for (int a = 0; a < R * (R + 1) / 2; ++a) s[a] = fill(0.0);
-  for (int n = 0; n < rows; n += width) {
-    const vec r = load(e + n) * load(factor + n);
-    c += r;
-    vec ya[R];
+    for (int a = 0; a < n_second; ++a) s[a] = fill(0.0);
+    for (int n = lane; n < rows; n += lanes) {
+      const vec r = load(e + n) * load(factor + n);
+      c += r;
+      vec ya[R];
 #pragma GCC unroll 4
-    for (int a = 0; a < R; ++a) {
-      ya[a] = load(y + a * block + n);
-      const vec ry = r * ya[a];
-      g[a] += ry;
+      for (int a = 0; a < R; ++a) {
+        ya[a] = load(y + a * block + n);
+        const vec ry = r * ya[a];
+        g[a] = fma(r, ya[a], g[a]);
 #pragma GCC unroll 4
-      for (int b = 0; b <= a; ++b) s[a * (a + 1) / 2 + b] += ry * ya[b];
+        for (int b = 0; b <= a; ++b) {
+          s[a * (a + 1) / 2 + b] = fma(ry, ya[b], s[a * (a + 1) / 2 + b]);
+        }
+      }
     }
-  }
-  store(count, load(count) + c);
+    add_to(count + lane, c);
 #pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) store(first + a * width, load(first + a * width) + g[a]);
+    for (int a = 0; a < R; ++a) add_to(first + a * lanes + lane, g[a]);
 #pragma GCC unroll 10
-  for (int a = 0; a < R * (R + 1) / 2; ++a) {
-    store(second + a * width, load(second + a * width) + s[a]);
+    for (int a = 0; a < n_second; ++a) add_to(second + a * lanes + lane, s[a]);
   }
 }
 
@@ -191,22 +213,22 @@ STANGMM_TARGET inline void small_moments(const double* e, const double* factor, 
 template <int R>
 STANGMM_TARGET inline void scale_by_root(const double* root, int i0, int rows, double* y,
                                          double* first) {
-  vec g[R];
+  STANGMM_LANES(lane) {
+    vec g[R];
 #pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) g[a] = fill(0.0);
-  for (int n = 0; n < rows; n += width) {
-    const vec t = load(root + n);
+    for (int a = 0; a < R; ++a) g[a] = fill(0.0);
+    for (int n = lane; n < rows; n += lanes) {
+      const vec t = load(root + n);
 #pragma GCC unroll 4
-    for (int a = 0; a < R; ++a) {
-      double* p = y + (i0 + a) * block + n;
-      const vec ty = t * load(p);
-      store(p, ty);
-      g[a] += t * ty;
+      for (int a = 0; a < R; ++a) {
+        double* p = y + (i0 + a) * block + n;
+        const vec ty = t * load(p);
+        store(p, ty);
+        g[a] = fma(t, ty, g[a]);
+      }
     }
-  }
 #pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) {
-    store(first + (i0 + a) * width, load(first + (i0 + a) * width) + g[a]);
+    for (int a = 0; a < R; ++a) add_to(first + (i0 + a) * lanes + lane, g[a]);
   }
 }
 
@@ -215,29 +237,29 @@ STANGMM_TARGET inline void scale_by_root(const double* root, int i0, int rows, d
 template <int R, bool Diagonal>
 STANGMM_TARGET inline void product_tile(const double* y, int i0, int j0, int rows, double* second) {
   constexpr int columns = Diagonal ? R : tile;
-  vec s[R][columns];
-#pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) {
-#pragma GCC unroll 4
-    for (int b = 0; b < columns; ++b) s[a][b] = fill(0.0);
-  }
-  for (int n = 0; n < rows; n += width) {
-    vec yj[columns];
-#pragma GCC unroll 4
-    for (int b = 0; b < columns; ++b) yj[b] = load(y + (j0 + b) * block + n);
+  STANGMM_LANES(lane) {
+    vec s[R][columns];
 #pragma GCC unroll 4
     for (int a = 0; a < R; ++a) {
-      const vec yi = load(y + (i0 + a) * block + n);
 #pragma GCC unroll 4
-      for (int b = 0; b < (Diagonal ? a + 1 : columns); ++b) s[a][b] += yi * yj[b];
+      for (int b = 0; b < columns; ++b) s[a][b] = fill(0.0);
     }
-  }
+    for (int n = lane; n < rows; n += lanes) {
+      vec yj[columns];
 #pragma GCC unroll 4
-  for (int a = 0; a < R; ++a) {
-    double* row = second + ((i0 + a) * (i0 + a + 1) / 2 + j0) * width;
+      for (int b = 0; b < columns; ++b) yj[b] = in_register(load(y + (j0 + b) * block + n));
 #pragma GCC unroll 4
-    for (int b = 0; b < (Diagonal ? a + 1 : columns); ++b) {
-      store(row + b * width, load(row + b * width) + s[a][b]);
+      for (int a = 0; a < R; ++a) {
+        const vec yi = load(y + (i0 + a) * block + n);
+#pragma GCC unroll 4
+        for (int b = 0; b < (Diagonal ? a + 1 : columns); ++b) s[a][b] = fma(yi, yj[b], s[a][b]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int a = 0; a < R; ++a) {
+      double* row = second + ((i0 + a) * (i0 + a + 1) / 2 + j0) * lanes + lane;
+#pragma GCC unroll 4
+      for (int b = 0; b < (Diagonal ? a + 1 : columns); ++b) add_to(row + b * lanes, s[a][b]);
     }
   }
 }
@@ -246,13 +268,15 @@ STANGMM_TARGET inline void product_tile(const double* y, int i0, int j0, int row
 STANGMM_TARGET inline void correlated_moments(const double* e, const double* factor, int D,
                                               int rows, double* y, double* root, double* count,
                                               double* first, double* second) {
-  vec c = load(count);
-  for (int n = 0; n < rows; n += width) {
-    const vec t = load(e + n) * load(factor + n);
-    c += t * t;
-    store(root + n, t);
+  STANGMM_LANES(lane) {
+    vec c = load(count + lane);
+    for (int n = lane; n < rows; n += lanes) {
+      const vec t = load(e + n) * load(factor + n);
+      c = fma(t, t, c);
+      store(root + n, t);
+    }
+    store(count + lane, c);
   }
-  store(count, c);
   for (int i0 = 0; i0 < D; i0 += tile) {
     const int left = D - i0;
     by_rows(left, scale_by_root<1>, scale_by_root<2>, scale_by_root<3>, scale_by_root<4>)(
@@ -271,8 +295,8 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
   const int D = task.D, K = task.K;
   const int n_moments = 1 + D + task.n_second;
   double* value = memory;
-  double* moments = value + width;
-  double* x = moments + static_cast<std::ptrdiff_t>(K) * n_moments * width;
+  double* moments = value + lanes;
+  double* x = moments + static_cast<std::ptrdiff_t>(K) * n_moments * lanes;
   double* y = x + static_cast<std::ptrdiff_t>(D) * block;
   double* q = y + static_cast<std::ptrdiff_t>(K) * D * block;
   double* w = q + static_cast<std::ptrdiff_t>(K) * block;
@@ -282,9 +306,10 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
 
   for (std::ptrdiff_t start = begin; start < end; start += block) {
     const int here = static_cast<int>(end - start < block ? end - start : block);
-    // Filled up to whole vectors with copies of the last row that count zero times.
+    // Filled up to whole vectors with copies of the last row that count zero times. Whether rows
+    // are weighted does not depend on the vectors.
     const int rows = (here + unroll * width - 1) / (unroll * width) * (unroll * width);
-    const bool weighted = task.sample_weight || here < rows;
+    const bool weighted = task.sample_weight || here % chunk_task::together != 0;
     for (int d = 0; d < D; ++d) {
       const double* from = task.x + (task.features ? task.features[d] : d) * task.x_stride + start;
       for (int n = 0; n < here; ++n) x[d * block + n] = from[n];
@@ -318,9 +343,9 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
     to_responsibilities(task.log_const, K, rows, w, q, factor, value);
     if (!task.gradient) continue;
     for (int k = 0; k < K; ++k) {
-      double* count = moments + static_cast<std::ptrdiff_t>(k) * n_moments * width;
-      double* first = count + width;
-      double* second = first + D * width;
+      double* count = moments + static_cast<std::ptrdiff_t>(k) * n_moments * lanes;
+      double* first = count + lanes;
+      double* second = first + D * lanes;
       double* yk = y + static_cast<std::ptrdiff_t>(k) * D * block;
       const double* e = q + k * block;
       if (!task.correlated) {
@@ -343,14 +368,14 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
     }
   }
 
-  const std::ptrdiff_t n_sums = task.gradient ? (x - moments) / width + 1 : 1;
+  const std::ptrdiff_t n_sums = task.gradient ? (x - moments) / lanes + 1 : 1;
   for (std::ptrdiff_t i = 0; i < n_sums; ++i) {
-    double lanes[width];
-    for (int lane = 0; lane < width; ++lane) lanes[lane] = memory[i * width + lane];
-    for (int half = width / 2; half > 0; half /= 2) {
-      for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+    double lane[lanes];
+    for (int j = 0; j < lanes; ++j) lane[j] = memory[i * lanes + j];
+    for (int half = lanes / 2; half > 0; half /= 2) {
+      for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
     }
-    sums[i] = lanes[0];
+    sums[i] = lane[0];
   }
   if (task.correlated || !task.gradient) return;
   for (int k = 0; k < K; ++k) {  // from z to y = z / scale
@@ -369,7 +394,10 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
 
 #undef STANGMM_INLINE
 #undef STANGMM_EACH
+#undef STANGMM_LANES
 #undef STANGMM_ISA
 #undef STANGMM_TARGET
 #undef STANGMM_WIDTH
 #undef STANGMM_UNROLL
+#undef STANGMM_FMA
+#undef STANGMM_FNMA

@@ -27,7 +27,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace stangmm {
@@ -38,6 +40,7 @@ namespace stangmm {
 // moments: S's diagonal (D numbers), or its lower triangle by rows if the task is correlated.
 struct chunk_task {
   static constexpr int block = 128;  // rows whose features and intermediate results fit the cache
+  static constexpr int together = 32;  // rows: whole vectors under every instruction set
 
   const double* x;               // column after column, ...
   std::ptrdiff_t x_stride;       // ... so far from one to the next
@@ -55,6 +58,9 @@ struct chunk_task {
   std::ptrdiff_t unit_chol_stride;  // from one component to the next, 0 when shared
 };
 
+// Sums are taken in so many lanes, whatever the width of the vectors.
+constexpr int lanes = 8;
+
 // The form of a function template for min(4, left) features at once.
 template <typename F>
 F by_rows(int left, F one, F two, F three, F four) {
@@ -67,6 +73,7 @@ F by_rows(int left, F one, F two, F three, F four) {
 // x86 the plain form already has the vector instructions of the target.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define STANGMM_X86
+#include <immintrin.h>
 #endif
 
 #ifdef STANGMM_X86
@@ -74,19 +81,25 @@ F by_rows(int left, F one, F two, F three, F four) {
 #define STANGMM_TARGET __attribute__((target("avx512f,avx512dq,avx2,fma")))
 #define STANGMM_WIDTH 8
 #define STANGMM_UNROLL 4
+#define STANGMM_FMA _mm512_fmadd_pd
+#define STANGMM_FNMA _mm512_fnmadd_pd
 #include "mixture_blocks.hpp"
 
 #define STANGMM_ISA avx2
 #define STANGMM_TARGET __attribute__((target("avx2,fma")))
 #define STANGMM_WIDTH 4
 #define STANGMM_UNROLL 2
+#define STANGMM_FMA _mm256_fmadd_pd
+#define STANGMM_FNMA _mm256_fnmadd_pd
 #include "mixture_blocks.hpp"
 #endif
 
 #define STANGMM_ISA plain
 #define STANGMM_TARGET
 #define STANGMM_WIDTH 2
-#define STANGMM_UNROLL 2
+#define STANGMM_UNROLL 4
+#define STANGMM_FMA(a, b, c) ((a) * (b) + (c))
+#define STANGMM_FNMA(a, b, c) ((c) - (a) * (b))
 #include "mixture_blocks.hpp"
 
 namespace stangmm {
@@ -94,23 +107,37 @@ namespace stangmm {
 typedef void (*chunk_function)(const chunk_task&, std::ptrdiff_t begin, std::ptrdiff_t end,
                                double* memory, double* sums);
 
-// The passes this machine can run, fastest first.
-inline std::vector<chunk_function> usable_chunk_functions() {
-  std::vector<chunk_function> functions;
+struct instruction_set {
+  const char* name;
+  chunk_function run_chunk;
+};
+
+// The forms of the pass that this machine can run, fastest first.
+inline std::vector<instruction_set> usable_instruction_sets() {
+  std::vector<instruction_set> sets;
 #ifdef STANGMM_X86
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) {
-    functions.push_back(avx512::run_chunk);
+    sets.push_back({"avx512", avx512::run_chunk});
   }
-  if (avx2) functions.push_back(avx2::run_chunk);
+  if (avx2) sets.push_back({"avx2", avx2::run_chunk});
 #endif
-  functions.push_back(plain::run_chunk);
-  return functions;
+  sets.push_back({"plain", plain::run_chunk});
+  return sets;
 }
 
+// The fastest form; with the environment variable STANGMM_INSTRUCTION_SET, for developers, the one
+// that it names, if this machine can run it.
 inline chunk_function fastest_chunk_function() {
-  static const chunk_function fastest = usable_chunk_functions().front();
+  static const chunk_function fastest = [] {
+    const std::vector<instruction_set> sets = usable_instruction_sets();
+    const char* wanted = std::getenv("STANGMM_INSTRUCTION_SET");
+    for (const instruction_set& set : sets) {
+      if (wanted && std::string(wanted) == set.name) return set.run_chunk;
+    }
+    return sets.front().run_chunk;
+  }();
   return fastest;
 }
 
@@ -209,7 +236,7 @@ inline int chunk_count(std::ptrdiff_t N, int D, int K, bool correlated) {
 
 // Where a chunk begins: all are as long as each other but for one vector's rows at most.
 inline std::ptrdiff_t chunk_begin(std::ptrdiff_t N, int n_chunks, int chunk) {
-  constexpr std::ptrdiff_t together = 32;  // rows, whole vectors under every instruction set
+  constexpr std::ptrdiff_t together = chunk_task::together;
   const std::ptrdiff_t all = (N + together - 1) / together;
   return std::min(N, all * chunk / n_chunks * together);
 }
@@ -310,7 +337,7 @@ inline std::vector<double> run_chunks(const mixture_data& data, const mixture_va
   const std::size_t n_sums
       = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) : 0);
   const int n_chunks = chunk_count(data.N, D, K, task.correlated);
-  const std::size_t n_memory = 8 * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
+  const std::size_t n_memory = lanes * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
                                + static_cast<std::size_t>(chunk_task::block) * (K + 1) * (D + 3);
   std::vector<double> parts(n_sums * n_chunks);
   for_each_chunk(n_chunks, [&](int i) {

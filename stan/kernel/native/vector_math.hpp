@@ -11,6 +11,8 @@ namespace STANGMM_ISA {
 
 constexpr int width = STANGMM_WIDTH;
 constexpr int unroll = STANGMM_UNROLL;
+constexpr int parts = lanes / width;  // vectors that hold the sums of all lanes
+static_assert(unroll % parts == 0, "rows are handled in whole sets of lanes");
 
 typedef double vec __attribute__((vector_size(8 * STANGMM_WIDTH), may_alias));
 typedef long long ivec __attribute__((vector_size(8 * STANGMM_WIDTH), may_alias));
@@ -19,9 +21,24 @@ typedef long long ivec __attribute__((vector_size(8 * STANGMM_WIDTH), may_alias)
 STANGMM_INLINE vec load(const double* p) { return *reinterpret_cast<const vec*>(p); }
 STANGMM_INLINE void store(double* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 
+STANGMM_INLINE void add_to(double* p, vec v) { store(p, load(p) + v); }
+
+// Keeps a loaded vector in a register where the compiler would load it again at every use.
+STANGMM_INLINE vec in_register(vec v) {
+#ifdef STANGMM_X86
+  __asm__("" : "+v"(v));
+#endif
+  return v;
+}
+
 STANGMM_INLINE vec fill(double value) {
   return value - vec{};  // not vec{} + value, which turns -0 into 0 and so is an addition
 }
+
+// a b + c and c - a b, rounded once. Said by name, since what the compiler fuses by itself depends
+// on its version and on the width of the vectors. On x86 without the instruction, rounded twice.
+STANGMM_INLINE vec fma(vec a, vec b, vec c) { return STANGMM_FMA(a, b, c); }
+STANGMM_INLINE vec fnma(vec a, vec b, vec c) { return STANGMM_FNMA(a, b, c); }
 
 // The larger of two; b where a is NaN.
 STANGMM_INLINE vec larger(vec a, vec b) { return a > b ? a : b; }
@@ -40,13 +57,13 @@ STANGMM_INLINE void exp_nonpositive(vec (&t)[unroll], double smallest) {
       0.00019841269863053618, 0.0013888888917213717,  0.008333333333330062,
       0.04166666666662413,    0.16666666666666669,    0.5, 1.0, 1.0};
   vec shifted[unroll], f[unroll], p[unroll];
-  STANGMM_EACH(v) shifted[v] = t[v] * fill(1.4426950408889634) + fill(shifter);
-  STANGMM_EACH(v) f[v] = t[v] - (shifted[v] - fill(shifter)) * fill(0.6931471805598903);
-  STANGMM_EACH(v) f[v] = f[v] - (shifted[v] - fill(shifter)) * fill(5.497923018708371e-14);
+  STANGMM_EACH(v) shifted[v] = fma(t[v], fill(1.4426950408889634), fill(shifter));
+  STANGMM_EACH(v) f[v] = fnma(shifted[v] - fill(shifter), fill(0.6931471805598903), t[v]);
+  STANGMM_EACH(v) f[v] = fnma(shifted[v] - fill(shifter), fill(5.497923018708371e-14), f[v]);
   STANGMM_EACH(v) p[v] = fill(2.510038549551032e-08);
 #pragma GCC unroll 11
   for (int i = 0; i < 11; ++i) {
-    STANGMM_EACH(v) p[v] = p[v] * f[v] + fill(coefficients[i]);
+    STANGMM_EACH(v) p[v] = fma(p[v], f[v], fill(coefficients[i]));
   }
   STANGMM_EACH(v) {
     const vec e = reinterpret_cast<vec>(reinterpret_cast<ivec>(p[v])
@@ -68,13 +85,14 @@ STANGMM_INLINE vec log_at_least_one(vec s) {
   const vec h = (m - fill(1.0)) / (m + fill(1.0));
   const vec z = h * h;
   vec p = fill(0.14617807153417325);
-  p = p * z + fill(0.15331611722055008);
-  p = p * z + fill(0.1818289243253687);
-  p = p * z + fill(0.22222211089379496);
-  p = p * z + fill(0.28571428626253836);
-  p = p * z + fill(0.3999999999989889);
-  p = p * z + fill(0.666666666666667);
-  return n * fill(0.6931471805598903) + (n * fill(5.497923018708371e-14) + (p * z * h + h + h));
+  p = fma(p, z, fill(0.15331611722055008));
+  p = fma(p, z, fill(0.1818289243253687));
+  p = fma(p, z, fill(0.22222211089379496));
+  p = fma(p, z, fill(0.28571428626253836));
+  p = fma(p, z, fill(0.3999999999989889));
+  p = fma(p, z, fill(0.666666666666667));
+  const vec log_m = fma(p * z, h, h) + h;
+  return fma(n, fill(0.6931471805598903), fma(n, fill(5.497923018708371e-14), log_m));
 }
 
 // 1 / sqrt(s) for finite s >= 1: a guess from the bits, and Newton's iteration from its error of
@@ -84,7 +102,7 @@ STANGMM_INLINE vec inverse_root(vec s) {
   vec y = reinterpret_cast<vec>(0x5fe6eb50c7b537a9 - half_bits);
   const vec half = fill(0.5) * s;
 #pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) y = y * (fill(1.5) - half * y * y);
+  for (int i = 0; i < 4; ++i) y = y * fnma(half * y, y, fill(1.5));
   return y;
 }
 
