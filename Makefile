@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
+# What a newcomer runs first: the pages' snippets and the examples.
+PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-stan-versions bench bench-peers docs sbc lint \
+.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc lint \
   format hooks clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
@@ -63,8 +65,19 @@ test: lint model  ## lint, then every test: fast ones, those with Stan, statisti
 	$(PYTEST) -n 2 -m "not stan and not statistical"
 	@echo "== tests with Stan"
 	$(PYTEST) -n 2 -m "stan and not statistical"
+	@echo "== a choice of tests, as on processors with less"
+	$(BIN)/python tests/processors.py avx2 $(PYTEST) -n 2 tests/test_docs.py tests/test_examples.py
+	$(BIN)/python tests/processors.py plain $(PYTEST) -n 2 -m "not stan" tests/test_em.py tests/test_docs.py
 	@echo "== statistical tests"
 	$(PYTEST) -n 2 -m "statistical" || { code=$$?; test $$code -eq 5; }  # 5: there are none
+
+test-processors: model $(VENV)/installed-test  ## fast tests, pages and examples as on AVX-512, AVX2 and plain x86-64
+	for each in avx512 avx2 plain; do \
+	  echo "== on a processor with $$each"; \
+	  $(BIN)/python tests/processors.py $$each $(PYTEST) -n 2 -m "not stan and not statistical" && \
+	  $(BIN)/python tests/processors.py $$each $(PYTEST) -n 2 $(PAGES) || exit 1; \
+	done
+	$(PYTEST) tests/test_processors.py
 
 test-fast: $(VENV)/installed-test  ## the tests that need no CmdStan
 	$(PYTEST) -n 2 -m "not stan and not statistical"

@@ -33,6 +33,11 @@ MODEL = sg.GaussianMixture(3, "diag")
 # Three starts of EM that end in three maxima, and one that leads nowhere.
 STARTS = {"best": [[15], [20], [25]], "second": [[10], [20], [23]], "third": [[19], [20], [23]]}
 STEPS = (1, 5, 20)
+# What k-hat means, by whether it is below the threshold: the page follows its own number.
+K_HAT_WORDS = {
+    True: "That is below the threshold: `fit.resample()` gives corrected draws.",
+    False: "That is not below the threshold: `fit.resample()` refuses to correct the draws.",
+}
 VIEW = (7.5, 36.0)
 
 
@@ -190,6 +195,7 @@ def numbers(fits: Fits) -> dict[str, str]:
     at = {f"em_{i}_restarts": str(o.restarts) for i, o in enumerate(info.optima)}
     at |= {f"em_{i}": f"{o.objective:.2f}" for i, o in enumerate(info.optima)}
     scales = nuts.mixture.scales[:, 2, 0]
+    k_hat = advi.diagnose()["Pareto k-hat"].value
     return at | {
         "em_collapsed": str(int(info.collapsed.sum())),
         "em_iterations": str(len(fits.maxima["best"].info.paths[0])),
@@ -199,7 +205,8 @@ def numbers(fits: Fits) -> dict[str, str]:
         "nuts_scale_high": f"{np.quantile(scales, 0.95):.1f}",
         "advi_scale": f"{advi.scales[2, 0]:.1f}",
         "advi_scale_high": f"{np.quantile(advi.mixture.scales[:, 2, 0], 0.95):.1f}",
-        "advi_k_hat": f"{advi.diagnose()['Pareto k-hat'].value:.2f}",
+        "advi_k_hat": f"{k_hat:.2f}",
+        "advi_k_hat_words": K_HAT_WORDS[k_hat < thresholds.PARETO_K_OK],
         "advi_elbo": f"{advi.info.elbo[-1]:.1f}",
         "advi_sd_ratio": f"{table.loc['advi', 'sd_ratio']:.2f}",
         "advi_elpd": f"{table.loc['advi', 'elpd_loo']:.1f}",

@@ -143,7 +143,10 @@ class Dataset:
         return self._counted
 
     def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
-        """Weighted mean and population standard deviation of each feature, both (D,)."""
+        """Weighted mean and population standard deviation of each feature, both (D,).
+
+        They have the same bits on every processor.
+        """
         return self._moments[2:]
 
     def range(self) -> tuple[FloatArray, FloatArray]:
@@ -218,12 +221,14 @@ def _moments(
     high = np.max([largest for _, largest in extremes], axis=0)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         size = high - low  # zero or infinite only until the features are checked
-        mean = low + sum((columns(block) - low[:, np.newaxis]) @ share[block] for block in blocks)
-        variance = np.zeros_like(mean)
+        # Sums, not products with the shares: BLAS adds in another order on every processor.
+        mean, variance = low.copy(), np.zeros_like(low)
+        for block in blocks:
+            mean += ((columns(block) - low[:, np.newaxis]) * share[block]).sum(axis=1)
         for block in blocks:
             deviation: FloatArray = columns(block) - mean[:, np.newaxis]
             deviation *= (1.0 / size)[:, np.newaxis]  # squares of these are no overflow
-            variance += np.square(deviation, out=deviation) @ share[block]
+            variance += (np.square(deviation, out=deviation) * share[block]).sum(axis=1)
         return low, high, mean, np.sqrt(variance) * size
 
 

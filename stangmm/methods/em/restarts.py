@@ -15,6 +15,9 @@ from stangmm.model.problem import Problem
 # has collapsed: its likelihood grows without bound.
 _COLLAPSED_VARIANCE = 1e-10
 _SAME_OPTIMUM = 1e-4  # objectives that differ by less (in nats) are one optimum
+# Of restarts at one optimum whose objectives differ by less than this share of the above, the first
+# stands for all: the last bits, which differ between processors, must not choose.
+_TIE = 1e-3
 
 
 def degenerate(
@@ -78,11 +81,11 @@ def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:
 def distinct(values: FloatArray, counted: BoolArray) -> list[IntArray]:
     """Indices of the restarts at each optimum, best first; those not counted are left out."""
     good = np.flatnonzero(counted & np.isfinite(values))
-    order = good[np.argsort(-values[good], kind="stable")]
-    if not len(order):
+    if not len(good):
         return []
+    same = max(_SAME_OPTIMUM, 1e-12 * float(np.abs(values[good]).max()))
+    order = good[np.argsort(-np.rint(values[good] / (_TIE * same)), kind="stable")]
     ranked = values[order]
-    same = max(_SAME_OPTIMUM, 1e-12 * abs(float(ranked[0])))
     return list(np.split(order, np.flatnonzero(-np.diff(ranked) > same) + 1))
 
 

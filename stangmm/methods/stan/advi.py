@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from stangmm.base.checked import check_choice, check_count, check_positive
+from stangmm.base.rounding import significant
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.methods.stan.shared import (
@@ -99,7 +100,7 @@ class ADVI(StanMethod):
         problem = problem.rescaled(_standard_error(optimum.mixture, problem))
         start, optimum = (o.in_units_of(problem) for o in (start, optimum))
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
-        size = max(1.0, abs(optimum.objective + prior))  # of the ELBO, nearly
+        size = float(significant(max(1.0, abs(optimum.objective + prior))))  # of the ELBO, nearly
         with stan_run(model, problem, self.name) as (cmdstan, data):
             (init,) = stan_inits(cmdstan, [start.mixture], problem)
             vb = cmdstan.call(
@@ -156,8 +157,12 @@ class ADVI(StanMethod):
 
 
 def _standard_error(mixture: Mixture, problem: Problem) -> float:
-    """Typical standard error of a component's mean: geometric average of scale / sqrt(N_k)."""
-    return float(np.exp(0.5 * np.log(CompleteDataVariances.of(mixture, problem).means).mean()))
+    """Typical standard error of a component's mean, to a power of two.
+
+    It is the geometric average of scale / sqrt(N_k).
+    """
+    variances = CompleteDataVariances.of(mixture, problem).means
+    return float(np.exp2(np.rint(0.5 * np.log2(variances).mean())))
 
 
 def _read_elbo(directory: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.rounding import rounded_covariance
 from stangmm.methods.em.by_group import rows_by_group
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
@@ -64,7 +65,7 @@ def inverse_metric(
     least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
     if least * held < _INFORMATIVE_ROWS:
         return None
-    return np.asarray(np.linalg.inv(observed), dtype=np.float64)
+    return rounded_covariance(np.linalg.inv(observed))
 
 
 def scores(

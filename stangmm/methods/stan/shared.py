@@ -13,6 +13,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice
 from stangmm.base.errors import InferenceError
+from stangmm.base.rounding import significant, to_grid
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
@@ -162,13 +163,35 @@ class CompleteDataVariances:
         after = 1.0 / np.cumsum(1.0 / self.log_weights[::-1])[::-1]
         weights = self.log_weights[:-1] + after[1:]
         parts = (weights, self.means, self.log_scales, self.correlations)
-        return np.concatenate([part.ravel() for part in parts])
+        return significant(np.concatenate([part.ravel() for part in parts]))
+
+
+def rounded(mixture: Mixture) -> Mixture:
+    """A mixture as a starting value: its numbers rounded far below posterior standard deviations.
+
+    Weights and the rows of correlations' factors are brought back to their sums afterwards, which
+    are exact, so that they have the same bits on every machine.
+    """
+    weights = significant(np.maximum(mixture.weights, 1e-10), bits=16)
+    corr_chol = mixture.corr_chol
+    if corr_chol is not None:
+        corr_chol = to_grid(corr_chol, np.ones(()), bits=20)
+        diagonal = np.einsum("...ii->...i", corr_chol)  # a view
+        np.maximum(diagonal, 2.0**-20, out=diagonal)
+        corr_chol = corr_chol / np.sqrt((corr_chol**2).sum(axis=-1, keepdims=True))
+    return Mixture(
+        weights / weights.sum(axis=-1, keepdims=True),
+        to_grid(mixture.means, mixture.scales, bits=12),
+        significant(mixture.scales, bits=16),
+        corr_chol,
+    )
 
 
 def stan_inits(
     run: CmdStanRun, mixtures: list[Mixture], problem: Problem, name: str = "start"
 ) -> list[str]:
-    """Write initial values, one file for each mixture."""
+    """Write initial values, one file for each mixture, rounded."""
+    mixtures = [rounded(mixture) for mixture in mixtures]
     return [
         run.write_json(
             f"{name}-{i}",
