@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from processors import PERSONALITIES, personality
 
+import stangmm as sg
+
 PROGRAM = """
 import sys, warnings
 import numpy as np
@@ -98,6 +100,12 @@ def test_a_processor_is_played() -> None:
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STANGMM_INSTRUCTION_SET", "avx3")
+    with pytest.raises(sg.ModelError, match=r"STANGMM_INSTRUCTION_SET must be one of .*avx2"):
+        sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="optimize", seed=1)
 
 
 def test_every_processor_has_its_variables() -> None:

@@ -25,6 +25,8 @@ from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
 
 SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
+# Makes the native kernel take a narrower instruction set than the machine has; for developers.
+INSTRUCTION_SET = "STANGMM_INSTRUCTION_SET"
 # Optima of the likelihood whose log joint is this far (in nats) below the best get no chain.
 _PLAUSIBLE = 5.0
 
@@ -58,12 +60,21 @@ class StanMethod(Method):
 
     def compiled(self, run: Run) -> CompiledModel:
         """Compile the model, or find it compiled."""
+        _check_instruction_set()
         return compiled_model(
             kernel=self.kernel,
             cmdstan_path=self.cmdstan,
             threads=self.threaded,
             progress=run.show_progress,
         )
+
+
+def _check_instruction_set() -> None:
+    """Raise ModelError for a wrong environment variable, which the kernel would not notice."""
+    named = os.environ.get(INSTRUCTION_SET)
+    if named is not None:
+        known = ("avx512", "avx2", "plain")
+        check_choice(f"the environment variable {INSTRUCTION_SET}", named, known)
 
 
 @contextmanager
