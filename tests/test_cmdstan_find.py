@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from stangmm.base.errors import CmdStanNotFoundError
-from stangmm.cmdstan.find import find_cmdstan
+from stangmm.cmdstan import find
+from stangmm.cmdstan.find import default_directory, find_cmdstan, is_private
 
 
 def make_tree(folder: Path, version: str = "2.30.1", *, built: bool = True) -> Path:
@@ -102,3 +104,34 @@ def test_a_folder_asked_for_is_refused_with_the_reason_and_never_replaced(
         find_cmdstan(folder if origin == "argument" else None)
     assert origin in str(error.value)
     assert str(folder) in str(error.value)
+
+
+def test_a_home_with_blanks_has_a_place_elsewhere_that_is_the_users_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home = tmp_path / "a home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    base = default_directory()
+    assert " " not in str(base)
+    assert base.name.endswith(str(os.getuid()))
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    monkeypatch.setattr(find, "default_directory", lambda: elsewhere)
+    expected = make_tree(elsewhere / "cmdstan-2.30.1")
+    assert find_cmdstan().path == expected
+    elsewhere.chmod(0o777)  # whoever can write there could put a program in place of stanc
+    with pytest.raises(CmdStanNotFoundError):
+        find_cmdstan()
+
+
+def test_a_private_folder_is_no_link_and_nobody_elses_to_write(tmp_path: Path):
+    folder = tmp_path / "own"
+    assert not is_private(folder)
+    folder.mkdir(mode=0o700)
+    assert is_private(folder)
+    (tmp_path / "link").symlink_to(folder)
+    assert not is_private(tmp_path / "link")
+    folder.chmod(0o720)
+    assert not is_private(folder)

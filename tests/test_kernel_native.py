@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,10 +54,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 def build_programs(cmdstan: Path, folder: Path) -> Programs:
+    # From copies: make cannot work where the checkout's path has blanks.
+    kernels = shutil.copytree(KERNELS, folder / "kernel")
+    sources = shutil.copytree(SOURCES, folder / "sources")
+
     def build(name: str, source: str, flags: str = "") -> Path:
-        includes = f"-I{folder} -I{KERNELS / 'native'} {flags}"
-        command = ["make", "-f", str(SOURCES / "driver.mk"), f"PROGRAM={folder / name}"]
-        command += [f"SOURCE={SOURCES / source}", f"INCLUDES={includes}", str(folder / name)]
+        includes = f"-I{folder} -I{kernels / 'native'} {flags}"
+        command = ["make", "-f", str(sources / "driver.mk"), f"PROGRAM={folder / name}"]
+        command += [f"SOURCE={sources / source}", f"INCLUDES={includes}", str(folder / name)]
         done = subprocess.run(command, cwd=cmdstan, capture_output=True, text=True)
         errors = [line for line in done.stderr.splitlines() if "rror" in line]
         assert done.returncode == 0, "\n".join(errors[:20])
@@ -66,20 +71,20 @@ def build_programs(cmdstan: Path, folder: Path) -> Programs:
         stan_file = folder / f"{kernel}.stan"
         stan_file.write_text((ROOT / "stan" / "gaussian_mixture.stan").read_text())
         options: dict[str, Any] = {
-            "include-paths": [str(KERNELS / kernel)],
+            "include-paths": [str(kernels / kernel)],
             "name": "gaussian_mixture_model",
         }
         header = None
         if kernel == "native":
             options["allow-undefined"] = True
-            header = KERNELS / "native" / "mixture_lpdf.hpp"
+            header = kernels / "native" / "mixture_lpdf.hpp"
         return cmdstanpy.CmdStanModel(
             stan_file=stan_file, stanc_options=options, user_header=header
         )
 
-    stanc = [f"{cmdstan}/bin/stanc", f"--include-paths={KERNELS / 'portable'}"]
+    stanc = [f"{cmdstan}/bin/stanc", f"--include-paths={kernels / 'portable'}"]
     stanc += ["--name=portable_model", f"--o={folder / 'portable_kernel.hpp'}"]
-    subprocess.run([*stanc, str(SOURCES / "kernel_functions.stan")], check=True)
+    subprocess.run([*stanc, str(sources / "kernel_functions.stan")], check=True)
     with ThreadPoolExecutor(2) as pool:
         driver = pool.submit(build, "driver", "kernel_driver.cpp")
         models = {k: pool.submit(build_model, k) for k in ("native", "portable")}

