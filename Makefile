@@ -85,6 +85,7 @@ test-fast: $(VENV)/installed-test  ## the tests that need no CmdStan
 test-stan-versions: $(VENV)/installed-test  ## the native kernel against Stan 2.28 to 2.39 (downloads)
 	$(BIN)/python tests/stan_versions/run.py
 	$(BIN)/python tests/stan_versions/services.py
+	$(BIN)/python tests/stan_versions/services.py --battery 2.35.0
 
 bench-peers: $(VENV)/installed  ## install what the benchmarks compare with (large)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

@@ -5,11 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import pytest
+
 import stangmm as sg
 from stangmm.methods import METHODS, Method
+from stangmm.methods.stan.recent import RecentStanMethod
 
-# Those that the oldest CmdStan has; Pathfinder and Laplace are in test_pathfinder.py.
-ALL = ["em", "optimize", "advi", "nuts"]
+# A test of one that CmdStan lacks is skipped: see `skip_where_lacking`.
+ALL = list(METHODS)
 DRAWING = [name for name in ALL if METHODS[name].kind != "point"]
 
 # Settings that are quick and enough where only the form of the answer is looked at.
@@ -18,12 +21,27 @@ QUICK: dict[str, Method] = {
     "optimize": sg.Optimize(restarts=6),
     "advi": sg.ADVI(draws=200),
     "nuts": sg.NUTS(chains=2, warmup=200, draws=100),
+    "pathfinder": sg.Pathfinder(draws=200),
+    "laplace": sg.Laplace(draws=200),
 }
+
+
+def skip_where_lacking(settings: Method) -> None:
+    """Skip a test of a method that the installed CmdStan is too old for.
+
+    ``python tests/stan_versions/services.py --battery`` runs these, too.
+    """
+    if isinstance(settings, RecentStanMethod):
+        try:
+            settings.check_available()
+        except sg.ModelError as error:
+            pytest.skip(str(error).partition(" and the one in")[0])
 
 
 def fit_quick(model: sg.GaussianMixture, X: Any, method: str | Method, **options: Any) -> sg.Fit:
     """Fit with quick settings, which may well say of themselves that they did not converge."""
     settings = QUICK[method] if isinstance(method, str) else method
+    skip_where_lacking(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         return model.fit(X, method=settings, **{"seed": 1, "progress": False, **options})

@@ -38,37 +38,8 @@ F = TypeVar("F", bound="Fitted")
 class Fitted:
     """Model, data, settings and draws of one fit, labels settled; never changed once it is made.
 
-    Everything is in the user's units. `Fit` is this record with the user's questions.
-
-    Attributes
-    ----------
-    model : MixtureSpec
-    dataset : Dataset
-        The data of the fit.
-    settings : Method
-        The method with its settings.
-    info : RestartInfo, VariationalInfo or McmcInfo
-        Facts of the run, for diagnostics.
-    priors : ResolvedPriors
-        The priors that were used, with full shapes, in the data's units.
-    mixture : Mixture
-        All draws flattened, batch of shape (S,), labels settled.
-    permutations : ndarray of int, shape (chain, draw, component)
-        Component k of the posterior is component ``permutations[..., k]`` of the raw draws.
-    relabelling : {"stephens", "ecr", "means"} or None
-        How the labels were settled; None also where none was free, see `free_components`.
-    total_log_likelihood : ndarray, shape (chain, draw)
-        Log likelihood of all rows for each draw.
-    lp : ndarray, shape (chain, draw)
-        Log joint density (prior times likelihood) of each draw.
-    seed : int
-    seconds : float
-        Wall time of the whole fit, compilation of the model left out.
-    versions : mapping of str to str
-    started_by_hand : bool
-        Whether the search began where the user said (``init``).
-    kept : dict
-        Answers that `once` keeps.
+    Everything is in the user's units. `Fit` is this record with the user's questions, and explains
+    the attributes.
     """
 
     model: MixtureSpec
@@ -76,11 +47,11 @@ class Fitted:
     settings: Method
     info: Info
     priors: ResolvedPriors
-    mixture: Mixture
-    permutations: IntArray
+    mixture: Mixture  # (S,): all draws flattened, labels settled
+    permutations: IntArray  # (chain, draw, component)
     relabelling: Relabelling | None
-    total_log_likelihood: FloatArray
-    lp: FloatArray
+    total_log_likelihood: FloatArray  # (chain, draw)
+    lp: FloatArray  # (chain, draw)
     seed: int
     seconds: float
     versions: Mapping[str, str]
@@ -270,15 +241,7 @@ def record_of(
 ) -> F:
     """Make the record of draws in the user's units, and settle their labels.
 
-    Parameters
-    ----------
-    made : type
-        `Fitted`, or `Fit` for users.
-    model, dataset, settings, draws
-        What was fitted, and what came of it.
-    relabel : {"stephens", "ecr", "means"} or None
-    priors, seed, seconds, versions, started_by_hand
-        As the record has them.
+    It is a `Fitted`, or of the subclass that is asked for.
     """
     flat = draws.mixture.reshape(-1)
     lp = draws.log_likelihood + log_prior(draws.mixture, priors, model.structure)

@@ -217,7 +217,7 @@ def _sampled(
     mixture: Mixture, draw: IntArray, rng: np.random.Generator
 ) -> tuple[FloatArray, IntArray]:
     x = np.empty((len(draw), mixture.n_features))
-    labels = np.empty(len(draw), dtype=np.intp)
+    assignments = np.empty(len(draw), dtype=np.intp)
     for first in range(0, len(draw), _SAMPLED):
         rows = slice(first, first + _SAMPLED)
         d = draw[rows]
@@ -227,8 +227,8 @@ def _sampled(
         if mixture.corr_chol is not None:
             step = np.einsum("nij,nj->ni", mixture.corr_chol[d, k], step)
         x[rows] = mixture.means[d, k] + mixture.scales[d, k] * step
-        labels[rows] = k
-    return x, labels
+        assignments[rows] = k
+    return x, assignments
 
 
 def _responsibilities(joint: FloatArray) -> FloatArray:

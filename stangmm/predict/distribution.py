@@ -269,7 +269,7 @@ class MixtureDistribution:
         Returns
         -------
         x : ndarray, shape (n, R), or (n, M, R)
-        labels : ndarray of int, shape (n,), or (n, M)
+        assignments : ndarray of int, shape (n,), or (n, M)
             The component that each came from.
         """
         check_count("n", n)
@@ -278,10 +278,10 @@ class MixtureDistribution:
             return predict.sample(self.mixture, n, rng)
         core, values = self._conditional, self._values
         x = np.empty((n, *self.shape, len(self._kept)))
-        labels = np.empty((n, *self.shape), dtype=np.intp)
+        assignments = np.empty((n, *self.shape), dtype=np.intp)
         for i, draw in enumerate(rng.integers(core.n_draws, size=n)):
-            x[i], labels[i] = one_of_each(core[draw : draw + 1].at(values)[0], rng)
-        return x, labels
+            x[i], assignments[i] = one_of_each(core[draw : draw + 1].at(values)[0], rng)
+        return x, assignments
 
     @property
     def mixture(self) -> Mixture:

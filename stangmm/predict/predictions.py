@@ -210,7 +210,7 @@ class Predictions:
         Returns
         -------
         x : ndarray, shape (n, D)
-        labels : ndarray of int, shape (n,)
+        assignments : ndarray of int, shape (n,)
             The component that each came from.
         """
         check_count("n", n)

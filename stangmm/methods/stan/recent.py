@@ -17,7 +17,12 @@ class RecentStanMethod(StanMethod):
     since: ClassVar[tuple[int, int]]  # the first CmdStan that has the method
 
     def compiled(self, run: Run) -> CompiledModel:
-        """Compile the model, or find it compiled.
+        """Compile the model, or find it compiled; ModelError where CmdStan is too old for it."""
+        self.check_available()
+        return super().compiled(run)
+
+    def check_available(self) -> None:
+        """Check that CmdStan has the method.
 
         Raises
         ------
@@ -32,4 +37,3 @@ class RecentStanMethod(StanMethod):
                 f"{found.path} is {found.version_string}. Run `stangmm install-cmdstan --source "
                 'github` for the newest, or use method="advi" or "nuts", which every CmdStan has.'
             )
-        return super().compiled(run)
