@@ -59,7 +59,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "kernel" / "native" / "mixture_lpdf.hpp").write_text("// empty\n")
     (folder / "gaussian_mixture.stan").write_text(MODEL)
     monkeypatch.setattr(compile_module, "stan_directory", lambda: folder)
-    compile_module._warn_once.cache_clear()
+    compile_module.warn_once.cache_clear()
     return folder
 
 

@@ -65,10 +65,11 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
             _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
         kept = "the file that was there is as it was" if target.is_file() else "there is no file"
+        why = error.strerror or error
         raise OSError(
             error.errno,
-            f"{str(target)!r} could not be written, {kept}: {error.strerror}. Make room, get the "
-            "right to write there, or give another path",
+            f"{str(target)!r} could not be written, {kept}: {why}. Make room, get the right to "
+            "write there, or give another path",
         ) from error
 
 

@@ -123,7 +123,7 @@ def compiled_model(
         note = (
             f"the native likelihood kernel did not compile, so the portable one is used: {reason}"
         )
-        _warn_once(note)
+        warn_once(note)
     exe = _plan_model("portable", cmdstan, threads).ensure(progress)
     return CompiledModel(exe, "portable", cmdstan, threads, note)
 
@@ -210,6 +210,7 @@ def compile_stan(
 
 
 @functools.cache
-def _warn_once(note: str) -> None:
+def warn_once(note: str) -> None:
+    """Warn, once in a process."""
     message = note[0].upper() + note[1:]
     warnings.warn(message, UserWarning, stacklevel=3)
