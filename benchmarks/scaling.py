@@ -132,7 +132,7 @@ def fit_here(n: int) -> dict[str, Any]:
     stopwatch.watch(CmdStanRun, "write_json", "write")
     stopwatch.watch(CmdStanRun, "call", "read")
     stopwatch.watch(nuts_module.NUTS, "_draws", "draws")
-    stopwatch.watch(fit_module.Fit, "_settle_labels", "labels")
+    stopwatch.watch(fit_module.Fit, "_settled", "labels")
     stopwatch.watch(fit_module.Fit, "diagnose", "diagnose")
     imports = timed_import(arviz_bridge)
     settings = sg.NUTS()

@@ -37,7 +37,8 @@ def add_commands(commands: Commands) -> None:
     install.add_argument(
         "--dir",
         metavar="DIRECTORY",
-        help="where to make the folder cmdstan-<version> (default: ~/.cmdstan, or one in /var/tmp if the path of your home has blanks)",
+        help="where to make the folder cmdstan-<version> (default: ~/.cmdstan; where the path of "
+        "your home has blanks, a folder of yours in /var/tmp)",
     )
     install.add_argument("--jobs", type=int, help="how many compilers run at once")
     add_command(
