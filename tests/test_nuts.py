@@ -13,6 +13,13 @@ import pytest
 from fitting import fit_quick
 
 import stangmm as sg
+from stangmm.base.thresholds import R_HAT_FAIL
+from stangmm.data.dataset import Dataset
+from stangmm.methods.base import Run
+from stangmm.methods.em.em import EM
+from stangmm.methods.stan.shared import jittered, log_joint, plausible_optima
+from stangmm.model.covariance import structure_named
+from stangmm.model.problem import Problem
 
 pytestmark = pytest.mark.stan
 
@@ -63,3 +70,51 @@ def test_the_chains_that_finished_come_with_the_error() -> None:
     assert partial.lp.shape == (2, 300)
     assert "2 of 3 chains finished" in caught.value.__notes__[0]
     assert caught.value.log
+
+
+def correlated(n: int = 200) -> np.ndarray:
+    """Two groups whose five features are nearly one, as sizes of animals are."""
+    rng = np.random.default_rng(17)
+    size = rng.normal(0.0, 1.0, (n, 1)) + np.repeat([[0.0], [0.5]], n // 2, axis=0)
+    shape = np.repeat([[0.5] * 5, [-0.5, 0.5, -0.5, 0.5, 0.0]], n // 2, axis=0)
+    return np.asarray(10.0 + 3.0 * size + shape + 0.15 * rng.normal(size=(n, 5)))
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_chains_start_about_as_far_below_the_optimum_as_draws_lie(covariance_type: str) -> None:
+    dataset = Dataset.from_input(correlated())
+    structure = structure_named(covariance_type)
+    problem = Problem.build(dataset, 2, structure, sg.Priors())
+    optimum = plausible_optima(problem, Run(1))[0].mixture
+    size = problem.space.size
+    rng = np.random.default_rng(2)
+    losses = [
+        log_joint(optimum, problem) - log_joint(jittered(optimum, problem, rng), problem)
+        for _ in range(50)
+    ]
+    # In a normal posterior, 2 sd away from the mode: 4 times half a nat for each parameter.
+    assert max(losses) <= 2.0 * size
+    assert np.median(losses) > 0.25 * size
+
+
+def test_a_tall_and_narrow_optimum_does_not_come_first() -> None:
+    rng = np.random.default_rng(3)
+    x = np.concatenate(
+        [rng.normal(0.0, 1.0, 100), rng.normal(6.0, 1.0, 100), 2.5 + 1e-3 * rng.normal(size=3)]
+    )
+    problem = Problem.build(Dataset.from_input(x), 2, structure_named("diag"), sg.Priors())
+    optima = EM().search(problem, Run(1)).optima
+    narrow = [o for o in optima if o.mixture.scales.min() < 0.01]
+    broad = [o for o in optima if o.mixture.scales.min() > 0.1]
+    assert broad
+    assert plausible_optima(problem, Run(1))[0].mixture.scales.min() > 0.1
+    assert all(o.mixture.weights.min() < 0.05 for o in narrow)
+
+
+@pytest.mark.stan
+def test_correlated_features_take_few_steps() -> None:
+    fit = sg.GaussianMixture(2, "full").fit(correlated(), method="nuts", seed=1, progress=False)
+    assert fit.diagnose()["R-hat"].value < R_HAT_FAIL
+    assert fit.diagnose()["modes"].verdict == "ok"
+    # 7 to 15 where the metric fits, more than a hundred where it does not.
+    assert fit.info.sample_stats["n_steps"].mean() < 31

@@ -4,6 +4,10 @@ Where every component holds many rows, the posterior is nearly normal, and its c
 inverse of the Fisher information, estimated from the rows' scores (the outer products of the
 gradients of log p(x_n); Berndt, Hall, Hall & Hausman 1974). A sampler that starts with it as its
 metric has nothing left to adapt but the step size.
+
+Where features are highly correlated within a component, so are its means, scales and correlations
+in the posterior, and no diagonal metric fits: then the curvature is the metric, too, though the
+posterior may be far from normal.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ from stangmm.model.problem import Problem
 # the information that unknown labels leave is worth so many rows in every direction, ...
 _ROWS_PER_PARAMETER = 10.0
 _INFORMATIVE_ROWS = 50.0
-# ... and when there are not more parameters than this.
+# Or, where features are so correlated within a component (condition number of the correlations), as
+# soon as each component holds as many rows as it has free numbers.
+_CORRELATED = 100.0
+# There must not be more parameters than this.
 _MAX_PARAMETERS = 300
 _BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
 _MAX_ROWS = 100_000  # a random subset of this size tells the curvature well enough
@@ -29,7 +36,9 @@ _MAX_ROWS = 100_000  # a random subset of this size tells the curvature well eno
 def inverse_metric(
     mixture: Mixture, problem: Problem, rng: np.random.Generator, *, stick_breaking: bool
 ) -> FloatArray | None:
-    """Posterior covariance (P, P) of the unconstrained parameters, or None where it is not normal.
+    """Posterior covariance (P, P) of the unconstrained parameters, or None.
+
+    It is None where the posterior is not normal, unless features are highly correlated.
 
     Parameters
     ----------
@@ -44,7 +53,8 @@ def inverse_metric(
     n = problem.n_observations
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
     held = float(mixture.weights.min()) * problem.total_weight * seen_least
-    if free > _MAX_PARAMETERS or held < _ROWS_PER_PARAMETER * own:
+    correlated = _condition(mixture) > _CORRELATED
+    if free > _MAX_PARAMETERS or held < (1.0 if correlated else _ROWS_PER_PARAMETER) * own:
         return None
     rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
     weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
@@ -63,9 +73,16 @@ def inverse_metric(
     observed += np.diag(prior)
     root = 1.0 / np.sqrt(complete + prior)
     least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
-    if least * held < _INFORMATIVE_ROWS:
+    if not correlated and least * held < _INFORMATIVE_ROWS:
         return None
     return rounded_covariance(np.linalg.inv(observed))
+
+
+def _condition(mixture: Mixture) -> float:
+    """Largest condition number of the components' correlation matrices."""
+    if mixture.corr_chol is None:
+        return 1.0
+    return float(np.linalg.cond(mixture.corr_chol).max() ** 2)
 
 
 def scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,11 @@ from stangmm.model.problem import Problem
 SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
 # Makes the native kernel take a narrower instruction set than the machine has; for developers.
 INSTRUCTION_SET = "STANGMM_INSTRUCTION_SET"
-# Optima of the likelihood whose log joint is this far (in nats) below the best get no chain.
+# Chains start two posterior standard deviations away from an optimum, or less, so that they lie at
+# most four times as far below it as a typical draw. A move is halved at most so many times.
+_JITTER, _HALVINGS = 2.0, 20
+# Optima of the likelihood around which the posterior has less than exp(-this) of the mass that it
+# has around the best get no chain.
 _PLAUSIBLE = 5.0
 
 
@@ -88,7 +92,7 @@ def stan_run(
 
 
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
-    """Optima of the likelihood, the one of highest log joint density first.
+    """Optima of the likelihood, the one around which most of the posterior lies first.
 
     Where every EM restart collapses, the optima of EM with regularized covariances take over. From
     a start given by hand it is the one optimum that EM reaches from there.
@@ -98,13 +102,26 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     except InferenceError:
         optima = EM().regularized(problem, run).optima
 
-    def joint(optimum: Optimum) -> float:
-        prior = log_prior(optimum.mixture, problem.priors, problem.structure)
-        return optimum.objective + float(prior)
-
-    ranked = sorted(((joint(o), i) for i, o in enumerate(optima)), reverse=True)
+    ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
     return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+
+
+def _log_mass(optimum: Optimum, problem: Problem) -> float:
+    """Roughly the log posterior mass around an optimum: its height times a normal's volume.
+
+    The volume is that for known labels, on the unconstrained scale. A narrow component makes the
+    density high and the volume small; the height alone would prefer it.
+    """
+    mixture = optimum.mixture
+    height = optimum.objective + float(log_prior(mixture, problem.priors, problem.structure))
+    height += float(problem.space.log_jacobian(problem.space.vectors(mixture)))
+    variances = CompleteDataVariances.of(mixture, problem).inverse_metric()
+    volume = 0.5 * float(np.log(2.0 * np.pi * variances).sum())
+    if mixture.corr_chol is not None:  # of the means, whose variances are taken as they are
+        diagonal = np.diagonal(mixture.corr_chol, axis1=-2, axis2=-1)
+        volume += float(np.log(diagonal).sum())
+    return height + volume
 
 
 def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
@@ -121,19 +138,71 @@ def given_start(problem: Problem) -> tuple[Optimum, ...]:
 
 
 def jittered(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mixture:
-    """Move a mixture at random by about two posterior standard deviations of complete data."""
-    variance = CompleteDataVariances.of(mixture, problem)
+    """Move an optimum at random, by about two posterior standard deviations.
 
-    def step(values: FloatArray) -> FloatArray:
-        return np.minimum(2.0 * np.sqrt(values), 0.5) * rng.standard_normal(values.shape)
+    The move has the posterior's shape for known labels: a mean moves by its component's
+    covariance over N_k, a covariance L L' to L T T' L' with a random lower triangle T near the
+    identity: so features may be correlated as they like. Where that is too far, since few rows hold
+    a component, the move is halved until the loss of log joint density is what it would be in a
+    normal posterior, half a nat for each parameter and squared standard deviation.
+    """
+    lowest = log_joint(mixture, problem) - 0.5 * problem.space.size * _JITTER**2
+    weights, means, factors = _random_directions(mixture, problem, rng)
+    size = _JITTER
+    for _ in range(_HALVINGS):
+        moved = _moved(mixture, size * weights, size * means, size * factors)
+        if log_joint(moved, problem) >= lowest:
+            return moved
+        size *= 0.5
+    return mixture
 
-    weights = mixture.weights * np.exp(step(variance.log_weights))
-    return replace(
-        mixture,
-        weights=weights / weights.sum(),
-        means=mixture.means + mixture.scales * step(variance.means / mixture.scales**2),
-        scales=mixture.scales * np.exp(step(variance.log_scales)),
-    )
+
+def log_joint(mixture: Mixture, problem: Problem) -> float:
+    """Log likelihood plus log prior of one mixture in the problem's units."""
+    value = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
+    return float(value + log_prior(mixture, problem.priors, problem.structure))
+
+
+def _random_directions(
+    mixture: Mixture, problem: Problem, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Changes of one posterior standard deviation for known labels.
+
+    Of the log weights (K,); of the means (K, D) in units of their components' Cholesky factors;
+    and of these factors (K, D, D), lower triangles with what they are multiplied by less the
+    identity.
+    """
+    k, d = mixture.means.shape
+    c, s = problem.space.scale_shape
+    counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
+    held = counts if c == k else np.full(1, problem.total_weight)
+    log_scales = rng.standard_normal((c, s)) * np.sqrt(s / (2.0 * d * held))[:, np.newaxis]
+    factors = np.zeros((k, d, d))
+    factors[:, np.arange(d), np.arange(d)] = log_scales
+    if problem.space.n_correlations:
+        below = np.tril(rng.standard_normal((c, d, d)), -1)
+        factors += below / np.sqrt(held)[:, np.newaxis, np.newaxis]
+    means = rng.standard_normal((k, d)) / np.sqrt(counts)[:, np.newaxis]
+    return rng.standard_normal(k) / np.sqrt(counts), means, factors
+
+
+def _moved(
+    mixture: Mixture, log_weights: FloatArray, means: FloatArray, factors: FloatArray
+) -> Mixture:
+    """Change a mixture as `_random_directions` says."""
+    weights = mixture.weights * np.exp(log_weights)
+    cholesky = mixture.cholesky
+    moved = mixture.means + (cholesky @ means[..., np.newaxis])[..., 0]
+    triangle = np.tril(factors, -1)
+    diagonal = np.einsum("kii->ki", factors)
+    if mixture.corr_chol is None:
+        scales, corr_chol = mixture.scales * np.exp(diagonal), None
+    else:
+        triangle = triangle + np.exp(diagonal)[:, np.newaxis, :] * np.eye(len(diagonal[0]))
+        factor = cholesky @ triangle
+        scales = np.sqrt((factor**2).sum(axis=-1))
+        corr_chol = factor / scales[..., np.newaxis]
+    return Mixture(weights / weights.sum(), moved, scales, corr_chol)
 
 
 @dataclass(frozen=True, eq=False)
