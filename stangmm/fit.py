@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from stangmm.convergence import Convergence
     from stangmm.evidence import Evidence
     from stangmm.labels import Labels
     from stangmm.model import GaussianMixture
@@ -473,7 +474,18 @@ class Fit(Predictions):
 
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""
+        return self._diagnosis
+
+    @cached_property
+    def _diagnosis(self) -> Diagnosis:
         return diagnose(self)
+
+    @cached_property
+    def _convergence(self) -> dict[str, Convergence]:
+        """R-hat and effective sample sizes of each parameter, which several tables show."""
+        from stangmm.arviz_bridge import measures_of
+
+        return measures_of(self)
 
     @property
     def plot(self) -> FitPlots:

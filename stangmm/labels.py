@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stangmm.arrays import FloatArray
-from stangmm.arviz_bridge import convergence_of
+from stangmm.arviz_bridge import PARAMETERS, convergence_of, worst
 from stangmm.density import Mixture
 from stangmm.relabel import exchange_probabilities
 from stangmm.thresholds import EXCHANGED_OK
@@ -52,8 +52,8 @@ class Labels:
         fit = self.fit
         rows = {
             "parameters, as drawn": convergence_of(_parameters(fit.drawn)),
-            "parameters, relabelled": convergence_of(_parameters(fit.shaped)),
-            "lp": convergence_of({"lp": fit.lp}),
+            "parameters, relabelled": worst([fit._convergence[name] for name in PARAMETERS]),
+            "lp": worst([fit._convergence["lp"]]),
             "log likelihood": convergence_of({"log_likelihood": fit.total_log_likelihood}),
             "sorted weights": convergence_of({"weights": np.sort(fit.shaped.weights, axis=-1)}),
         }
@@ -112,4 +112,4 @@ def describe_labels(fit: Fit) -> Labels:
 
 
 def _parameters(mixture: Mixture) -> dict[str, FloatArray]:
-    return {"weights": mixture.weights, "means": mixture.means, "scales": mixture.scales}
+    return {name: getattr(mixture, name) for name in PARAMETERS}
