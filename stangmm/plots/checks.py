@@ -183,7 +183,7 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
     ax.set_ylim(0, 1.06 * max(1 + 1.3 * half, float(bars.max())))
     tidy(ax)
     ax.locator_params(axis="y", nbins=3)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_color(RULE)
 
 

@@ -165,7 +165,7 @@ def forest(fit: Fit, ax: Axes | None = None) -> Axes:
         _forest_panel(scales, fit.mixture.scales[..., d])
         for what, panel in (("mean", means), ("scale", scales)):
             panel.set_xlabel(f"{what} of\n{name(feature, room(panel))}")
-            panel.tick_params(labelleft=panel is scales and rows > 1 and d == 0)
+            panel.yaxis.set_visible(panel is scales and rows > 1 and d == 0)
     first = "" if len(names) == total else f"; first {len(names)} of {total} features"
     point = fit.kind == "point"
     what = "estimate" if point else "posterior mean, 50% and 90% intervals"
@@ -195,9 +195,9 @@ def _forest_panel(ax: Axes, values: FloatArray) -> None:
         if j:
             ax.axhline(j - 0.5, color=INK, alpha=0.1, linewidth=0.8, zorder=0)
     ax.set_ylim(k - 0.5, -0.5)
-    tidy(ax, left=False)
+    tidy(ax).spines["left"].set_visible(False)
     ax.set_yticks(range(k), [str(j) for j in range(k)])
-    ax.tick_params(left=False, labelleft=True)
+    ax.tick_params(left=False)
     badge_rows(ax)
     ax.locator_params(axis="x", nbins=4)
 

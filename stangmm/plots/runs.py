@@ -332,7 +332,7 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     tidy(ax)
     ax.locator_params(axis="y", nbins=4)
     _squeeze(ax, values)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_color(RULE)
 
 
@@ -382,7 +382,8 @@ def _merged(ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def name_chains(ax: Axes, chains: int) -> None:
-    """Write the chains' numbers below them."""
+    """Write the chains' numbers below them, where the axis was invisible."""
+    ax.xaxis.set_visible(True)
     low, high = ax.get_xlim()
     at = low + (high - low) * (np.arange(chains) + 0.5) / chains
     whole = room(ax, size=8.5) >= 8 * chains
@@ -410,7 +411,7 @@ def _marginal_panel(ax: Axes, values: FloatArray) -> None:
     ax.set_ylim(_limits(values))
     _squeeze(ax, values)
     ax.set_xlim(0, 1.08)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     tidy(ax, left=False)
     ax.spines["bottom"].set_visible(False)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable, Iterator
 from io import BytesIO
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure
 
@@ -39,7 +42,12 @@ def inline_svg(ax: Axes, label: str, prefix: str) -> str:
     -------
     str
         The element: text as text, in the page's font and colours; no reference to anything outside.
+        The figure is used up for it.
     """
+    figure = root_figure(ax)
+    for patch in (figure.patch, *(each.patch for each in _all_axes(figure.axes))):
+        patch.set(facecolor="none", edgecolor="none")
+    figure.dpi = DOTS_PER_INCH
     buffer = BytesIO()
     with (
         mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}),
@@ -47,13 +55,9 @@ def inline_svg(ax: Axes, label: str, prefix: str) -> str:
     ):
         # The reader's fonts write the text, so what matplotlib's own font lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        root_figure(ax).savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            dpi=DOTS_PER_INCH,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        # The canvas itself: `savefig` draws a figure whose layout is constrained twice.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (written a line above)
@@ -73,6 +77,13 @@ def inline_svg(ax: Axes, label: str, prefix: str) -> str:
     root.set("aria-label", label)
     root.set("style", f"--width: {float(width):.0f}pt")
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _all_axes(some: Iterable[Any]) -> Iterator[Axes]:
+    """Axes and all the panels in them."""
+    for ax in some:
+        yield ax
+        yield from _all_axes(ax.child_axes)
 
 
 def _own(element: ElementTree.Element, prefix: str) -> None:
