@@ -34,6 +34,7 @@ from stangmm.plots.style import (
     panels,
     room,
     size_in_points,
+    stairs,
     styled,
     tidy,
 )
@@ -166,11 +167,12 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
         )
         ax.hlines(1.0, left, left + 1, color=MIDDLE, linewidth=0.8, zorder=2)
         for k in range(curves):
-            ax.stairs(
+            stairs(
+                ax,
                 bars[k, c],
                 left + at,
+                MUTED if curves == 1 else color(k),
                 baseline=None,
-                color=MUTED if curves == 1 else color(k),
                 linestyle=line(k),
                 linewidth=1.1,
                 alpha=0.9,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
@@ -86,6 +87,21 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return in_style
 
 
+class Panel(Axes):
+    """One of a table of panels: an Axes that does not, while it is made, hide what is not there."""
+
+    _made = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made = True
+
+    def grid(self, visible: bool | None = None, *args: Any, **kwargs: Any) -> None:
+        """Show or hide grid lines, as `Axes.grid`."""
+        if self._made or visible:
+            super().grid(visible, *args, **kwargs)
+
+
 def new_axes(height: float, width: float = WIDTH) -> Axes:
     """Make the only Axes of a new figure, which no window and no global state knows of."""
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
@@ -122,6 +138,27 @@ def panels(
     gap : tuple of float
         Inches between columns and between rows.
     """
+    places = _places(ax, rows, columns, widths, gap)
+    table = [[_panel(ax, place) for place in row] for row in places]
+    _lighten_layout({(i, j): p for i, row in enumerate(table) for j, p in enumerate(row)})
+    return table
+
+
+def panels_below(
+    ax: Axes, n: int, *, gap: tuple[float, float] = (0.12, 0.12)
+) -> dict[tuple[int, int], Axes]:
+    """Panels (row, column) of a square table on its diagonal, first, and below it."""
+    places = _places(ax, n, n, None, gap)
+    below = [(i, j) for i in range(n) for j in range(i)]
+    table = {(i, j): _panel(ax, places[i][j]) for i, j in [*((i, i) for i in range(n)), *below]}
+    _lighten_layout(table)
+    return table
+
+
+def _places(
+    ax: Axes, rows: int, columns: int, widths: Sequence[float] | None, gap: tuple[float, float]
+) -> list[list[tuple[float, float, float, float]]]:
+    """Left, bottom, width and height of panels, as shares of the Axes that they divide."""
     ax.set_axis_off()
     figure = root_figure(ax)
     box = ax.get_position()
@@ -131,29 +168,26 @@ def panels(
     share = share / share.sum() * (1 - across * (columns - 1))
     height = (1 - down * (rows - 1)) / rows
     lefts = np.cumsum(share) - share + across * np.arange(columns)
-    table = [
-        [
-            ax.inset_axes(
-                (float(lefts[j]), 1 - height - i * (height + down), float(share[j]), height)
-            )
-            for j in range(columns)
-        ]
-        for i in range(rows)
+    bottoms = [1 - height - i * (height + down) for i in range(rows)]
+    return [
+        [(float(lefts[j]), bottom, float(share[j]), height) for j in range(columns)]
+        for bottom in bottoms
     ]
-    _lighten_layout(table)
-    return table
 
 
-def _lighten_layout(table: list[list[Axes]]) -> None:
+def _panel(ax: Axes, place: tuple[float, float, float, float]) -> Axes:
+    return ax.inset_axes(place, axes_class=Panel)
+
+
+def _lighten_layout(table: Mapping[tuple[int, int], Axes]) -> None:
     """Have only measured what may reach beyond the table: half of a picture's time was this.
 
     Labels of panels inside it lie in the gaps, and spines have their tick labels beyond them.
     """
-    last = len(table) - 1, len(table[0]) - 1
-    for i, row in enumerate(table):
-        for j, panel in enumerate(row):
-            panel.spines[:].set_in_layout(False)
-            panel.set_in_layout(i in (0, last[0]) or j in (0, last[1]))
+    (rows, columns) = np.array(list(table)).max(axis=0)
+    for (i, j), panel in table.items():
+        panel.spines[:].set_in_layout(False)
+        panel.set_in_layout(bool(i in (0, rows) or j in (0, columns)))
 
 
 def color(component: int) -> str:
@@ -193,6 +227,26 @@ def size_in_points(ax: Axes) -> tuple[float, float]:
 def room(ax: Axes, along: int = 0, size: float = 9.5) -> int:
     """How many letters have room along the x axis (0) or the y axis (1), in type of a size."""
     return max(5, int(size_in_points(ax)[along] / (_LETTER * size)))
+
+
+def stairs(
+    ax: Axes,
+    heights: FloatArray,
+    edges: FloatArray,
+    shade: str,
+    *,
+    fill: bool = False,
+    baseline: Any = 0.0,
+    **look: Any,
+) -> None:
+    """Draw a histogram as an area or a line; limits stay as they are.
+
+    The baseline is a number, as many as there are heights, or None for a line without ends.
+
+    `Axes.stairs` looks for new ones in each corner of the path, which takes longer than drawing it.
+    """
+    colors = {"facecolor": shade, "linewidth": 0.0} if fill else {"edgecolor": shade}
+    ax.add_artist(StepPatch(heights, edges, baseline=baseline, fill=fill, **(colors | look)))
 
 
 def badge(ax: Axes, x: float, y: float, component: int, text: str | None = None) -> Text:
