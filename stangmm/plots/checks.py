@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr
 from scipy.stats import rankdata
@@ -159,13 +160,14 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
     bars = np.stack([rank_bars(values[..., k]) for k in range(curves)])
     half = max(rank_band(values[..., k]) for k in range(curves))
     at = np.linspace(0, 1, bars.shape[-1] + 1)
-    for c in range(chains):
-        left = 1.04 * c
-        low = max(0.0, 1 - half)
-        ax.fill_between(
-            [left, left + 1], low, 1 + half, color=MIDDLE, alpha=0.25, linewidth=0, zorder=1
-        )
-        ax.hlines(1.0, left, left + 1, color=MIDDLE, linewidth=0.8, zorder=2)
+    lefts = 1.04 * np.arange(chains)
+    low, high = max(0.0, 1 - half), 1 + half
+    bands = [[(left, low), (left, high), (left + 1, high), (left + 1, low)] for left in lefts]
+    ax.add_collection(
+        PolyCollection(bands, color=MIDDLE, alpha=0.25, linewidth=0, zorder=1), autolim=False
+    )
+    ax.hlines(np.ones(chains), lefts, lefts + 1, color=MIDDLE, linewidth=0.8, zorder=2)
+    for c, left in enumerate(lefts):
         for k in range(curves):
             stairs(
                 ax,

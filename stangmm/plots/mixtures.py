@@ -114,6 +114,7 @@ def draw_pair(
     parts: bool = False,
     labels: bool = True,
     small: bool = False,
+    responsibilities: FloatArray | None = None,
 ) -> None:
     """Scatter of two features with the components' ellipses; ``parts`` fills these and names them.
 
@@ -123,6 +124,8 @@ def draw_pair(
         Whether axes are named.
     small : bool
         One panel of many: small markers, no numbers.
+    responsibilities : ndarray, shape (rows, K), optional
+        What `shown_responsibilities` gave, so that it is not computed again for each panel.
     """
     x, weight = fit.dataset.x[:, list(features)], fit.dataset.sample_weight
     rows, label = layers.shown_rows(fit.dataset)
@@ -130,11 +133,12 @@ def draw_pair(
     limits = layers.view_of_pair(x, weight, point)
     if not parts:
         layers.shades(ax, fit.mixture, features, *limits, coarse=small)
-    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    if responsibilities is None:
+        responsibilities = shown_responsibilities(fit)
     layers.scatter(
         ax,
         x[rows],
-        predict.responsibilities(some, fit.dataset.x[rows]),
+        responsibilities,
         label,
         weight=weight[rows] if weight is not None and len(rows) == len(x) else None,
         size=5.0 if small else 14.0,
@@ -152,6 +156,13 @@ def draw_pair(
         ax.set_xlabel(name(names[features[0]], room(ax)))
         ax.set_ylabel(name(names[features[1]], room(ax, 1)))
     tidy(ax)
+
+
+def shown_responsibilities(fit: Fit) -> FloatArray:
+    """Posterior mean of P(z = k | x) of the rows that a scatter shows, shape (rows, K)."""
+    rows, _ = layers.shown_rows(fit.dataset)
+    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    return predict.responsibilities(some, fit.dataset.x[rows])
 
 
 def _badges(ax: Axes, point: Mixture, weights: bool) -> None:
@@ -264,7 +275,7 @@ def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
     x, weight = fit.dataset.x, fit.dataset.sample_weight
     table = panels_below(ax, shown)
     names = [name(n, room(table[0, 0])) for n in fit.dataset.feature_names[:shown]]
-    some = predict.thinned(fit.mixture, _CORNER_DRAWS)
+    some, of_rows = predict.thinned(fit.mixture, _CORNER_DRAWS), shown_responsibilities(fit)
     for (i, j), panel in table.items():
         if i == j:
             limits = layers.view(x[:, i], weight)
@@ -275,7 +286,7 @@ def _corner(fit: Fit, ax: Axes, shown: int) -> Axes:
             panel.set_ylim(0, 1.1 * tallest)
             tidy(panel, left=False)
         else:
-            draw_pair(fit, panel, (j, i), labels=False, small=True)
+            draw_pair(fit, panel, (j, i), labels=False, small=True, responsibilities=of_rows)
         _corner_axes(panel, i, j, shown, names)
     _corner_legend(ax, fit, shown)
     return ax

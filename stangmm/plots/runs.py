@@ -18,6 +18,7 @@ from stangmm.plots.style import (
     RULE,
     VECTOR_POINTS,
     color,
+    curve,
     legend_below,
     line,
     name,
@@ -316,7 +317,8 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)
         for c in range(chains):
-            ax.plot(
+            curve(
+                ax,
                 c * width + kept,
                 values[c, kept, k],
                 color=shade,
@@ -400,7 +402,8 @@ def _marginal_panel(ax: Axes, values: FloatArray) -> None:
         heights = [_smooth(values[c, :, k], at) for c in range(chains)]
         tallest = max(float(h.max()) for h in heights)
         for height in heights:
-            ax.plot(
+            curve(
+                ax,
                 np.where(height > 0.004 * tallest, height, np.nan) / (tallest or 1.0),
                 at,
                 color=shade,

@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
+from numpy.typing import ArrayLike
 
 from stangmm.arrays import FloatArray
 
@@ -87,21 +89,6 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return in_style
 
 
-class Panel(Axes):
-    """One of a table of panels: an Axes that does not, while it is made, hide what is not there."""
-
-    _made = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._made = True
-
-    def grid(self, visible: bool | None = None, *args: Any, **kwargs: Any) -> None:
-        """Show or hide grid lines, as `Axes.grid`."""
-        if self._made or visible:
-            super().grid(visible, *args, **kwargs)
-
-
 def new_axes(height: float, width: float = WIDTH) -> Axes:
     """Make the only Axes of a new figure, which no window and no global state knows of."""
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
@@ -139,7 +126,7 @@ def panels(
         Inches between columns and between rows.
     """
     places = _places(ax, rows, columns, widths, gap)
-    table = [[_panel(ax, place) for place in row] for row in places]
+    table = [[ax.inset_axes(place) for place in row] for row in places]
     _lighten_layout({(i, j): p for i, row in enumerate(table) for j, p in enumerate(row)})
     return table
 
@@ -150,7 +137,8 @@ def panels_below(
     """Panels (row, column) of a square table on its diagonal, first, and below it."""
     places = _places(ax, n, n, None, gap)
     below = [(i, j) for i in range(n) for j in range(i)]
-    table = {(i, j): _panel(ax, places[i][j]) for i, j in [*((i, i) for i in range(n)), *below]}
+    cells = [*((i, i) for i in range(n)), *below]
+    table = {(i, j): ax.inset_axes(places[i][j]) for i, j in cells}
     _lighten_layout(table)
     return table
 
@@ -173,10 +161,6 @@ def _places(
         [(float(lefts[j]), bottom, float(share[j]), height) for j in range(columns)]
         for bottom in bottoms
     ]
-
-
-def _panel(ax: Axes, place: tuple[float, float, float, float]) -> Axes:
-    return ax.inset_axes(place, axes_class=Panel)
 
 
 def _lighten_layout(table: Mapping[tuple[int, int], Axes]) -> None:
@@ -227,6 +211,11 @@ def size_in_points(ax: Axes) -> tuple[float, float]:
 def room(ax: Axes, along: int = 0, size: float = 9.5) -> int:
     """How many letters have room along the x axis (0) or the y axis (1), in type of a size."""
     return max(5, int(size_in_points(ax)[along] / (_LETTER * size)))
+
+
+def curve(ax: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> None:
+    """Draw a line; limits stay as they are, so that no time is spent on finding new ones."""
+    ax.add_artist(Line2D(x, y, **look))
 
 
 def stairs(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
@@ -20,6 +20,7 @@ from matplotlib.transforms import Bbox
 from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure
 
 _SVG = "http://www.w3.org/2000/svg"
+_SVG_RENDERER: Any = RendererSVG  # matplotlib gives it no types
 _XLINK = "http://www.w3.org/1999/xlink"
 # Neutral colours become the page's own, so that a picture follows its light or dark scheme.
 _PAGE_COLORS = {
@@ -95,13 +96,16 @@ def _lay_out(figure: Figure) -> None:
         _drop_empty_labels(figure)
         ax: Any = figure.axes[0]
         size, own = np.array(figure.bbox.size), ax.get_window_extent()
+        renderer = _SVG_RENDERER(*size, StringIO())
         panels = [panel for panel in ax.child_axes if panel.get_in_layout()]
-        seen = Bbox.union([own, *(panel.get_tightbbox(for_layout_only=True) for panel in panels)])
+        seen = Bbox.union([
+            own, *(panel.get_tightbbox(renderer, for_layout_only=True) for panel in panels)
+        ])  # fmt: skip
         below, above = own.min - seen.min, seen.max - own.max
         rest = [a for a in ax.get_default_bbox_extra_artists() if a not in panels]
         pad = 72 * np.array([engine.get()[name] for name in ("w_pad", "h_pad")])
         for _ in range(2):
-            seen = ax.get_tightbbox(bbox_extra_artists=rest, for_layout_only=True)
+            seen = ax.get_tightbbox(renderer, bbox_extra_artists=rest, for_layout_only=True)
             own = ax.get_window_extent()
             low = np.maximum(own.min - seen.min, below) + pad
             high = size - np.maximum(seen.max - own.max, above) - pad
