@@ -13,6 +13,7 @@ from stangmm.arrays import FloatArray
 from stangmm.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
 from stangmm.draws import McmcInfo, VariationalInfo
 from stangmm.predict import replicated
+from stangmm.psis import smoothed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,8 +125,10 @@ def relative_efficiency(fit: Fit) -> float:
 
 def pareto_smoothed(log_ratios: FloatArray, efficiency: float) -> tuple[FloatArray, FloatArray]:
     """Normalized log importance weights (N, S) by PSIS of log ratios (N, S), and each row's k."""
-    log_weights, k = arviz().psislw(log_ratios, efficiency)
-    return np.asarray(log_weights), np.asarray(k)
+    log_weights, k, regular = smoothed(log_ratios, efficiency)
+    if not regular.all():
+        log_weights[~regular], k[~regular] = arviz().psislw(log_ratios[~regular], efficiency)
+    return log_weights, k
 
 
 def elpd_data(values: Mapping[str, Any]) -> ELPDData:
