@@ -127,7 +127,8 @@ def pareto_smoothed(log_ratios: FloatArray, efficiency: float) -> tuple[FloatArr
     """Normalized log importance weights (N, S) by PSIS of log ratios (N, S), and each row's k."""
     log_weights, k, regular = smoothed(log_ratios, efficiency)
     if not regular.all():
-        log_weights[~regular], k[~regular] = arviz().psislw(log_ratios[~regular], efficiency)
+        with np.errstate(over="ignore"):  # likelihoods of a fit to equal weights
+            log_weights[~regular], k[~regular] = arviz().psislw(log_ratios[~regular], efficiency)
     return log_weights, k
 
 

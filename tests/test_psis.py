@@ -17,7 +17,8 @@ az = arviz()
 def test_weights_and_k_are_those_of_arviz(width: float, n_draws: int, efficiency: float) -> None:
     ratios = width * np.random.default_rng(n_draws).standard_t(3, (20, n_draws))
     ratios[3], ratios[4] = 1.0, np.round(ratios[4])  # all equal, many equal
-    expected, expected_k = az.psislw(ratios, efficiency)
+    with np.errstate(over="ignore"):
+        expected, expected_k = az.psislw(ratios, efficiency)
     weights, k = pareto_smoothed(ratios, efficiency)
     np.testing.assert_allclose(weights, expected, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(k, expected_k, rtol=1e-10, atol=1e-12)
