@@ -18,17 +18,24 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.progress import progress_bar
+from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.evidence import log_evidence
 from stangmm.methods.base import Kind, Run
+from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
-from stangmm.posterior.arviz import arviz, inference_data, log_likelihood_data
+from stangmm.posterior.arviz import (
+    arviz,
+    elpd_data,
+    inference_data,
+    pareto_smoothed,
+    relative_efficiency,
+)
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.fitting import fitted
 from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
-    import xarray as xr
     from arviz import ELPDData
 
 
@@ -183,20 +190,28 @@ def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) ->
     advance : callable
         Is told how many more rows are done.
     """
-    n = fit.dataset.n_observations
-    step = max(1, _LOO_BLOCK // fit.lp.size)
-    blocks = []
-    for first in range(0, n, step):
-        rows = slice(first, min(first + step, n))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            blocks.append(arviz().loo(log_likelihood_data(fit, rows), pointwise=True))
-        advance(rows.stop - rows.start)
-    result: ELPDData = blocks[0]
-    for of_rows in ("loo_i", "pareto_k"):
-        result[of_rows] = _in_a_row([block[of_rows] for block in blocks])
-    result["n_data_points"] = n
-    _settle(fit, result)
+    data, n_draws = fit.dataset, fit.lp.size
+    efficiency = relative_efficiency(fit)
+    loo_i, pareto_k, in_sample = (np.empty(data.n_observations) for _ in range(3))
+    step = max(1, _LOO_BLOCK // n_draws)
+    for rows, each in predict.log_density_blocks(fit.mixture, data.x, data.labels, step):
+        log_weights, pareto_k[rows] = pareto_smoothed(-each, efficiency)
+        loo_i[rows] = log_sum_exp(log_weights + each, axis=1)
+        in_sample[rows] = log_sum_exp(each, axis=1) - np.log(n_draws)
+        advance(len(rows))
+    result = elpd_data({
+        "elpd_loo": np.nan,
+        "se": np.nan,
+        "p_loo": np.nan,
+        "n_samples": n_draws,
+        "n_data_points": data.n_observations,
+        "warning": False,
+        "loo_i": loo_i,
+        "pareto_k": pareto_k,
+        "scale": "log",
+        "good_k": min(1 - 1 / np.log10(n_draws), PARETO_K_OK),
+    })  # fmt: skip
+    _settle(fit, result, pooled(in_sample, data.sample_weight)[0])
     result["warning"] = bool(len(bad_rows(fit, result)))
     return result
 
@@ -324,7 +339,7 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
         result["loo_i"].values[row] = predict.log_density(without.mixture, data.x[one], known)[0]
         result["pareto_k"].values[row] = 0.0
         advance(1)
-    _settle(fit, result)
+    _settle(fit, result, psis["p_loo"] + psis["elpd_loo"])
     result["warning"] = bool(failed)
     if failed:
         warnings.warn(
@@ -337,17 +352,11 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
     return result
 
 
-def _in_a_row(parts: list[xr.DataArray]) -> xr.DataArray:
-    import xarray
-
-    return parts[0] if len(parts) == 1 else xarray.concat(parts, dim="row")
-
-
-def _settle(fit: Fitted, result: ELPDData) -> None:
-    """Sum the rows' values up, each as often as it counts."""
-    weight = fit.dataset.sample_weight
-    result["elpd_loo"], result["se"] = pooled(np.asarray(result["loo_i"]), weight)
-    in_sample, _ = pooled(_in_sample(fit), weight)
+def _settle(fit: Fitted, result: ELPDData, in_sample: float) -> None:
+    """Sum the rows' values up, each as often as it counts; the same of the sample is given."""
+    result["elpd_loo"], result["se"] = pooled(
+        np.asarray(result["loo_i"]), fit.dataset.sample_weight
+    )
     result["p_loo"] = in_sample - result["elpd_loo"]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import EXCHANGED_OK
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.arviz import convergence_of
+from stangmm.posterior.arviz import PARAMETERS, convergence_of, measures_of, worst
 from stangmm.posterior.fitted import Fitted, once
 from stangmm.posterior.relabel import exchange_probabilities
 
@@ -51,8 +51,8 @@ class Labelling:
         fit = self.fit
         rows = {
             "parameters, as drawn": convergence_of(_parameters(fit.drawn)),
-            "parameters, relabelled": convergence_of(_parameters(fit.shaped)),
-            "lp": convergence_of({"lp": fit.lp}),
+            "parameters, relabelled": worst([measures_of(fit)[name] for name in PARAMETERS]),
+            "lp": worst([measures_of(fit)["lp"]]),
             "log likelihood": convergence_of({"log_likelihood": fit.total_log_likelihood}),
             "sorted weights": convergence_of({"weights": np.sort(fit.shaped.weights, axis=-1)}),
         }
@@ -112,4 +112,4 @@ def labelling_of(fit: Fitted) -> Labelling:
 
 
 def _parameters(mixture: Mixture) -> dict[str, FloatArray]:
-    return {"weights": mixture.weights, "means": mixture.means, "scales": mixture.scales}
+    return {name: getattr(mixture, name) for name in PARAMETERS}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr
 from scipy.stats import rankdata
@@ -34,6 +35,7 @@ from stangmm.plots.style import (
     panels,
     room,
     size_in_points,
+    stairs,
     styled,
     tidy,
 )
@@ -158,19 +160,21 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
     bars = np.stack([rank_bars(values[..., k]) for k in range(curves)])
     half = max(rank_band(values[..., k]) for k in range(curves))
     at = np.linspace(0, 1, bars.shape[-1] + 1)
-    for c in range(chains):
-        left = 1.04 * c
-        low = max(0.0, 1 - half)
-        ax.fill_between(
-            [left, left + 1], low, 1 + half, color=MIDDLE, alpha=0.25, linewidth=0, zorder=1
-        )
-        ax.hlines(1.0, left, left + 1, color=MIDDLE, linewidth=0.8, zorder=2)
+    lefts = 1.04 * np.arange(chains)
+    low, high = max(0.0, 1 - half), 1 + half
+    bands = [[(left, low), (left, high), (left + 1, high), (left + 1, low)] for left in lefts]
+    ax.add_collection(
+        PolyCollection(bands, color=MIDDLE, alpha=0.25, linewidth=0, zorder=1), autolim=False
+    )
+    ax.hlines(np.ones(chains), lefts, lefts + 1, color=MIDDLE, linewidth=0.8, zorder=2)
+    for c, left in enumerate(lefts):
         for k in range(curves):
-            ax.stairs(
+            stairs(
+                ax,
                 bars[k, c],
                 left + at,
+                MUTED if curves == 1 else color(k),
                 baseline=None,
-                color=MUTED if curves == 1 else color(k),
                 linestyle=line(k),
                 linewidth=1.1,
                 alpha=0.9,
@@ -183,7 +187,7 @@ def _rank_panel(ax: Axes, values: FloatArray) -> None:
     ax.set_ylim(0, 1.06 * max(1 + 1.3 * half, float(bars.max())))
     tidy(ax)
     ax.locator_params(axis="y", nbins=3)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_color(RULE)
 
 

@@ -241,8 +241,8 @@ def _estimate_panel(ax: Axes, draws: Mapping[str, FloatArray], looks: Mapping[st
     for k in range(1, most):
         ax.axhline(k - 0.5, color=INK, alpha=0.1, linewidth=0.8, zorder=0)
     ax.set_ylim(most - 0.5, -0.5)
-    tidy(ax, left=False)
+    tidy(ax).spines["left"].set_visible(False)
     ax.set_yticks(range(most), [str(k) for k in range(most)])
-    ax.tick_params(left=False, labelleft=True)
+    ax.tick_params(left=False)
     badge_rows(ax)
     ax.locator_params(axis="x", nbins=4)

@@ -16,6 +16,7 @@ from stangmm.plots.style import (
     legend_below,
     new_axes,
     panels,
+    stairs,
     styled,
     tidy,
 )
@@ -95,8 +96,8 @@ def _edges(values: FloatArray, draws: int) -> FloatArray:
 
 def _energy_panel(ax: Axes, marginal: FloatArray, steps: FloatArray, edges: FloatArray) -> None:
     filled, outline = (np.histogram(values, edges, density=True)[0] for values in (marginal, steps))
-    ax.stairs(filled, edges, fill=True, color=_MARGINAL, alpha=0.35, gid="marginal", zorder=2)
-    ax.stairs(outline, edges, baseline=None, color=INK, linewidth=1.3, gid="steps", zorder=3)
+    stairs(ax, filled, edges, _MARGINAL, fill=True, alpha=0.35, gid="marginal", zorder=2)
+    stairs(ax, outline, edges, INK, baseline=None, linewidth=1.3, gid="steps", zorder=3)
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(0, 1.08 * max(float(filled.max()), float(outline.max())))
     tidy(ax, left=False)

@@ -24,6 +24,7 @@ from stangmm.plots.style import (
     color,
     line,
     marker,
+    stairs,
 )
 from stangmm.predict.averages import thinned
 
@@ -96,7 +97,7 @@ def histogram(ax: Axes, values: FloatArray, weight: FloatArray | None) -> float:
     )
     holes = "" if len(values) == n else f", {n - len(values):,} missing"
     label = f"data ({n:,} rows{'' if weight is None else ', weighted'}{holes})"
-    ax.stairs(heights, edges, fill=True, color=BARS, label=label, zorder=1)
+    stairs(ax, heights, edges, BARS, fill=True, label=label, zorder=1)
     return float(heights.max())
 
 
@@ -233,26 +234,26 @@ def ellipse_paths(mixture: Mixture, mass: float, points: int = 73) -> FloatArray
     return np.asarray(mixture.means[..., np.newaxis, :] + turned)
 
 
-def ellipses(
-    ax: Axes, point: Mixture, draws: Mixture | None = None, *, filled: bool = False
-) -> None:
-    """Ellipses of 50% and 95% mass of each component; thin ones for draws of the posterior."""
-    k = point.n_components
-    if draws is not None:
-        some = thinned(draws, ELLIPSE_DRAWS)
-        paths = ellipse_paths(some, ELLIPSE_MASS[-1], points=49)
-        for j in range(k):
-            ax.add_collection(
-                LineCollection(
-                    list(paths[:, j]),
-                    colors=color(j),
-                    alpha=0.16,
-                    linewidths=0.7,
-                    rasterized=paths.size > 2 * VECTOR_POINTS,
-                    zorder=3,
-                ),
-                autolim=False,
-            )
+def ellipses_of_draws(ax: Axes, mixture: Mixture, features: tuple[int, int]) -> None:
+    """Thin ellipses of 95% mass for draws (S,) of the posterior, in two of the features."""
+    some = thinned(mixture, ELLIPSE_DRAWS).marginal(np.array(features))
+    paths = ellipse_paths(some, ELLIPSE_MASS[-1], points=49)
+    for j in range(mixture.n_components):
+        ax.add_collection(
+            LineCollection(
+                list(paths[:, j]),
+                colors=color(j),
+                alpha=0.16,
+                linewidths=0.7,
+                rasterized=paths.size > 2 * VECTOR_POINTS,
+                zorder=3,
+            ),
+            autolim=False,
+        )
+
+
+def ellipses(ax: Axes, point: Mixture, *, filled: bool = False) -> None:
+    """Ellipses of 50% and 95% mass of each component of two features."""
     for mass in ELLIPSE_MASS:
         for j, path in enumerate(ellipse_paths(point, mass)):
             if filled:
@@ -270,16 +271,21 @@ def ellipses(
 def shades(
     ax: Axes,
     mixture: Mixture,
+    features: tuple[int, int],
     xlim: tuple[float, float],
     ylim: tuple[float, float],
     *,
     coarse: bool = False,
 ) -> None:
-    """Shade the smallest regions that hold 50%, 80% and 95% of the mixture within the view."""
+    """Shade the smallest regions that hold 50%, 80% and 95% of the mixture within the view.
+
+    The mixture's draws (S,) are of all features, of which two are shown.
+    """
     points = 61 if coarse else 121
     x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     some = thinned(mixture, SHADE_DRAWS // 4 if coarse else SHADE_DRAWS)
+    some = some.marginal(np.array(features))
     density = np.zeros(len(grid))
     for draws, rows in some.blocks(len(grid)):
         density[rows] += np.exp(some[draws].log_density(grid[rows])).sum(axis=0)

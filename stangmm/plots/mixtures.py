@@ -19,7 +19,7 @@ from stangmm.plots.style import (
     line,
     name,
     new_axes,
-    panels,
+    panels_below,
     room,
     size_in_points,
     spread_boxes,
@@ -110,6 +110,7 @@ def draw_pair(
     parts: bool = False,
     labels: bool = True,
     small: bool = False,
+    responsibilities: FloatArray | None = None,
 ) -> None:
     """Scatter of two features with the components' ellipses; ``parts`` fills these and names them.
 
@@ -119,25 +120,28 @@ def draw_pair(
         Whether axes are named.
     small : bool
         One panel of many: small markers, no numbers.
+    responsibilities : ndarray, shape (rows, K), optional
+        What `shown_responsibilities` gave, so that it is not computed again for each panel.
     """
     x, weight = fit.dataset.x[:, list(features)], fit.dataset.sample_weight
     rows, label = layers.shown_rows(fit.dataset)
-    draws = fit.mixture.marginal(np.array(features))
     point = _point(fit, features)
     limits = layers.view_of_pair(x, weight, point)
     if not parts:
-        layers.shades(ax, draws, *limits, coarse=small)
-    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+        layers.shades(ax, fit.mixture, features, *limits, coarse=small)
+    if responsibilities is None:
+        responsibilities = shown_responsibilities(fit)
     layers.scatter(
         ax,
         x[rows],
-        predict.responsibilities(some, fit.dataset.x[rows]),
+        responsibilities,
         label,
         weight=weight[rows] if weight is not None and len(rows) == len(x) else None,
         size=5.0 if small else 14.0,
     )
-    uncertain = None if parts or fit.kind == "point" else draws
-    layers.ellipses(ax, point, uncertain, filled=parts)
+    layers.ellipses(ax, point, filled=parts)
+    if not parts and fit.kind != "point":
+        layers.ellipses_of_draws(ax, fit.mixture, features)
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
     if not small:
@@ -148,6 +152,13 @@ def draw_pair(
         ax.set_xlabel(name(names[features[0]], room(ax)))
         ax.set_ylabel(name(names[features[1]], room(ax, 1)))
     tidy(ax)
+
+
+def shown_responsibilities(fit: Fitted) -> FloatArray:
+    """Posterior mean of P(z = k | x) of the rows that a scatter shows, shape (rows, K)."""
+    rows, _ = layers.shown_rows(fit.dataset)
+    some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
+    return predict.responsibilities(some, fit.dataset.x[rows])
 
 
 def _badges(ax: Axes, point: Mixture, weights: bool) -> None:
@@ -258,24 +269,21 @@ def _frame_of_one(ax: Axes, fit: Fitted, limits: tuple[float, float], tallest: f
 
 def _corner(fit: Fitted, ax: Axes, shown: int) -> Axes:
     x, weight = fit.dataset.x, fit.dataset.sample_weight
-    grid = panels(ax, shown, shown, gap=(0.12, 0.12))
-    names = [name(n, room(grid[0][0])) for n in fit.dataset.feature_names[:shown]]
-    for i, row in enumerate(grid):
-        for j, panel in enumerate(row):
-            if j > i:
-                panel.set_axis_off()
-                continue
-            if i == j:
-                limits = layers.view(x[:, i], weight)
-                tallest = layers.histogram(panel, x[:, i], weight)
-                one = predict.thinned(fit.mixture, _CORNER_DRAWS).marginal(np.array([i]))
-                tallest = max(tallest, layers.mixture_curves(panel, one, *limits))
-                panel.set_xlim(limits)
-                panel.set_ylim(0, 1.1 * tallest)
-                tidy(panel, left=False)
-            else:
-                draw_pair(fit, panel, (j, i), labels=False, small=True)
-            _corner_axes(panel, i, j, shown, names)
+    table = panels_below(ax, shown)
+    names = [name(n, room(table[0, 0])) for n in fit.dataset.feature_names[:shown]]
+    some, of_rows = predict.thinned(fit.mixture, _CORNER_DRAWS), shown_responsibilities(fit)
+    for (i, j), panel in table.items():
+        if i == j:
+            limits = layers.view(x[:, i], weight)
+            tallest = layers.histogram(panel, x[:, i], weight)
+            one = some.marginal(np.array([i]))
+            tallest = max(tallest, layers.mixture_curves(panel, one, *limits))
+            panel.set_xlim(limits)
+            panel.set_ylim(0, 1.1 * tallest)
+            tidy(panel, left=False)
+        else:
+            draw_pair(fit, panel, (j, i), labels=False, small=True, responsibilities=of_rows)
+        _corner_axes(panel, i, j, shown, names)
     _corner_legend(ax, fit, shown)
     return ax
 

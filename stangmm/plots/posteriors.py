@@ -26,7 +26,9 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    panels_below,
     room,
+    stairs,
     styled,
     tidy,
 )
@@ -81,15 +83,15 @@ def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
         bottom = np.zeros(len(block))
         for part in (own, *(j for j in range(k) if j != own)):
             top = bottom + probability[order[block], part]
-            ax.stairs(
+            stairs(
+                ax,
                 top,
                 span,
+                color(part),
                 baseline=bottom,
                 fill=True,
-                facecolor=color(part),
                 edgecolor=PAPER,
                 hatch=_HATCHES[part // len(COMPONENTS) % len(_HATCHES)],
-                linewidth=0,
                 rasterized=len(rows) * k > VECTOR_POINTS,
                 gid=f"component-{part}",
             )
@@ -161,7 +163,7 @@ def forest(fit: Fitted, ax: Axes | None = None) -> Axes:
         _forest_panel(scales, fit.mixture.scales[..., d])
         for what, panel in (("mean", means), ("scale", scales)):
             panel.set_xlabel(f"{what} of\n{name(feature, room(panel))}")
-            panel.tick_params(labelleft=panel is scales and rows > 1 and d == 0)
+            panel.yaxis.set_visible(panel is scales and rows > 1 and d == 0)
     first = "" if len(names) == total else f"; first {len(names)} of {total} features"
     point = fit.kind == "point"
     what = "estimate" if point else "posterior mean, 50% and 90% intervals"
@@ -191,9 +193,9 @@ def _forest_panel(ax: Axes, values: FloatArray) -> None:
         if j:
             ax.axhline(j - 0.5, color=INK, alpha=0.1, linewidth=0.8, zorder=0)
     ax.set_ylim(k - 0.5, -0.5)
-    tidy(ax, left=False)
+    tidy(ax).spines["left"].set_visible(False)
     ax.set_yticks(range(k), [str(j) for j in range(k)])
-    ax.tick_params(left=False, labelleft=True)
+    ax.tick_params(left=False)
     badge_rows(ax)
     ax.locator_params(axis="x", nbins=4)
 
@@ -238,26 +240,19 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
     marked = np.empty(0, dtype=np.intp) if divergent is None else divergent
     ax = ax or new_axes(1.3 + 0.95 * n, width=1.6 + 0.95 * n)
     labels, values = list(columns), list(columns.values())
-    for i, row in enumerate(panels(ax, n, n, gap=(0.12, 0.12))):
-        for j, panel in enumerate(row):
-            if j > i:
-                panel.set_axis_off()
-                continue
-            if i == j:
-                panel.hist(values[i], bins=30, color=color(component), alpha=0.6, linewidth=0)
-            else:
-                _pair_panel(panel, values[j], values[i], shown, marked, component)
-            tidy(panel, left=i != j)
-            for axis in (
-                panel.xaxis,
-                panel.yaxis,
-            ):  # no tick at an end, over that of the next panel
-                axis.set_major_locator(MaxNLocator(nbins=3, prune="both"))
-            panel.tick_params(labelsize=7, labelbottom=i == n - 1, labelleft=j == 0 and i > 0)
-            if i == n - 1:
-                panel.set_xlabel(labels[j], fontsize=8.5)
-            if j == 0 and i > 0:
-                panel.set_ylabel(labels[i], fontsize=8.5)
+    for (i, j), panel in panels_below(ax, n).items():
+        if i == j:
+            _histogram(panel, values[i], component)
+        else:
+            _pair_panel(panel, values[j], values[i], shown, marked, component)
+        tidy(panel, left=i != j)
+        for axis in (panel.xaxis, panel.yaxis):  # no tick at an end, over that of the next panel
+            axis.set_major_locator(MaxNLocator(nbins=3, prune="both"))
+        panel.tick_params(labelsize=7, labelbottom=i == n - 1, labelleft=j == 0 and i > 0)
+        if i == n - 1:
+            panel.set_xlabel(labels[j], fontsize=8.5)
+        if j == 0 and i > 0:
+            panel.set_ylabel(labels[i], fontsize=8.5)
     _pairs_legend(ax, fit, component, len(shown), None if divergent is None else len(divergent))
     return ax
 
@@ -280,6 +275,14 @@ def _divergent(fit: Fitted) -> IntArray | None:
     if not isinstance(fit.info, McmcInfo) or "diverging" not in fit.info.sample_stats:
         return None
     return np.flatnonzero(np.asarray(fit.info.sample_stats["diverging"]).ravel())
+
+
+def _histogram(ax: Axes, values: FloatArray, component: int) -> None:
+    counts, edges = np.histogram(values, bins=30)
+    stairs(ax, counts, edges, color(component), fill=True, alpha=0.6)
+    margin = 0.05 * (edges[-1] - edges[0])
+    ax.set_xlim(edges[0] - margin, edges[-1] + margin)
+    ax.set_ylim(0, 1.05 * counts.max())
 
 
 def _pair_panel(

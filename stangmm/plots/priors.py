@@ -23,6 +23,7 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    stairs,
     styled,
     tidy,
 )
@@ -176,8 +177,8 @@ def _posterior(ax: Axes, draws: FloatArray, shade: str, component: int) -> None:
         return
     counts, edges = np.histogram(draws, bins=int(np.clip(len(draws) ** 0.5 / 2, 8, 30)))
     height = counts / counts.max()
-    ax.stairs(height, edges, fill=True, color=shade, alpha=0.35, zorder=3)
-    ax.stairs(height, edges, color=shade, linestyle=line(component), linewidth=0.9, zorder=4)
+    stairs(ax, height, edges, shade, fill=True, alpha=0.35, zorder=3)
+    stairs(ax, height, edges, shade, linestyle=line(component), linewidth=0.9, zorder=4)
 
 
 def _priors_legend(ax: Axes, fit: Fitted, first: str) -> None:

@@ -16,6 +16,7 @@ from stangmm.plots.style import (
     RULE,
     VECTOR_POINTS,
     color,
+    curve,
     legend_below,
     line,
     name,
@@ -312,7 +313,8 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)
         for c in range(chains):
-            ax.plot(
+            curve(
+                ax,
                 c * width + kept,
                 values[c, kept, k],
                 color=shade,
@@ -328,7 +330,7 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     tidy(ax)
     ax.locator_params(axis="y", nbins=4)
     _squeeze(ax, values)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_color(RULE)
 
 
@@ -378,7 +380,8 @@ def _merged(ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def name_chains(ax: Axes, chains: int) -> None:
-    """Write the chains' numbers below them."""
+    """Write the chains' numbers below them, where the axis was invisible."""
+    ax.xaxis.set_visible(True)
     low, high = ax.get_xlim()
     at = low + (high - low) * (np.arange(chains) + 0.5) / chains
     whole = room(ax, size=8.5) >= 8 * chains
@@ -395,7 +398,8 @@ def _marginal_panel(ax: Axes, values: FloatArray) -> None:
         heights = [_smooth(values[c, :, k], at) for c in range(chains)]
         tallest = max(float(h.max()) for h in heights)
         for height in heights:
-            ax.plot(
+            curve(
+                ax,
                 np.where(height > 0.004 * tallest, height, np.nan) / (tallest or 1.0),
                 at,
                 color=shade,
@@ -406,7 +410,7 @@ def _marginal_panel(ax: Axes, values: FloatArray) -> None:
     ax.set_ylim(_limits(values))
     _squeeze(ax, values)
     ax.set_xlim(0, 1.08)
-    ax.set_xticks([])
+    ax.xaxis.set_visible(False)
     tidy(ax, left=False)
     ax.spines["bottom"].set_visible(False)
 

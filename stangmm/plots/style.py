@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -14,8 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
+from numpy.typing import ArrayLike
 
 from stangmm.base.arrays import FloatArray
 
@@ -93,12 +96,14 @@ def new_axes(height: float, width: float = WIDTH) -> Axes:
 
 
 def tidy(ax: Axes, *, left: bool = True) -> Axes:
-    """Take away what carries no information: the box, long ticks; ``left`` keeps the y axis."""
+    """Take away what carries no information: the box, long ticks; ``left`` keeps the y axis.
+
+    An axis of which nothing is seen is made invisible: its ticks would be placed all the same.
+    """
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines["left"].set_visible(left)
     ax.tick_params(labelsize=8.5, labelcolor=INK, color=MUTED, length=3, width=0.8)
-    if not left:
-        ax.tick_params(left=False, labelleft=False)
+    ax.yaxis.set_visible(left)
     ax.patch.set_visible(False)
     return ax
 
@@ -120,6 +125,28 @@ def panels(
     gap : tuple of float
         Inches between columns and between rows.
     """
+    places = _places(ax, rows, columns, widths, gap)
+    table = [[ax.inset_axes(place) for place in row] for row in places]
+    _lighten_layout({(i, j): p for i, row in enumerate(table) for j, p in enumerate(row)})
+    return table
+
+
+def panels_below(
+    ax: Axes, n: int, *, gap: tuple[float, float] = (0.12, 0.12)
+) -> dict[tuple[int, int], Axes]:
+    """Panels (row, column) of a square table on its diagonal, first, and below it."""
+    places = _places(ax, n, n, None, gap)
+    below = [(i, j) for i in range(n) for j in range(i)]
+    cells = [*((i, i) for i in range(n)), *below]
+    table = {(i, j): ax.inset_axes(places[i][j]) for i, j in cells}
+    _lighten_layout(table)
+    return table
+
+
+def _places(
+    ax: Axes, rows: int, columns: int, widths: Sequence[float] | None, gap: tuple[float, float]
+) -> list[list[tuple[float, float, float, float]]]:
+    """Left, bottom, width and height of panels, as shares of the Axes that they divide."""
     ax.set_axis_off()
     figure = root_figure(ax)
     box = ax.get_position()
@@ -129,15 +156,22 @@ def panels(
     share = share / share.sum() * (1 - across * (columns - 1))
     height = (1 - down * (rows - 1)) / rows
     lefts = np.cumsum(share) - share + across * np.arange(columns)
+    bottoms = [1 - height - i * (height + down) for i in range(rows)]
     return [
-        [
-            ax.inset_axes(
-                (float(lefts[j]), 1 - height - i * (height + down), float(share[j]), height)
-            )
-            for j in range(columns)
-        ]
-        for i in range(rows)
+        [(float(lefts[j]), bottom, float(share[j]), height) for j in range(columns)]
+        for bottom in bottoms
     ]
+
+
+def _lighten_layout(table: Mapping[tuple[int, int], Axes]) -> None:
+    """Have only measured what may reach beyond the table: half of a picture's time was this.
+
+    Labels of panels inside it lie in the gaps, and spines have their tick labels beyond them.
+    """
+    (rows, columns) = np.array(list(table)).max(axis=0)
+    for (i, j), panel in table.items():
+        panel.spines[:].set_in_layout(False)
+        panel.set_in_layout(bool(i in (0, rows) or j in (0, columns)))
 
 
 def color(component: int) -> str:
@@ -177,6 +211,31 @@ def size_in_points(ax: Axes) -> tuple[float, float]:
 def room(ax: Axes, along: int = 0, size: float = 9.5) -> int:
     """How many letters have room along the x axis (0) or the y axis (1), in type of a size."""
     return max(5, int(size_in_points(ax)[along] / (_LETTER * size)))
+
+
+def curve(ax: Axes, x: ArrayLike, y: ArrayLike, **look: Any) -> None:
+    """Draw a line; limits stay as they are, so that no time is spent on finding new ones."""
+    ax.add_artist(Line2D(x, y, **look))
+
+
+def stairs(
+    ax: Axes,
+    heights: FloatArray,
+    edges: FloatArray,
+    shade: str,
+    *,
+    fill: bool = False,
+    baseline: Any = 0.0,
+    **look: Any,
+) -> None:
+    """Draw a histogram as an area or a line; limits stay as they are.
+
+    The baseline is a number, as many as there are heights, or None for a line without ends.
+
+    `Axes.stairs` looks for new ones in each corner of the path, which takes longer than drawing it.
+    """
+    colors = {"facecolor": shade, "linewidth": 0.0} if fill else {"edgecolor": shade}
+    ax.add_artist(StepPatch(heights, edges, baseline=baseline, fill=fill, **(colors | look)))
 
 
 def badge(ax: Axes, x: float, y: float, component: int, text: str | None = None) -> Text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
 from stangmm.methods.draws import McmcInfo, VariationalInfo
-from stangmm.posterior.fitted import Fitted
-from stangmm.predict.averages import log_density_draws, replicated
+from stangmm.posterior.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
+from stangmm.posterior.fitted import Fitted, once
+from stangmm.posterior.psis import smoothed
+from stangmm.predict.averages import replicated
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
-    from arviz import InferenceData
+    from arviz import ELPDData, InferenceData
 
 
 PARAMETERS = ["weights", "means", "scales"]
@@ -53,7 +54,11 @@ def inference_data(
         ),
     }
     if log_likelihood:
-        groups["log_likelihood"] = log_likelihood_data(fit, slice(0, len(rows)))["log_likelihood"]
+        each = fit.log_likelihood().reshape(c, s, -1)
+        groups["log_likelihood"] = xr_module.Dataset(
+            {"x": (("chain", "draw", "row"), each)},
+            coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
+        )
     if posterior_predictive:
         draws, x = replicated(fit.shaped, len(rows), np.random.default_rng(fit.seed))
         groups["posterior_predictive"] = xr_module.Dataset(
@@ -79,18 +84,10 @@ def inference_data(
     return data
 
 
-def log_likelihood_data(fit: Fitted, rows: slice) -> InferenceData:
-    """Groups posterior and log_likelihood, the latter of some of the rows."""
-    x, labels = fit.dataset.x[rows], fit.dataset.labels
-    known = None if labels is None else labels[rows]
-    each = log_density_draws(fit.mixture, x, known).reshape(*fit.lp.shape, -1)
-    group = _xarray().Dataset(
-        {"x": (("chain", "draw", "row"), each)},
-        coords={name: fit.posterior[name].values for name in ("chain", "draw")}
-        | {"row": np.arange(rows.start, rows.stop)},
-    )
-    data: InferenceData = arviz().InferenceData(posterior=fit.posterior, log_likelihood=group)
-    return data
+@once
+def measures_of(fit: Fitted) -> dict[str, Convergence]:
+    """R-hat and effective sample sizes of each weight, mean and scale, and of lp."""
+    return {name: measures(draws) for name, draws in _parameters(fit).items()}
 
 
 def convergence(fit: Fitted) -> dict[str, float]:
@@ -98,25 +95,64 @@ def convergence(fit: Fitted) -> dict[str, float]:
 
     Vehtari et al. 2021 (doi:10.1214/20-BA1221). NaN where there are too few chains or draws.
     """
-    return _convergence(fit.posterior[[*PARAMETERS, "lp"]])
+    return worst(measures_of(fit).values())
 
 
 def convergence_of(quantities: Mapping[str, FloatArray]) -> dict[str, float]:
     """As `convergence`, for arrays of shape (chain, draw, ...)."""
-    return _convergence(arviz().convert_to_dataset(dict(quantities)))
+    return worst([measures(draws) for draws in quantities.values()])
 
 
-def _convergence(quantities: xr.Dataset) -> dict[str, float]:
-    az = arviz()
-    chains, draws = quantities.sizes["chain"], quantities.sizes["draw"]
-    if draws < 4:
-        return dict.fromkeys(("r_hat", "ess_bulk", "ess_tail"), float("nan"))
-    with _constants_allowed():
-        return {
-            "r_hat": _extreme(az.rhat(quantities), np.max) if chains > 1 else float("nan"),
-            "ess_bulk": _extreme(az.ess(quantities, method="bulk"), np.min),
-            "ess_tail": _extreme(az.ess(quantities, method="tail"), np.min),
-        }
+def worst(of: Collection[Convergence]) -> dict[str, float]:
+    """Largest R-hat and smallest bulk and tail ESS; NaN where there is none."""
+    extremes = {"r_hat": np.max, "ess_bulk": np.min, "ess_tail": np.min}
+    each = {name: [np.ravel(getattr(one, name)) for one in of] for name in extremes}
+    return {name: _extreme(np.concatenate(each[name]), find) for name, find in extremes.items()}
+
+
+def relative_efficiency(fit: Fitted) -> float:
+    """Effective draws for each draw: mean over all of the posterior's parameters, 1 for one chain.
+
+    What `arviz.loo` takes the tails' length from.
+    """
+    if fit.lp.shape[0] == 1:
+        return 1.0
+    sizes = [of.ess_mean.ravel() for of in measures_of(fit).values()]
+    covariances = fit.posterior["covariances"].values
+    i, j = np.tril_indices(covariances.shape[-1])
+    lower = ess_mean(covariances[..., i, j])
+    sizes += [lower.ravel(), lower[..., i != j].ravel()]  # the upper triangle is the lower one
+    return float(np.concatenate(sizes).mean()) / fit.lp.size
+
+
+def pareto_smoothed(log_ratios: FloatArray, efficiency: float) -> tuple[FloatArray, FloatArray]:
+    """Normalized log importance weights (N, S) by PSIS of log ratios (N, S), and each row's k."""
+    log_weights, k, regular = smoothed(log_ratios, efficiency)
+    if not regular.all():
+        with np.errstate(over="ignore"):  # likelihoods of a fit to equal weights
+            log_weights[~regular], k[~regular] = arviz().psislw(log_ratios[~regular], efficiency)
+    return log_weights, k
+
+
+def elpd_data(values: Mapping[str, Any]) -> ELPDData:
+    """ArviZ's result of a criterion; arrays get a row's name."""
+    xr_module = _xarray()
+    rows = {"loo_i": "loo_i", "pareto_k": "pareto_shape"}
+    named = {
+        name: xr_module.DataArray(
+            value, dims="row", coords={"row": np.arange(len(value))}, name=rows[name]
+        )
+        if name in rows
+        else value
+        for name, value in values.items()
+    }
+    result: ELPDData = arviz().ELPDData(data=list(named.values()), index=list(named))
+    return result
+
+
+def _parameters(fit: Fitted) -> dict[str, FloatArray]:
+    mixture = fit.shaped
+    return {name: getattr(mixture, name) for name in PARAMETERS} | {"lp": fit.lp}
 
 
 def e_bfmi(info: McmcInfo) -> FloatArray:
@@ -146,37 +182,30 @@ def summary(fit: Fitted) -> pd.DataFrame:
     """Table of the parameters, a row each."""
     import pandas as pd
 
-    columns: dict[str, list[float]] = {"mean": [], "sd": [], "q5": [], "q95": []}
-    labels: list[str] = []
-    for name in PARAMETERS:
-        array = fit.posterior[name]
-        for index in np.ndindex(*array.shape[2:]):
-            draws = array.values[(slice(None), slice(None), *index)]
-            coords = [
-                array.coords[dim].values[i] for dim, i in zip(array.dims[2:], index, strict=True)
-            ]
-            labels.append(f"{name}[{', '.join(map(str, coords))}]")
-            columns["mean"].append(float(draws.mean()))
-            columns["sd"].append(float(draws.std(ddof=1)) if draws.size > 1 else np.nan)
-            low, high = np.quantile(draws, [0.05, 0.95]) if draws.size > 1 else (np.nan, np.nan)
-            columns["q5"].append(float(low))
-            columns["q95"].append(float(high))
-    table = pd.DataFrame(columns, index=pd.Index(labels, name="parameter"))
-    chains, draws = fit.lp.shape
-    if fit.kind == "mcmc" and draws >= 4:
-        az = arviz()
-        posterior = fit.posterior[PARAMETERS]
-        with _constants_allowed():
-            measures = {
-                "mcse": az.mcse(posterior),
-                "ess_bulk": az.ess(posterior, method="bulk"),
-                "ess_tail": az.ess(posterior, method="tail"),
-            }
-            if chains > 1:
-                measures["r_hat"] = az.rhat(posterior)
-        for label, values in measures.items():
-            table[label] = np.concatenate([values[name].values.ravel() for name in PARAMETERS])
+    mixture = fit.mixture
+    draws = np.hstack([getattr(mixture, name).reshape(fit.lp.size, -1) for name in PARAMETERS])
+    several = len(draws) > 1
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0) if several else [np.nan, np.nan]
+    sd = draws.std(axis=0, ddof=1) if several else np.nan
+    columns = {"mean": draws.mean(axis=0), "sd": sd, "q5": low, "q95": high}
+    table = pd.DataFrame(columns, index=pd.Index(_names(fit), name="parameter"))
+    chains, per_chain = fit.lp.shape
+    if fit.kind == "mcmc" and per_chain >= FEWEST_DRAWS:
+        found = {
+            name: np.concatenate([np.ravel(measures_of(fit)[of][i]) for of in PARAMETERS])
+            for i, name in enumerate(Convergence._fields)
+        }
+        table["mcse"] = sd / np.sqrt(found["ess_mean"])
+        shown = ["ess_bulk", "ess_tail", *(["r_hat"] if chains > 1 else [])]
+        table[shown] = np.stack([found[name] for name in shown], axis=1)
     return table
+
+
+def _names(fit: Fitted) -> list[str]:
+    """Names of the parameters, such as ``means[0, eruption_min]``."""
+    k, features = range(fit.model.n_components), fit.dataset.feature_names
+    of_features = [f"{name}[{i}, {d}]" for name in PARAMETERS[1:] for i in k for d in features]
+    return [*(f"weights[{i}]" for i in k), *of_features]
 
 
 def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:
@@ -188,15 +217,9 @@ def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:
     }
 
 
-def _constants_allowed() -> np.errstate:
-    """The weight of a single component is 1 in every draw: its R-hat is 0 / 0, and no news."""
-    return np.errstate(invalid="ignore", divide="ignore")
-
-
-def _extreme(values: xr.Dataset, function: Any) -> float:
-    flat = np.concatenate([np.ravel(v.values) for v in values.data_vars.values()])
-    flat = flat[np.isfinite(flat)]  # constants (a single weight, a shared scale) have none
-    return float(function(flat)) if flat.size else float("nan")
+def _extreme(values: FloatArray, find: Callable[[FloatArray], float]) -> float:
+    finite = values[np.isfinite(values)]  # constants (a single weight, a shared scale) have none
+    return float(find(finite)) if finite.size else float("nan")
 
 
 def _xarray() -> ModuleType:

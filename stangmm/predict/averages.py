@@ -20,7 +20,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.progress import progress_bar
 from stangmm.data.groups import group_rows
-from stangmm.model.mixture import Mixture
+from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.predict.quadratic import LogJoint
 
 # Draws from the predictive distribution that tail probabilities are counted among.
@@ -30,6 +30,7 @@ _MOST_THREADS = 8
 _SORTED = 2**18
 # Fewer densities than this are computed in milliseconds, before threads have started.
 _SHORT = 2**19
+_HELD = 2**20  # log densities of all draws that are held at once, to be transposed: 8 MB
 _SAMPLED = 100_000  # rows drawn at once
 # Replicated data sets: at most so many, and fewer where they hold more numbers than this (32 MB).
 _REPLICATES = 100
@@ -124,14 +125,12 @@ def log_density(
     For a row whose component is known (``labels``, not negative) it is that of p(x, z).
     """
     out = np.full(len(x), -np.inf)
-    components = np.arange(mixture.n_components)[:, np.newaxis]
 
     def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
         for rows, draws in log_joint.blocks(len(block)):
             joint = log_joint(block[rows], draws)
             if labels is not None:
-                known = labels[where[rows]]
-                joint[(known >= 0) & (known != components)] = -np.inf
+                _rule_out(joint, labels[where[rows]])
             peak = joint.max(axis=(0, 2))
             peak[np.isneginf(peak)] = 0.0
             joint -= peak[:, np.newaxis]
@@ -148,11 +147,42 @@ def log_density_draws(
     mixture: Mixture, x: FloatArray, labels: IntArray | None = None
 ) -> FloatArray:
     """Log p(x) for every draw, shape (S, N); with the component of rows where it is known."""
-    out = np.empty((mixture.batch_shape[0], len(x)))
-    for draws, rows in mixture.blocks(len(x)):
-        known = None if labels is None else labels[rows]
-        out[draws, rows] = mixture[draws].log_density(x[rows], known)
+    n_draws = mixture.batch_shape[0]
+    out = np.empty((n_draws, len(x)))
+    for where, each in log_density_blocks(mixture, x, labels, max(1, _HELD // n_draws)):
+        out[:, where] = each.T
     return out
+
+
+def log_density_blocks(
+    mixture: Mixture, x: FloatArray, labels: IntArray | None, n_rows: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Log p(x) for every draw, as `log_density_draws`, so many rows at a time.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (n,)
+        Which rows, at most ``n_rows`` that miss the same values.
+    log_density : ndarray, shape (n, S)
+    """
+    for part, features, where in _patterns(mixture, x):
+        log_joint = LogJoint(part)
+        for first in range(0, len(where), n_rows):
+            rows = np.asarray(where[first : first + n_rows])
+            block = x[rows][:, features]
+            out = np.empty((len(rows), mixture.batch_shape[0]))
+            for some, draws in log_joint.blocks(len(rows)):
+                joint = log_joint(block[some], draws)
+                if labels is not None:
+                    _rule_out(joint, labels[rows[some]])
+                out[some, draws] = log_sum_exp(joint, axis=0)
+            yield rows, out
+
+
+def _rule_out(joint: FloatArray, labels: IntArray) -> None:
+    """Leave of log joint densities (K, n, s) the known component's, for rows where it is known."""
+    components = np.arange(len(joint))[:, np.newaxis]
+    joint[(labels >= 0) & (labels != components)] = -np.inf
 
 
 def outlier_score(

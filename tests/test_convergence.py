@@ -1,0 +1,106 @@
+"""R-hat and effective sample sizes are ArviZ's, number by number, whatever the draws are like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from made_fits import known_mixture, made_fit, rows_of
+
+import stangmm as sg
+from stangmm.posterior.arviz import arviz, relative_efficiency
+from stangmm.posterior.convergence import Convergence, ess_mean, measures
+
+az = arviz()
+
+
+def chains(n_chains: int, n_draws: int, correlation: float) -> np.ndarray:
+    """Autoregressive draws of one quantity, shape (chain, draw)."""
+    x = np.random.default_rng(n_draws).standard_normal((n_chains, n_draws))
+    for t in range(1, n_draws):
+        x[:, t] += correlation * x[:, t - 1]
+    return x
+
+
+# The same draws, as a sampler that goes wrong would give them.
+DISTORTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "as drawn": lambda x: x,
+    "with ties": np.round,
+    "constant": np.zeros_like,
+    "each chain constant": lambda x: np.zeros_like(x) + np.arange(len(x))[:, np.newaxis],
+    "chains apart": lambda x: x + 3.0 * np.arange(len(x))[:, np.newaxis],
+    "chains of unequal width": lambda x: x * np.arange(1, len(x) + 1)[:, np.newaxis],
+    "one is infinite": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 1, -np.inf, x),
+    "one is missing": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 1, np.nan, x),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("correlation", [0.0, 0.9, -0.9])
+@pytest.mark.parametrize("shape", [(4, 250), (4, 251), (1, 100), (2, 4), (3, 7)])
+def test_measures_are_those_of_arviz(shape: tuple[int, int], correlation: float) -> None:
+    draws = np.stack([of(chains(*shape, correlation)) for of in DISTORTED.values()], axis=-1)
+    ours = measures(draws)
+    for i, name in enumerate(DISTORTED):
+        one = draws[..., i]
+        theirs = Convergence(
+            az.rhat(one) if shape[0] > 1 else np.nan,
+            *(az.ess(one, method=method) for method in ("bulk", "tail", "mean")),
+        )
+        for value, expected in zip((of[i] for of in ours), theirs, strict=True):
+            assert value == pytest.approx(float(expected), rel=1e-11, nan_ok=True), name
+    np.testing.assert_array_equal(ess_mean(draws), ours.ess_mean)
+
+
+def test_quantities_keep_their_shape_and_do_not_depend_on_how_many_are_taken_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draws = np.random.default_rng(1).standard_normal((4, 50, 3, 2))
+    together = measures(draws)
+    monkeypatch.setattr("stangmm.posterior.convergence._BLOCK", 1)
+    for whole, one_by_one in zip(together, measures(draws), strict=True):
+        assert whole.shape == (3, 2)
+        np.testing.assert_allclose(whole, one_by_one, rtol=1e-12)
+
+
+def test_three_draws_say_nothing() -> None:
+    assert np.isnan(measures(np.zeros((4, 3, 2)))).all()
+
+
+@pytest.fixture(scope="module")
+def fit() -> sg.Fit:
+    mixture = known_mixture(3, 2, None, 1)
+    return made_fit("mcmc", mixture, rows_of(mixture, 60, 2), ["a", "b"], draws=100)
+
+
+def test_efficiency_is_the_mean_over_all_of_the_posterior(fit: sg.Fit) -> None:
+    ess = az.ess(fit.posterior, method="mean")
+    each = np.concatenate([np.ravel(values) for values in ess.data_vars.values()])
+    assert relative_efficiency(fit) == pytest.approx(each.mean() / fit.lp.size, rel=1e-12)
+    assert relative_efficiency(fit.select_chains([1])) == 1.0
+
+
+def test_the_summary_is_that_of_arviz(fit: sg.Fit) -> None:
+    table = fit.summary()
+    posterior = fit.posterior[["weights", "means", "scales"]]
+    for name, theirs in {
+        "mean": posterior.mean(("chain", "draw")),
+        "mcse": az.mcse(posterior),
+        "ess_bulk": az.ess(posterior, method="bulk"),
+        "ess_tail": az.ess(posterior, method="tail"),
+        "r_hat": az.rhat(posterior),
+    }.items():
+        flat = np.concatenate([np.ravel(values) for values in theirs.data_vars.values()])
+        np.testing.assert_allclose(table[name], flat, rtol=1e-11, err_msg=name)
+    assert list(table.index[[0, 3, 4, 9]]) == [
+        "weights[0]", "means[0, a]", "means[0, b]", "scales[0, a]",
+    ]  # fmt: skip
+
+
+def test_a_fit_is_diagnosed_once_and_what_is_made_of_it_anew(fit: sg.Fit) -> None:
+    whole = fit.select_chains([0, 1, 2, 3])
+    assert whole.diagnose() is whole.diagnose()
+    part = whole.select_chains([0, 1])
+    assert part.diagnose() is not whole.diagnose()
+    assert part.diagnose()["bulk ESS"].value != whole.diagnose()["bulk ESS"].value
