@@ -27,6 +27,8 @@ INITS = ("kmeans", "k-means++", "random_from_data")
 STARTS = 20
 TOLERANCE = 1e-6  # of the mean log likelihood; max_iter stays at scikit-learn's 100
 POLISHED = 3  # of scikit-learn's optima, the best so many climb on to their end, untimed
+# Of a run's time limit, for the starts of one kind, and for one climb to its end.
+START_SHARE, CLIMB_SHARE = 0.1, 0.03
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def run_sklearn(case: Case, data: Data, seed: int, limit: float) -> dict[str, An
     for init in INITS:
         clock, began, runs = Clock(), time.perf_counter(), []
         for start in range(STARTS):
-            if time.perf_counter() - began > 0.22 * limit:
+            if time.perf_counter() - began > START_SHARE * limit:
                 break
             runs.append(one_of_sklearn(case, rows, init, start, ridge))
         times = {key: s * STARTS / len(runs) for key, s in clock.times().items()}
@@ -233,7 +235,7 @@ def run_sklearn(case: Case, data: Data, seed: int, limit: float) -> dict[str, An
     found.sort(key=lambda pair: -pair[0])
     best = found[0] if found else (None, None)
     climb = from_partitions if data.incomplete else onwards
-    ends = climb(case, data, scale, rows, list(distinct(found)), 0.05 * limit)
+    ends = climb(case, data, scale, rows, list(distinct(found)), CLIMB_SHARE * limit)
     polished = [value for value in ends if value is not None]
     if data.incomplete:  # its own values are likelihoods at filled gaps' optima, not at the data's
         for init in INITS:
@@ -347,8 +349,9 @@ def measure(case: Case, method: str, seed: int, limit: float) -> dict[str, Any]:
     if method == "scikit-learn":
         import sklearn.mixture  # noqa: F401
     elif method != "em":
-        import arviz  # noqa: F401
         import cmdstanpy  # noqa: F401
+    if method in ("nuts", "evidence", "advi"):
+        import arviz  # noqa: F401
     try:
         outcome = RUNS[method](case, data, seed, limit)
     except Exception as error:
