@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def argument_parser(document: str | None) -> argparse.ArgumentParser:
@@ -41,8 +41,8 @@ def restart_with_one_thread() -> None:
     The libraries read these variables when they are loaded, and numpy is by now.
     """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if any(os.environ.get(name) != "1" for name in _BLAS_VARIABLES):
-        os.environ.update(dict.fromkeys(_BLAS_VARIABLES, "1"))
+    if any(os.environ.get(name) != "1" for name in THREAD_VARIABLES):
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 

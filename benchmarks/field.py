@@ -13,13 +13,15 @@ Every run is a process of its own with a time limit; one that fails or hangs is 
 reason. Rows go to a file of JSON lines as they come; a run that was stopped goes on where it was.
 What is best known is the highest log likelihood of any row that is not degenerate (see
 `field_runs.degeneracy`), of this run or an earlier one: it is remembered in a file, too. Processor
-seconds are those of all threads, with as many as the libraries take by default.
+seconds are those of all threads, with as many as the libraries take by default; on a busy machine
+threads that wait for one another burn time, and ``--threads 1`` is the fairer comparison.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -28,7 +30,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from common import Table, failure_of, machine
+from common import THREAD_VARIABLES, Table, failure_of, machine
 from field_data import CASES, Case, available
 from field_tables import CELLS, HEADINGS, SUMMARIES, Known, Row, compare, read
 
@@ -78,6 +80,8 @@ def methods_that_run(wanted: Sequence[str]) -> list[str]:
 def run(arguments: argparse.Namespace) -> None:
     """Run every method on every case, and print a row of the table for each case."""
     task, known = arguments.task, Known(arguments.known)
+    if arguments.threads:  # read by the libraries of the runs' own processes
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(arguments.threads)))
     cases, absent = available([c for c in CASES if re.search(arguments.cases, c.name)])
     for module in absent:
         print(f"cases of {module} are left out: pip install {module}")
@@ -131,6 +135,7 @@ def parsed() -> argparse.Namespace:
         options.add_argument("--cases", default="", help="regular expression of names; see list")
         options.add_argument("--seeds", type=int, default=1 if task == "nuts" else 5)
         options.add_argument("--limit", type=float, default=300.0, help="seconds for one run")
+        options.add_argument("--threads", type=int, help="of BLAS and OpenMP; theirs by default")
         options.add_argument("--out", type=Path, help="file of JSON lines; goes on if it is there")
         options.add_argument("--quick", action="store_true", help="a few small cases")
         choices = [*methods, "evidence"] if task == "nuts" else methods
