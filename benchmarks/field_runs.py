@@ -61,9 +61,10 @@ class Scale:
         return float(log_likelihood(mixture, self.z)) + self.offset
 
     def covariance(self) -> FloatArray:
-        """Covariance of the rows that miss nothing."""
+        """Covariance of the rows that miss nothing; without correlations if they are too few."""
         complete = self.z[~np.isnan(self.z).any(axis=1)]
-        return np.atleast_2d(np.cov(complete.T, bias=True))
+        d = self.z.shape[1]
+        return np.atleast_2d(np.cov(complete.T, bias=True)) if len(complete) > d + 1 else np.eye(d)
 
 
 def degeneracy(mixture: Mixture, scale: Scale, case: Case) -> str:
