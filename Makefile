@@ -98,6 +98,9 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/field.py em
+	$(BIN)/python benchmarks/field.py nuts
+	$(BIN)/python benchmarks/field.py advi
 
 sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or two, goes on where it was stopped
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import resource
 import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +23,7 @@ from numpy.typing import NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def argument_parser(document: str | None) -> argparse.ArgumentParser:
@@ -37,8 +41,8 @@ def restart_with_one_thread() -> None:
     The libraries read these variables when they are loaded, and numpy is by now.
     """
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if any(os.environ.get(name) != "1" for name in _BLAS_VARIABLES):
-        os.environ.update(dict.fromkeys(_BLAS_VARIABLES, "1"))
+    if any(os.environ.get(name) != "1" for name in THREAD_VARIABLES):
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
@@ -122,6 +126,38 @@ def in_turns(
     return seconds
 
 
+class Clock:
+    """Wall and processor seconds since it was made, those of processes that have ended included."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), _processor_seconds()
+
+    def times(self) -> dict[str, float]:
+        cpu = _processor_seconds() - self._cpu
+        return {"seconds": time.perf_counter() - self._wall, "cpu_seconds": cpu}
+
+
+def failure_of(command: Sequence[object], limit: float) -> str:
+    """Run a command, ended at the limit with all of its own; why it failed, or nothing."""
+    import psutil
+
+    with tempfile.TemporaryFile("w+") as log:
+        process = psutil.Popen([*map(str, command)], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(limit)
+        except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            return f"not finished within {limit:.0f} s"
+        finally:
+            if process.is_running():
+                for each in [*process.children(recursive=True), process]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
+                process.wait()
+        log.seek(0)
+        lines = [line for line in log.read().splitlines() if line.strip()]
+    return (lines or [f"exit code {code}"])[-1][:200] if code else ""
+
+
 def mixture_data(n: int, d: int, k: int, *, spread: float = 3.0, seed: int = 1) -> FloatArray:
     """Draw rows from a mixture of correlated components, shape (N, D).
 
@@ -135,6 +171,11 @@ def mixture_data(n: int, d: int, k: int, *, spread: float = 3.0, seed: int = 1) 
     labels = rng.choice(k, n, p=weights)
     rows = rng.standard_normal((n, d))
     return np.asarray(means[labels] + np.einsum("nij,nj->ni", factors[labels], rows))
+
+
+def _processor_seconds() -> float:
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _processor() -> str:

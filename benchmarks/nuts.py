@@ -29,7 +29,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,7 +37,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common import Table, argument_parser, conclude, machine, mixture_data
+from common import (
+    Clock,
+    Table,
+    argument_parser,
+    conclude,
+    failure_of,
+    machine,
+    mixture_data,
+)
 
 CHAINS, WARMUP, DRAWS = 4, 1000, 1000
 CORES = len(os.sched_getaffinity(0))
@@ -74,17 +81,6 @@ def problem_named(name: str) -> Problem:
     table, k, covariance_type = DATA_SETS[name]
     structure = structure_named(covariance_type)
     return Problem.build(Dataset.from_input(table()), k, structure, sg.Priors())
-
-
-class Clock:
-    """Wall and processor seconds since it was made, those of processes that have ended included."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), sum(os.times()[:4])
-
-    def times(self) -> dict[str, float]:
-        cpu = sum(os.times()[:4]) - self._cpu
-        return {"seconds": time.perf_counter() - self._wall, "cpu_seconds": cpu}
 
 
 def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
@@ -322,25 +318,11 @@ def work(tool: str, name: str, seed: int, out: Path) -> None:
 
 def run_apart(tool: str, name: str, seed: int, limit: float) -> dict[str, Any]:
     """Sample in another process, which is ended with all of its own at the limit."""
-    import psutil
-
     with tempfile.TemporaryDirectory() as folder:
-        out, log = Path(folder) / "draws.npz", Path(folder) / "log.txt"
-        command = [sys.executable, __file__, "--worker", tool, name, str(seed), str(out)]
-        with log.open("w") as stream:
-            process = psutil.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-            try:
-                code = process.wait(limit)
-            except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
-                return {"failure": f"not finished within {limit:.0f} s"}
-            finally:
-                if process.is_running():
-                    for each in [*process.children(recursive=True), process]:
-                        with contextlib.suppress(psutil.NoSuchProcess):
-                            each.kill()
-        if code:
-            lines = [line for line in log.read_text().splitlines() if line.strip()]
-            return {"failure": (lines or [f"exit code {code}"])[-1][:200]}
+        out = Path(folder) / "draws.npz"
+        failure = failure_of([sys.executable, __file__, "--worker", tool, name, seed, out], limit)
+        if failure:
+            return {"failure": failure}
         with np.load(out) as arrays:
             return dict(arrays)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-pytestmark = pytest.mark.stan
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
+@pytest.mark.stan
 @pytest.mark.parametrize(
     "command",
     [
@@ -34,3 +35,64 @@ def test_a_short_benchmark_writes_what_it_measured(command: str, tmp_path: Path)
     assert int(written["machine"]["cores"]) >= 1
     assert len(written["results"]) >= 1
     assert all(result["seconds"] > 0 for result in written["results"])
+
+
+def field(folder: Path, *options: object) -> str:
+    done = subprocess.run(
+        [
+            sys.executable,
+            BENCHMARKS / "field.py",
+            *map(str, options),
+            "--known",
+            folder / "known.json",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    first, *rows = map(json.loads, file.read_text().splitlines())
+    assert int(first["machine"]["cores"]) >= 1
+    return rows
+
+
+def test_the_field_trial_has_em_at_the_best_known_optimum(tmp_path: Path) -> None:
+    out = tmp_path / "em.jsonl"
+    methods = ["--methods", "em", "scikit-learn"]
+    field(tmp_path, "em", "--quick", "--seeds", 1, *methods, "--out", out)
+    rows = rows_of(out)
+    assert not [row["failure"] for row in rows if row.get("failure")]
+    best = json.loads((tmp_path / "known.json").read_text())
+    assert len(best) == 3
+    for row in rows:
+        if row["method"] == "em":
+            assert row["log_likelihood"] >= best[row["case"]]["log_likelihood"] - 0.1
+            assert 0 < row["cpu_seconds"] < math.inf
+    # What is measured is not measured again, and a run beside itself differs in nothing.
+    field(tmp_path, "em", "--quick", "--seeds", 1, *methods, "--out", out)
+    assert rows_of(out) == rows
+    table = field(tmp_path, "compare", out, out)
+    assert [line.split("|")[-3].strip() for line in table.splitlines() if "-3-diag" in line] == [
+        "1.00"
+    ]
+
+
+def test_a_field_trial_that_hangs_or_fails_is_a_row(tmp_path: Path) -> None:
+    out = tmp_path / "em.jsonl"
+    options = ["em", "--cases", "tiny", "--methods", "em", "--seeds", 1]
+    table = field(tmp_path, *options, "--limit", 0.01, "--out", out)
+    assert [row["failure"] for row in rows_of(out)] == ["not finished within 0 s"]
+    assert "not finished" in table
+
+
+@pytest.mark.stan
+@pytest.mark.parametrize(("task", "number"), [("nuts", "r_hat"), ("advi", "k_hat")])
+def test_the_field_trial_of_draws_gives_verdicts(task: str, number: str, tmp_path: Path) -> None:
+    out = tmp_path / "draws.jsonl"
+    field(tmp_path, task, "--cases", "faithful-2-full", "--seeds", 1, "--out", out)
+    (row,) = rows_of(out)
+    assert row["verdict"] in ("ok", "warn", "fail")
+    assert math.isfinite(row[number])
