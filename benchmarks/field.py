@@ -64,8 +64,8 @@ def methods_that_run(wanted: Sequence[str]) -> list[str]:
     """Methods whose tools are installed; a word on the others."""
     missing = {} if find_spec("sklearn") else {"scikit-learn": "pip install scikit-learn"}
     if any(method in STAN for method in wanted):
+        from stangmm.base.errors import CmdStanNotFoundError
         from stangmm.cmdstan import compiled_model
-        from stangmm.errors import CmdStanNotFoundError
 
         try:
             compiled_model(progress=False)  # so that no run compiles

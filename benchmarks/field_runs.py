@@ -17,10 +17,10 @@ from common import Clock, FloatArray
 from field_data import Case, Data
 
 import stangmm as sg
-from stangmm.density import Mixture, log_likelihood
-from stangmm.draws import McmcInfo, RestartInfo
-from stangmm.errors import InferenceError
+from stangmm.base.errors import InferenceError
 from stangmm.fit import Fit
+from stangmm.methods.draws import McmcInfo, RestartInfo
+from stangmm.model.mixture import Mixture, log_likelihood
 
 # How scikit-learn starts, 20 times each; the first is its default.
 INITS = ("kmeans", "k-means++", "random_from_data")
