@@ -18,6 +18,7 @@ from stangmm.density import Mixture
 from stangmm.errors import DataError
 from stangmm.groups import RowGroup, group_rows
 from stangmm.priors import Priors, ResolvedPriors
+from stangmm.resolution import scale_floor
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,9 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
+    scale_floor : ndarray, shape (D,)
+        Standard deviation of the rounding of each feature of x (`stangmm.resolution`): no
+        component can be known to be narrower.
     groups : tuple of RowGroup
         How rows that miss values or whose component is known follow one another in x; empty when
         there are none. Missing values are NaN.
@@ -52,6 +56,7 @@ class Problem:
     user_priors: ResolvedPriors
     center: FloatArray
     unit: FloatArray
+    scale_floor: FloatArray
     groups: tuple[RowGroup, ...] = ()
     start: Mixture | None = None
 
@@ -79,6 +84,7 @@ class Problem:
         if dataset.incomplete or len(dataset.labelled_components):
             order, groups = group_rows(x, counted.labels)
             x, sample_weight = x[order], None if sample_weight is None else sample_weight[order]
+        floor = scale_floor(x, sample_weight) / unit
         x = x - center
         x /= unit
         problem = cls(
@@ -91,6 +97,7 @@ class Problem:
             user_priors=resolved,
             center=center,
             unit=unit,
+            scale_floor=floor,
         )
         if structure.correlated:
             complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
@@ -155,6 +162,7 @@ class Problem:
             x=self.x / factor,
             priors=self.priors.in_units_of(center, factors),
             unit=self.unit * factor,
+            scale_floor=self.scale_floor / factor,
             start=None if self.start is None else self.start.in_units(center, 1.0 / factors),
         )
 

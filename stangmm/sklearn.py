@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stangmm.arrays import FloatArray, IntArray
-from stangmm.covariance import structure_named
+from stangmm.covariance import CovarianceStructure, structure_named
 from stangmm.data import Dataset, as_sample_weight
 from stangmm.density import log_likelihood
 from stangmm.draws import RestartInfo
@@ -23,9 +23,7 @@ from stangmm.errors import ConvergenceWarning, DataError, InferenceError
 from stangmm.fit import Fit
 from stangmm.methods import EM, Method, as_method
 from stangmm.methods.base import Run
-from stangmm.methods.em_algebra import EMParameters
 from stangmm.methods.em_steps import EMSpace
-from stangmm.methods.restarts import effective_rows
 from stangmm.model import GaussianMixture, checked_seed, package_versions
 from stangmm.priors import Priors
 from stangmm.problem import Problem
@@ -40,10 +38,8 @@ except ImportError as error:
         'stangmm.sklearn needs scikit-learn 1.6 or newer: pip install "stangmm[sklearn]"'
     ) from error
 
-# Variance that regularization leaves in every direction, relative to each feature's own.
-_RIDGE = 1e-6
-# Regularized EM ends when no number changes by more than this.
-_SETTLED = 1e-8
+# Standard deviation that regularization leaves in every direction, relative to each feature's size.
+_NARROWEST = 1e-3
 
 # The shape that scikit-learn gives covariances (K, D, D) of each type.
 _COMPACT: dict[str, Callable[[FloatArray], FloatArray]] = {
@@ -297,41 +293,13 @@ class RegularizedEM(EM):
     """EM for data on which the likelihood has no maximum: the mode under a conjugate prior.
 
     Each component gets one pseudo-row, with the covariance of all data shrunk to a K-th of their
-    volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). Of several modes the one of
-    highest likelihood is given.
+    volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). What the data's size is does not
+    hang on single values far out. Of several modes the one of highest density is given.
     """
 
     def search(self, problem: Problem, run: Run) -> RestartInfo:
-        """Run all restarts, and bring the best to convergence on all rows."""
-        found = self.regularized(problem, run)
-        space = EMSpace(problem)
-        # One row is one unit of sample weight, so that a weight of three is three rows.
-        one_row = effective_rows(space.n_rows, space.total) / space.total
-        parameters = space.parameters_of(found.best.mixture)
-        path: list[float] = []
-        converged = False
-        # What grows is the posterior density, not the likelihood, so the parameters must settle.
-        while not converged and len(path) < self.max_iterations:
-            log_lik, sums = space.expectation(parameters)
-            path.append(float(log_lik[0]))
-            updated, _ = space.maximization(sums, one_row)
-            converged = _change(parameters, updated) < _SETTLED
-            parameters = updated
-        best = replace(
-            found.best,
-            mixture=space.mixture_of(parameters)[0],
-            objective=path[-1],
-            converged=converged,
-            path=np.array(path),
-        )
-        return found.polished((best,), [best.restarts], found.rows_searched)
-
-
-def _change(old: EMParameters, new: EMParameters) -> float:
-    """Largest change of a number, in coordinates in which all data have variance 1."""
-    pairs = [(old.weights, new.weights), (old.means, new.means)]
-    pairs.append((old.covariances, new.covariances))
-    return max(float(np.abs(a - b).max()) for a, b in pairs)
+        """Run restarts with pseudo-rows."""
+        return self.regularized(problem, run)
 
 
 def _regularized_fit(
@@ -350,7 +318,7 @@ def _regularized_fit(
     structure = structure_named(model.covariance_type)
     dataset = Dataset.from_input(X, sample_weight)
     dataset.check_components(model.n_components)
-    problem = Problem.build(_spread_out(dataset), model.n_components, structure, model.priors)
+    problem = _problem(dataset, model.n_components, structure)
     draws = regularized.run(problem, Run(seed, progress))
     own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
     return Fit(
@@ -367,13 +335,12 @@ def _regularized_fit(
     )
 
 
-def _spread_out(dataset: Dataset) -> Dataset:
-    """Add pairs of rows of next to no weight, so that no features determine one another.
-
-    Each pair is one standard deviation to either side of the mean, in one feature.
-    """
-    mean, sd = dataset.mean_and_sd()
-    pairs = np.concatenate([mean + np.diag(sd), mean - np.diag(sd)])
-    counted = np.ones(len(dataset.x)) if dataset.sample_weight is None else dataset.sample_weight
-    share = np.full(len(pairs), 0.5 * _RIDGE * dataset.total_weight)
-    return Dataset.from_input(np.concatenate([dataset.x, pairs]), np.concatenate([counted, share]))
+def _problem(dataset: Dataset, n_components: int, structure: CovarianceStructure) -> Problem:
+    """The problem without priors, whose features may determine one another."""
+    if not structure.correlated:
+        return Problem.build(dataset, n_components, structure, Priors())
+    # Without correlations, features may be anything.
+    problem = Problem.build(dataset, n_components, structure_named("diag"), Priors())
+    size = np.sqrt(EMSpace(problem).typical)
+    floor = np.maximum(problem.scale_floor, _NARROWEST * size)
+    return replace(problem, structure=structure, scale_floor=floor)

@@ -22,6 +22,7 @@ from stangmm.draws import RestartInfo
 from stangmm.groups import RowGroup
 from stangmm.methods import curvature
 from stangmm.methods.em import EM
+from stangmm.methods.em_starts import Starter
 from stangmm.methods.em_steps import EMSpace
 from stangmm.problem import Problem
 
@@ -247,7 +248,7 @@ def test_covariances_stay_symmetric_over_many_steps() -> None:
     data = Dataset.from_input(iris(), missing="marginalize")
     problem = Problem.build(data, 3, structure_named("full"), sg.Priors())
     space = EMSpace(problem)
-    parameters = space.starts(40, np.random.default_rng(1))
+    parameters = Starter(space, np.random.default_rng(1)).next(40)[0]
     for _ in range(100):
         updated, spikes = space.maximization(space.expectation(parameters)[1])
         parameters = updated[~spikes]
@@ -347,7 +348,7 @@ def test_every_start_gives_labelled_rows_to_their_component() -> None:
     data = Dataset.from_input(x, missing="marginalize", labels=labels)
     problem = Problem.build(data, 3, structure_named("diag"), sg.Priors())
     space = EMSpace(problem)
-    starts = space.mixture_of(space.starts(20, np.random.default_rng(1)))
+    starts = space.mixture_of(Starter(space, np.random.default_rng(1)).next(20)[0])
     likely = starts.component_log_density((x[[60, 10]] - problem.center) / problem.unit)
     assert (likely[:, 0, 0] > likely[:, 2, 0]).all()
     assert (likely[:, 2, 1] > likely[:, 0, 1]).all()
@@ -365,7 +366,7 @@ def test_restarts_are_searched_from_many_places() -> None:
     data = Dataset.from_input(iris(), missing="marginalize")
     problem = Problem.build(data, 3, structure_named("full"), sg.Priors())
     space = EMSpace(problem)
-    starts = space.starts(10, np.random.default_rng(1))
+    starts = Starter(space, np.random.default_rng(1)).next(10)[0]
     assert np.isfinite(starts.means).all()
     assert len(np.unique(starts.means[:, 0, 0])) >= 8
     assert EM(restarts=3).name == "em"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from stangmm.draws import Optimum
 from stangmm.errors import InferenceError
 from stangmm.methods.base import Method, Run, check_choice
 from stangmm.methods.em import EM
+from stangmm.methods.restarts import collapsed
 from stangmm.problem import Problem
 from stangmm.stan_data import StanData, mixture_of, parameters_of
 
@@ -76,13 +77,15 @@ def stan_run(
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one of highest log joint density first.
 
-    Where every EM restart collapses, the optima of EM with regularized covariances take over. From
-    a start given by hand it is the one optimum that EM reaches from there.
+    Where every EM restart collapses, or ends on equal values, where the posterior may be unbounded,
+    the optima of EM with regularized covariances take over. From a start given by hand it is the
+    one optimum that EM reaches from there.
     """
-    try:
-        optima = EM().search(problem, run).optima
-    except InferenceError:
-        optima = EM().regularized(problem, run).optima
+    optima: tuple[Optimum, ...] = ()
+    with suppress(InferenceError):
+        found = EM().search(problem, run).optima
+        optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
+    optima = optima or EM().regularized(problem, run).optima
 
     def joint(optimum: Optimum) -> float:
         prior = log_prior(optimum.mixture, problem.priors, problem.structure)
