@@ -14,8 +14,9 @@ def main() -> None:
 
     print(fit)
     print(f"log likelihood {fit.total_log_likelihood.item():.4f}, BIC {fit.bic():.1f}")
+    tried = len(fit.info.values)
     for optimum in fit.info.optima:
-        print(f"  {optimum.restarts:3d} of 50 restarts ended at {optimum.objective:.4f}")
+        print(f"  {optimum.restarts:3d} of {tried} restarts ended at {optimum.objective:.4f}")
     print(fit.diagnose())
 
     OUT.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.methods import EM, Method, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
-from stangmm.methods.em.regularized import RegularizedEM, spread_out
+from stangmm.methods.em.regularized import RegularizedEM, regularized_problem
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -189,11 +189,10 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """`GaussianMixture.fit` by `RegularizedEM`; what else is wrong with the data is raised."""
         dataset = Dataset.from_input(X, sample_weight)
         dataset.check_components(model.n_components)
+        problem = regularized_problem(dataset, model.n_components, model.structure)
         regularized = RegularizedEM(**asdict(settings))
         relabel = checked_relabelling(self.relabel)
-        return fitted(
-            Fit, model, dataset, regularized, run, relabel=relabel, searched=spread_out(dataset)
-        )
+        return fitted(Fit, model, dataset, regularized, run, relabel=relabel, problem=problem)
 
     def _describe(self, fit: Fit) -> None:
         structure = fit.model.structure

@@ -273,8 +273,8 @@ def test_compare_prints_the_table_and_saves_it(
 def test_a_method_that_did_not_run_is_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    path = tmp_path / "few.csv"  # twelve values: forty components all shrink onto one of them
-    path.write_text("\n".join(str(i % 12) for i in range(60)))
+    path = tmp_path / "few.csv"  # twelve values: too few rows for ten components
+    path.write_text("\n".join(str(i**2) for i in range(12)))
     common = ("compare", path, "-k", 10, "--methods", "em", "--restarts", 3, "--seed", 1)
     code, out, err = run(capsys, *common, "--json")
     assert code == 1

@@ -19,6 +19,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.data.groups import RowGroup
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.em import EM
+from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan import curvature
 from stangmm.model.covariance import structure_named
@@ -250,7 +251,7 @@ def test_covariances_stay_symmetric_over_many_steps() -> None:
     data = Dataset.from_input(iris(), missing="marginalize")
     problem = Problem.build(data, 3, structure_named("full"), sg.Priors())
     space = EMSpace(problem)
-    parameters = space.starts(40, np.random.default_rng(1))
+    parameters = Starter(space, np.random.default_rng(1)).next(40)[0]
     for _ in range(100):
         updated, spikes = space.maximization(space.expectation(parameters)[1])
         parameters = updated[~spikes]
@@ -350,7 +351,7 @@ def test_every_start_gives_labelled_rows_to_their_component() -> None:
     data = Dataset.from_input(x, missing="marginalize", labels=labels)
     problem = Problem.build(data, 3, structure_named("diag"), sg.Priors())
     space = EMSpace(problem)
-    starts = space.mixture_of(space.starts(20, np.random.default_rng(1)))
+    starts = space.mixture_of(Starter(space, np.random.default_rng(1)).next(20)[0])
     likely = starts.component_log_density((x[[60, 10]] - problem.center) / problem.unit)
     assert (likely[:, 0, 0] > likely[:, 2, 0]).all()
     assert (likely[:, 2, 1] > likely[:, 0, 1]).all()
@@ -368,7 +369,7 @@ def test_restarts_are_searched_from_many_places() -> None:
     data = Dataset.from_input(iris(), missing="marginalize")
     problem = Problem.build(data, 3, structure_named("full"), sg.Priors())
     space = EMSpace(problem)
-    starts = space.starts(10, np.random.default_rng(1))
+    starts = Starter(space, np.random.default_rng(1)).next(10)[0]
     assert np.isfinite(starts.means).all()
     assert len(np.unique(starts.means[:, 0, 0])) >= 8
     assert EM(restarts=3).name == "em"

@@ -25,6 +25,8 @@ EVIDENCE_ERROR_OK = 0.5
 EVIDENCE_OVERLAP_OK = 0.02
 
 COLLAPSED_SHARE_OK = 0.5
+# A component whose scale is less than so many times that of the rounding stands on equal values.
+NARROW_AS_ROUNDING = 1.01
 # How far below the best the next optimum should lie, in nats: 3 is a twentieth of the likelihood.
 GAP_OK = 3.0
 # Rows that a component should hold for each free number of its own: a point estimate needs more of

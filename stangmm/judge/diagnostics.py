@@ -18,12 +18,14 @@ from stangmm.base.thresholds import (
     ESS_PER_CHAIN,
     EXCHANGED_OK,
     GAP_OK,
+    NARROW_AS_ROUNDING,
     PARETO_K_OK,
     R_HAT_FAIL,
     R_HAT_OK,
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
+from stangmm.data.resolution import scale_floor
 from stangmm.judge.chains import group_chains
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
@@ -124,7 +126,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
     elif isinstance(fit.info, VariationalInfo):
         checks = _of_approximation(fit.info)
     else:
-        checks = _of_restarts(fit.info)
+        checks = chain(_of_restarts(fit.info), _of_ties(fit))
     return Diagnosis((*checks, *_of_labelling(fit), _smallest_component(fit)))
 
 
@@ -374,6 +376,26 @@ def _of_restarts(info: RestartInfo) -> Iterator[Check]:
         collapsed,
         f"<= {COLLAPSED_SHARE_OK * n:g}",
         "warn" if many else "ok",
-        f"Of {n} restarts, those left out because a component shrank onto a few rows.",
+        f"Of {n} restarts, those left out because a component shrank onto a few rows, or onto few "
+        "equal values.",
         "Use fewer components or a simpler covariance_type." if many else "",
     )
+
+
+def _of_ties(fit: Fitted) -> Iterator[Check]:
+    """Say which components are as narrow as the data's rounding: they stand on equal values."""
+    floor = scale_floor(fit.dataset.x, fit.dataset.sample_weight)
+    narrow = (fit.mixture.scales[0] < NARROW_AS_ROUNDING * floor).any(axis=0)
+    if narrow.any():
+        names = [n for n, own in zip(fit.dataset.feature_names, narrow, strict=True) if own]
+        yield Check(
+            "components on equal values",
+            int((fit.mixture.scales[0] < NARROW_AS_ROUNDING * floor).any(axis=1).sum()),
+            "0",
+            "warn",
+            f"How many components are as narrow in {', '.join(names)} as the values are rounded: "
+            "they stand on values that occur many times. The scale there is that of the rounding, "
+            "and the likelihood depends on it.",
+            "Ask whether these values are measurements, or stand for something else (zero, a "
+            "limit, a guess).",
+        )

@@ -22,6 +22,7 @@ class CovarianceStructure(ABC):
     name: ClassVar[str]
     correlated: ClassVar[bool]  # whether features may be correlated within a component
     pooled: ClassVar[bool] = False  # whether all components share one covariance
+    one_scale: ClassVar[bool] = False  # whether all features share one variance
 
     @abstractmethod
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -145,6 +146,7 @@ class Spherical(CovarianceStructure):
 
     name = "spherical"
     correlated = False
+    one_scale = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
         """(K, 1)."""
@@ -158,10 +160,6 @@ class Spherical(CovarianceStructure):
         """One common factor, the root mean square: the features must keep their proportions."""
         largest = sd.max()
         return np.full_like(sd, largest * np.sqrt(np.mean((sd / largest) ** 2)))
-
-    def min_rows(self, n_features: int) -> float:
-        """Two rows give a variance; with many features even fewer numbers are free."""
-        return 1.0 + 1.5 / n_features
 
     def compact(self, covariances: FloatArray) -> FloatArray:
         """(K,)."""

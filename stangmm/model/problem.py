@@ -15,6 +15,7 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import DataError
 from stangmm.data.dataset import Dataset
 from stangmm.data.groups import RowGroup, group_rows
+from stangmm.data.resolution import scale_floor
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
@@ -38,6 +39,9 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
+    scale_floor : ndarray, shape (D,)
+        Standard deviation of the rounding of each feature of x (`stangmm.data.resolution`): no
+        component can be known to be narrower.
     groups : tuple of RowGroup
         How rows that miss values or whose component is known follow one another in x; empty when
         there are none. Missing values are NaN.
@@ -53,6 +57,7 @@ class Problem:
     user_priors: ResolvedPriors
     center: FloatArray
     unit: FloatArray
+    scale_floor: FloatArray
     groups: tuple[RowGroup, ...] = ()
     start: Mixture | None = None
 
@@ -80,6 +85,7 @@ class Problem:
         if dataset.incomplete or len(dataset.labelled_components):
             order, groups = group_rows(x, counted.labels)
             x, sample_weight = x[order], None if sample_weight is None else sample_weight[order]
+        floor = scale_floor(x, sample_weight) / unit
         x = x - center
         x /= unit
         problem = cls(
@@ -92,6 +98,7 @@ class Problem:
             user_priors=resolved,
             center=center,
             unit=unit,
+            scale_floor=floor,
         )
         if structure.correlated:
             complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
@@ -163,6 +170,7 @@ class Problem:
             user_priors=self.priors,
             center=center,
             unit=factors,
+            scale_floor=self.scale_floor / factor,
             start=None if self.start is None else self.start.in_units(center, 1.0 / factors),
         )
 

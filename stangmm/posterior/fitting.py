@@ -38,7 +38,7 @@ def fitted(
     *,
     relabel: Relabelling | None = "stephens",
     init: Any = None,
-    searched: Dataset | None = None,
+    problem: Problem | None = None,
 ) -> F:
     """Fit a model to data by a method.
 
@@ -54,8 +54,8 @@ def fitted(
     relabel : {"stephens", "ecr", "means"} or None
     init : array or Fitted, optional
         Where to begin instead of a search.
-    searched : Dataset, optional
-        What the method is given to search on, where that are not the data themselves.
+    problem : Problem, optional
+        What the method is given, where that is not just the model and the data.
 
     Returns
     -------
@@ -70,12 +70,9 @@ def fitted(
         The method failed; ``partial`` is a record of the chains that finished, if any did.
     """
     structure = model.structure
-    problem = Problem.build(
-        dataset if searched is None else searched, model.n_components, structure, model.priors
-    )
-    priors = problem.user_priors
-    if searched is not None:
-        priors = model.priors.resolve(dataset, structure, model.n_components)
+    given = problem
+    problem = given or Problem.build(dataset, model.n_components, structure, model.priors)
+    priors = model.priors.resolve(dataset, structure, model.n_components)
     if init is not None:
         problem = replace(problem, start=start_from(init, problem, dataset))
     settings.prepare(run)
@@ -83,7 +80,7 @@ def fitted(
 
     def recorded(standardized: Draws) -> F:
         draws = standardized.in_user_units(problem)
-        if searched is not None:
+        if given is not None:  # what was maximized may be something else
             own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
             draws = replace(draws, log_likelihood=own)
         record = record_of(

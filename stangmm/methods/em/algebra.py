@@ -16,9 +16,11 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.model.covariance import CovarianceStructure
 
-# Squared distances are expanded, x^2/v - 2 x m/v + m^2/v, where this loses no more than
-# six of sixteen digits; beside a component narrower than this they are taken as they stand.
+# Variances, relative to that of all data, above which nothing is taken about the components' own
+# means: squared distances are expanded, x^2/v - 2 x m/v + m^2/v, or rows are whitened before the
+# mean is taken off, and moments are about zero. This loses six of sixteen digits at the most.
 _EXPANDED_ABOVE = 1e-4
+_WHITENED_ABOVE = 1e-8
 
 # From so many features on, the products of one component fill the cache.
 _ONE_BY_ONE_FROM = 16
@@ -60,6 +62,7 @@ class Sums:
     counts: FloatArray  # (R, K)
     first: FloatArray  # (R, K, D)
     second: FloatArray  # (R, K, D), (R, K, D, D), or (R or 1, 1, D, D) when pooled
+    origin: FloatArray | None = None  # (R, K, D): x is measured from here, not from zero
 
     @classmethod
     def none(cls, parameters: EMParameters) -> Sums:
@@ -70,8 +73,35 @@ class Sums:
             np.zeros_like(parameters.covariances),
         )
 
+    @classmethod
+    def of_parts(cls, parts: list[tuple[IntArray, Sums]], n: int) -> Sums:
+        """Put the sums of some mixtures and of the others together as those of all n."""
+        whole = [
+            np.empty((n, *array.shape[1:]))
+            for array in (parts[0][1].counts, parts[0][1].first, parts[0][1].second)
+        ]
+        origin = np.zeros_like(whole[1])
+        for index, sums in parts:
+            whole[0][index], whole[1][index], whole[2][index] = sums.counts, sums.first, sums.second
+            origin[index] = 0.0 if sums.origin is None else sums.origin
+        return cls(whole[0], whole[1], whole[2], origin)
+
+    def about_zero(self) -> Sums:
+        """The same sums with x measured from zero; cancels digits of narrow components."""
+        if self.origin is None:
+            return self
+        o, n = self.origin, self.counts[..., np.newaxis]
+        first = self.first + n * o
+        if self.second.ndim == 3:
+            return Sums(self.counts, first, self.second + o * (2.0 * self.first + n * o))
+        cross = o[..., np.newaxis] * self.first[..., np.newaxis, :]
+        second = self.second + cross + np.swapaxes(cross, -1, -2)
+        second += n[..., np.newaxis] * o[..., np.newaxis] * o[..., np.newaxis, :]
+        return Sums(self.counts, first, second)
+
     def add(self, other: Sums, component: int | None = None) -> None:
         """Add sums over other rows; when their component is known, they have this one alone."""
+        other = other.about_zero()
         own = slice(None) if component is None else slice(component, component + 1)
         self.counts[:, own] += other.counts
         self.first[:, own] += other.first
@@ -80,6 +110,10 @@ class Sums:
     @property
     def means(self) -> FloatArray:
         """Weighted means, shape (R, K, D)."""
+        return self._shift if self.origin is None else self.origin + self._shift
+
+    @property
+    def _shift(self) -> FloatArray:
         return self.first / np.maximum(self.counts, np.finfo(float).tiny)[..., np.newaxis]
 
     def covariances(self, structure: CovarianceStructure) -> FloatArray:
@@ -87,7 +121,7 @@ class Sums:
         counts = self.counts.sum(axis=1, keepdims=True) if structure.pooled else self.counts
         counts = np.maximum(counts, np.finfo(float).tiny)
         counts = counts.reshape(*counts.shape, *(1,) * (self.second.ndim - 2))
-        return structure.covariance(self.counts, self.means, self.second / counts)
+        return structure.covariance(self.counts, self._shift, self.second / counts)
 
 
 class Algebra(ABC):
@@ -98,13 +132,21 @@ class Algebra(ABC):
         self.structure = structure
 
     @abstractmethod
-    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+    def narrow(self, covariances: FloatArray) -> BoolArray:
+        """Which of R mixtures have a component so narrow that it must be seen from its mean."""
+
+    @abstractmethod
+    def distances(
+        self, means: FloatArray, covariances: FloatArray, narrow: bool
+    ) -> tuple[Distances, FloatArray]:
         """Function from a block of rows to squared Mahalanobis distances (R, K, B), and log dets.
 
         Parameters
         ----------
         means : ndarray, shape (R, K, D)
         covariances : ndarray, shape (R, C, D) or (R, C, D, D)
+        narrow : bool
+            Take differences from the means first; slower.
 
         Returns
         -------
@@ -118,8 +160,8 @@ class Algebra(ABC):
         """How many numbers a row of a block stands for, to choose the blocks' size."""
 
     @abstractmethod
-    def no_sums(self, r: int, k: int) -> Sums:
-        """Sums to start from."""
+    def no_sums(self, r: int, k: int, origin: FloatArray | None = None) -> Sums:
+        """Sums to start from, measured from zero or from an origin (R, K, D)."""
 
     @abstractmethod
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
@@ -139,12 +181,18 @@ class IndependentAlgebra(Algebra):
             self.columns[:, block] = x[block].T
         np.square(self.columns, out=self._features[1 + d :])
 
-    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+    def narrow(self, covariances: FloatArray) -> BoolArray:
+        """Where expanded squares would lose digits."""
+        return np.asarray(covariances.min(axis=(1, 2)) <= _EXPANDED_ABOVE)
+
+    def distances(
+        self, means: FloatArray, covariances: FloatArray, narrow: bool
+    ) -> tuple[Distances, FloatArray]:
         """Expand where that is exact enough, else take differences."""
         r, k, _ = means.shape
         log_det = 0.5 * np.log(covariances).sum(axis=-1)
         precision = np.broadcast_to(1.0 / covariances, means.shape)
-        if covariances.min() > _EXPANDED_ABOVE:
+        if not narrow:
             constant = (means**2 * precision).sum(axis=-1, keepdims=True)
             linear = np.concatenate([constant, -2.0 * means * precision, precision], axis=-1)
             coefficients = linear.reshape(r * k, -1)
@@ -165,15 +213,22 @@ class IndependentAlgebra(Algebra):
         """Log densities, or the features if they are more; products with these are quick."""
         return max(r * k, len(self._features) // 2)
 
-    def no_sums(self, r: int, k: int) -> Sums:
+    def no_sums(self, r: int, k: int, origin: FloatArray | None = None) -> Sums:
         """Zeros."""
         d = len(self.columns)
-        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d)))
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d)), origin)
 
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
         """One product with the features 1, x, x^2."""
         r, k, _ = responsibilities.shape
         d = len(self.columns)
+        if sums.origin is not None:
+            sums.counts += responsibilities.sum(axis=-1)
+            for index in np.ndindex(r, k):
+                y = self.columns[:, block] - sums.origin[index][:, np.newaxis]
+                sums.first[index] += y @ responsibilities[index]
+                sums.second[index] += np.square(y, out=y) @ responsibilities[index]
+            return
         total = responsibilities.reshape(r * k, -1) @ self._features[:, block].T
         total = total.reshape(r, k, -1)
         sums.counts += total[..., 0]
@@ -199,12 +254,31 @@ class CorrelatedAlgebra(Algebra):
         weighted = self.columns if sample_weight is None else self.columns * sample_weight
         self._total = weighted @ self.columns.T
 
-    def distances(self, means: FloatArray, covariances: FloatArray) -> tuple[Distances, FloatArray]:
+    def narrow(self, covariances: FloatArray) -> BoolArray:
+        """Where the mean taken off after whitening would lose digits."""
+        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        return np.asarray(variances.min(axis=(1, 2)) <= _WHITENED_ABOVE)
+
+    def distances(
+        self, means: FloatArray, covariances: FloatArray, narrow: bool
+    ) -> tuple[Distances, FloatArray]:
         """Whiten each block with one product for all R mixtures."""
         r, k, d = means.shape
         factor = np.linalg.cholesky(covariances)
         whitening = np.linalg.inv(factor)
         log_det = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+        if narrow:
+            each = np.broadcast_to(whitening, (r, k, d, d))
+
+            def from_means(block: slice) -> FloatArray:
+                columns = self.columns[:, block]
+                squared = np.empty((r, k, columns.shape[1]))
+                for index in np.ndindex(r, k):
+                    y = each[index] @ (columns - means[index][:, np.newaxis])
+                    np.einsum("db,db->b", y, y, out=squared[index])
+                return squared
+
+            return from_means, log_det
         affine = np.empty((r, k, d, d + 1))
         affine[..., :d] = whitening
         affine[..., d:] = -(whitening @ means[..., np.newaxis])
@@ -220,18 +294,25 @@ class CorrelatedAlgebra(Algebra):
         """Whitened deviations."""
         return r * k * len(self.columns)
 
-    def no_sums(self, r: int, k: int) -> Sums:
+    def no_sums(self, r: int, k: int, origin: FloatArray | None = None) -> Sums:
         """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""
         d = len(self.columns)
-        pooled = self._total[np.newaxis, np.newaxis]
-        second = pooled if self.structure.pooled else np.zeros((r, k, d, d))
-        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), second)
+        if self.structure.pooled:
+            pooled = self._total[np.newaxis, np.newaxis]
+            return Sums(np.zeros((r, k)), np.zeros((r, k, d)), pooled)
+        return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d, d)), origin)
 
     def add(self, sums: Sums, responsibilities: FloatArray, block: slice) -> None:
         """Products of weighted columns with rows, all mixtures at once."""
         r, k, b = responsibilities.shape
         columns = self.columns[:, block]
         sums.counts += responsibilities.sum(axis=-1)
+        if sums.origin is not None:
+            for index in np.ndindex(r, k):
+                y = columns - sums.origin[index][:, np.newaxis]
+                sums.first[index] += y @ responsibilities[index]
+                sums.second[index] += (responsibilities[index] * y) @ y.T
+            return
         sums.first += (responsibilities.reshape(r * k, b) @ columns.T).reshape(r, k, -1)
         if self.structure.pooled:
             return

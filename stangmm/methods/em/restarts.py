@@ -11,43 +11,36 @@ from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
-# Variance of a component in some direction, relative to the variance of all data, below which it
-# has collapsed: its likelihood grows without bound.
-_COLLAPSED_VARIANCE = 1e-10
+# Standard deviation, relative to that of the data's rounding, below which a component is nothing
+# but rounded values.
+_AT_RESOLUTION = 1.001
+# Smallest standard deviation of a component in any direction, relative to its largest: with less
+# its rows lie in a plane.
+_FLAT = 1e-5
 _SAME_OPTIMUM = 1e-4  # objectives that differ by less (in nats) are one optimum
 # Of restarts at one optimum whose objectives differ by less than this share of the above, the first
 # stands for all: the last bits, which differ between processors, must not choose.
 _TIE = 1e-3
 
 
-def degenerate(
-    structure: CovarianceStructure, rows: FloatArray, covariances: FloatArray
-) -> BoolArray:
+def too_few_rows(structure: CovarianceStructure, rows: FloatArray, n_features: int) -> BoolArray:
     """Whether a component has shrunk onto a few rows, for each of R mixtures.
 
     The likelihood of a mixture is unbounded there (Kiefer & Wolfowitz 1956,
-    doi:10.1214/aoms/1177728066), so such a "maximum" is none.
+    doi:10.1214/aoms/1177728066), or it rests on hardly more rows than it has free numbers.
 
     Parameters
     ----------
     rows : ndarray, shape (R, K)
         Rows that each component holds (sums of responsibilities).
-    covariances : ndarray, shape (R, C, D) or (R, C, D, D)
-        In coordinates in which all data together have variance 1 in every direction.
 
     Returns
     -------
     ndarray of bool, shape (R,)
     """
-    if structure.correlated:
-        smallest = np.linalg.eigvalsh(covariances)[..., 0]
-    else:
-        smallest = covariances.min(axis=-1)
-    flat = (smallest < _COLLAPSED_VARIANCE).any(axis=1)
     if rows.shape[1] == 1:
-        return np.asarray(flat)
-    few = rows < max(structure.min_rows(covariances.shape[-1]), 1e-8)
-    return np.asarray(flat | few.any(axis=1))
+        return np.zeros(len(rows), dtype=bool)
+    return np.asarray((rows < max(structure.min_rows(n_features), 1e-8)).any(axis=1))
 
 
 def effective_rows(n_rows: int, total_weight: float) -> float:
@@ -59,17 +52,23 @@ def effective_rows(n_rows: int, total_weight: float) -> float:
 
 
 def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
-    """`degenerate` for mixtures (R,) in the problem's units."""
-    c = problem.space.scale_shape[0]
-    if problem.structure.correlated:
-        inverse = np.linalg.inv(np.linalg.cholesky(problem.total_covariance))
-        covariances = inverse @ mixture.covariances[:, :c] @ inverse.T
-    else:
-        covariances = mixture.scales[:, :c] ** 2
-    finite = np.isfinite(covariances).all(axis=tuple(range(1, covariances.ndim)))
-    safe = np.where(finite.reshape(-1, *(1,) * (covariances.ndim - 1)), covariances, 0.0)
+    """Whether a component holds too few rows, is flat, or is as narrow as the data's resolution.
+
+    For mixtures (R,) in the problem's units.
+    """
+    finite: BoolArray = np.asarray(np.isfinite(mixture.scales).all(axis=(1, 2)))
+    if mixture.corr_chol is not None:
+        finite &= np.isfinite(mixture.corr_chol).all(axis=(1, 2, 3))
+    narrow: BoolArray = np.ones(len(finite), dtype=np.bool_)
+    own = mixture[finite]
+    too_narrow = (own.scales < _AT_RESOLUTION * problem.scale_floor).any(axis=(1, 2))
+    if own.corr_chol is not None:
+        values = np.linalg.svd(own.cholesky)[1]
+        too_narrow |= (values[..., -1] < _FLAT * values[..., 0]).any(axis=1)
+    narrow[finite] = too_narrow
     n_rows = effective_rows(problem.n_observations, problem.total_weight)
-    return degenerate(problem.structure, mixture.weights * n_rows, safe)
+    few = too_few_rows(problem.structure, mixture.weights * n_rows, problem.n_features)
+    return np.asarray(narrow | few)
 
 
 def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:
@@ -112,10 +111,10 @@ def restart_report(
         given = problem.start is not None
         who = f"{method} from init" if given else f"All {len(values)} {method} restarts"
         raise InferenceError(
-            f"{who} collapsed: a component shrank onto a few rows, "
-            f"where the {objective} has no maximum. {problem.n_components} components with "
-            f'"{problem.structure.name}" covariances are too many for {problem.n_observations} '
-            "rows, or rows have repeated values. Use fewer components, "
+            f"{who} collapsed: a component shrank onto a few rows, too few to estimate it from, "
+            f"and no other maximum of the {objective} was found. {problem.n_components} "
+            f'components with "{problem.structure.name}" covariances are too many for '
+            f"{problem.n_observations} rows. Use fewer components, "
             f"{'another init' if given else 'more restarts'}, "
             'covariance_type="tied", or draws from the posterior (method="nuts").'
         )

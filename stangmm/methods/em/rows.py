@@ -82,13 +82,30 @@ class EMRows:
         return log_lik, self._completion.completed(sums, marginal, parameters)
 
     def _expectation(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
+        narrow = self._algebra.narrow(parameters.covariances)
+        if narrow.all() or not narrow.any():
+            return self._pass(parameters, bool(narrow.any()))
+        log_lik = np.empty(len(narrow))
+        parts = [
+            (index, *self._pass(parameters[index], own))
+            for own in (False, True)
+            for index in [np.flatnonzero(narrow == own)]
+        ]
+        for index, value, _ in parts:
+            log_lik[index] = value
+        return log_lik, Sums.of_parts([(index, sums) for index, _, sums in parts], len(narrow))
+
+    def _pass(self, parameters: EMParameters, narrow: bool) -> tuple[FloatArray, Sums]:
         r, k = parameters.weights.shape
-        distances, log_det = self._algebra.distances(parameters.means, parameters.covariances)
+        means, covariances = parameters.means, parameters.covariances
+        distances, log_det = self._algebra.distances(means, covariances, narrow)
         with np.errstate(divide="ignore"):
             log_weights = np.log(parameters.weights)
         constant = (log_weights - log_det - 0.5 * self._n_observed * LOG_2PI)[..., np.newaxis]
         log_lik = np.zeros(r)
-        sums = self._algebra.no_sums(r, k)
+        # Moments of incomplete rows are completed about zero, so these stay there.
+        own_origin = narrow and self._completion is None
+        sums = self._algebra.no_sums(r, k, means if own_origin else None)
         size = max(64, _BLOCK // self._algebra.numbers_per_row(r, k))
         for first in range(0, self.n_rows, size):
             block = slice(first, first + size)

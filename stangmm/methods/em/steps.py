@@ -1,4 +1,4 @@
-"""The steps of EM: data in coordinates of their own, starting points, E step and M step.
+"""The steps of EM: data in coordinates of their own, E step and M step.
 
 All restarts advance together as one array with leading axis R. One pass over blocks of rows that
 fit the cache does the E step and gathers the moments for the M step, so that nothing of size
@@ -14,7 +14,7 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
-from stangmm.methods.em.restarts import degenerate, effective_rows
+from stangmm.methods.em.restarts import effective_rows, too_few_rows
 from stangmm.methods.em.rows import EMRows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
@@ -23,6 +23,19 @@ from stangmm.model.problem import Problem
 # A random subset of the rows keeps so many of each component that has known ones, since without
 # them another component could take its place.
 _NAMED_ROWS = 200
+# A variance so near its lower bound, relative to it, is at the bound.
+AT_RESOLUTION = 1.002
+# Where features were computed from each other their rounding errors may cancel: a combination of
+# them may be so much narrower than it could be if the errors were independent.
+_CANCELLING = 0.5
+# From this share of the rows on, tied values are no spike but a cluster.
+_SHARE_OF_TIES = 0.25
+# Values are no further from the median than so many scales, for a typical covariance.
+_FAR_OUT, _MAD_TO_SD = 10.0, 1.4826
+# Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
+_NARROWEST = 1e-8
+# And smallest eigenvalue of a matrix of doubles, relative to the largest.
+_FLATTEST = 1e-11
 
 
 class EMSpace:
@@ -31,15 +44,28 @@ class EMSpace:
     EM does not depend on the units of the data. The problem's have mean 0 and variance 1; for
     correlated structures they are whitened by their total covariance besides. Then "small" has one
     meaning: a component's variance is compared with 1, the variance of all data.
+
+    Parameters
+    ----------
+    problem : Problem
+    rows : ndarray of int, optional
+        Only these rows.
+    pseudo_rows : float
+        Rows with the `typical` covariance that each component gets besides its own. What EM climbs
+        is then the likelihood times the prior density of which these rows give the mode.
     """
 
-    def __init__(self, problem: Problem, rows: IntArray | None = None) -> None:
-        self.problem = problem
+    def __init__(
+        self, problem: Problem, rows: IntArray | None = None, pseudo_rows: float = 0.0
+    ) -> None:
+        self.problem, self.rows, self.pseudo_rows = problem, rows, pseudo_rows
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
         self.frame: FloatArray | None = None
         if self.structure.correlated:
-            self.frame = np.asarray(np.linalg.cholesky(problem.total_covariance), dtype=np.float64)
+            # Features that determine one another are measured with an error, too.
+            total = problem.total_covariance + np.diag(self._narrowest**2)
+            self.frame = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
         every = slice(None) if rows is None else rows
         weight, labels = problem.sample_weight, problem.labels
         self.sample_weight = None if weight is None else weight[every]
@@ -70,98 +96,34 @@ class EMSpace:
         return None if self.problem.start is None else self.parameters_of(self.problem.start)
 
     def subset(self, rows: IntArray) -> EMSpace:
-        """The same coordinates with some of the rows."""
-        return EMSpace(self.problem, rows)
+        """The same coordinates with some of these rows."""
+        rows = rows if self.rows is None else self.rows[rows]
+        return EMSpace(self.problem, rows, self.pseudo_rows)
 
     def random_rows(self, n_rows: int, rng: np.random.Generator) -> IntArray:
         """So many rows, ascending, and besides some of each component that has known ones."""
         rows = rng.choice(self.n_rows, n_rows, replace=False)
-        named = [rng.permutation(known)[:_NAMED_ROWS] for known in self._known_rows().values()]
+        named = [rng.permutation(known)[:_NAMED_ROWS] for known in self.known_rows().values()]
         return np.unique(np.concatenate([rows, *named]))
 
-    def starts(self, n_starts: int, rng: np.random.Generator) -> EMParameters:
-        """Half k-means++ (one hard assignment to the nearest centre), half random rows.
-
-        A component of which rows are known starts at their mean, or at one of them.
-        """
-        n_plus = (n_starts + 1) // 2
-        k, d = self.n_components, self.n_features
-        share = None if self.sample_weight is None else self.sample_weight / self.total
-        known = self._known_rows()
-        centers = np.empty((n_starts, k, d))
-        centers[:n_plus] = self._k_means_plus_plus(n_plus, share, known, rng)
-        for r in range(n_plus, n_starts):
-            centers[r] = self.x[rng.choice(self.n_rows, k, replace=False, p=share)]
-            for component, rows in known.items():
-                centers[r, component] = self.x[rng.choice(rows)]
-        everything: FloatArray = np.cov(self.x.T, bias=True, aweights=self.sample_weight).reshape(
-            d, d
-        )
-        if not self.structure.correlated:
-            everything = np.diag(everything).copy()
-        c, n_scales = self.problem.space.scale_shape
-        if n_scales < d:
-            everything[:] = everything.mean()
-        covariances = np.array(np.broadcast_to(everything, (n_starts, c, *everything.shape)))
-        weights = np.full((n_starts, k), 1.0 / k)
-        start = EMParameters(weights, centers, covariances)
-        # For k-means++: a first M step with each row given to its nearest centre, by making the
-        # common covariance so small that responsibilities become hard assignments. A centre left
-        # with too few rows keeps the covariance of all data.
-        plus = start[np.arange(n_plus)]
-        sharp = EMParameters(plus.weights, plus.means, plus.covariances * 1e-6)
-        _, sums = self.expectation(sharp)
-        fitted, spikes = self.maximization(sums)
-        good = np.flatnonzero(~spikes)
-        weights[good], centers[good] = fitted.weights[good], fitted.means[good]
-        covariances[good] = fitted.covariances[good]
-        return EMParameters(weights, centers, covariances)
-
-    def _known_rows(self) -> dict[int, IntArray]:
+    def known_rows(self) -> dict[int, IntArray]:
         """Rows of each component that has known ones."""
         if self._labels is None:
             return {}
         named = np.unique(self._labels[self._labels >= 0]).tolist()
         return {component: np.flatnonzero(self._labels == component) for component in named}
 
-    def _k_means_plus_plus(
-        self,
-        n_starts: int,
-        share: FloatArray | None,
-        known: dict[int, IntArray],
-        rng: np.random.Generator,
-    ) -> FloatArray:
-        """Centres by D^2 sampling, shape (R, K, D), beside the means of known components."""
-        centers = np.empty((n_starts, self.n_components, self.n_features))
-        nearest = np.full((n_starts, self.n_rows), np.inf)
-        for component, rows in known.items():
-            weight = None if share is None else share[rows]
-            center = np.average(self.x[rows], axis=0, weights=weight)
-            centers[:, component] = center
-            np.minimum(nearest, ((self.x - center) ** 2).sum(axis=1), out=nearest)
-        free = [j for j in range(self.n_components) if j not in known]
-        for i, j in enumerate(free):
-            if i == 0 and not known:
-                picks = rng.choice(self.n_rows, n_starts, p=share)
-            else:
-                picks = np.array([self._far_row(each, share, rng) for each in nearest])
-            centers[:, j] = self.x[picks]
-            if j != free[-1]:
-                for r in range(n_starts):
-                    distance = ((self.x - centers[r, j]) ** 2).sum(axis=1)
-                    np.minimum(nearest[r], distance, out=nearest[r])
-        return centers
-
-    def _far_row(
-        self, nearest: FloatArray, share: FloatArray | None, rng: np.random.Generator
-    ) -> int:
-        """Draw a row with probability proportional to its squared distance from all centres."""
-        cumulative = np.cumsum(nearest if share is None else nearest * share)
-        target = rng.random() * cumulative[-1]
-        return min(int(np.searchsorted(cumulative, target, "right")), len(nearest) - 1)
-
     def expectation(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
-        """E step: log likelihoods (R,), and the sums over rows that the M step needs."""
+        """E step: log likelihoods (R,), and the sums over rows that the M step needs.
+
+        With pseudo-rows, log likelihoods and prior densities.
+        """
+        log_lik, sums = self._log_likelihood(parameters)
+        if self.pseudo_rows:
+            log_lik = log_lik + self.penalty(parameters)
+        return log_lik, sums
+
+    def _log_likelihood(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
         if not self.problem.groups:
             return self._rows[0].expectation(parameters)
         log_lik, sums = np.zeros(len(parameters.weights)), Sums.none(parameters)
@@ -173,37 +135,136 @@ class EMSpace:
             sums.add(part, known)
         return log_lik, sums
 
-    def maximization(self, sums: Sums, pseudo_rows: float = 0.0) -> tuple[EMParameters, BoolArray]:
-        """M step: new parameters, and which restarts have become degenerate."""
-        counts, first = sums.counts, sums.means
+    def maximization(self, sums: Sums) -> tuple[EMParameters, BoolArray]:
+        """M step: new parameters, and in which mixtures a component holds too few rows."""
+        counts = sums.counts
         covariances = sums.covariances(self.structure)
-        if pseudo_rows:
-            share = self._shrinkage(counts, pseudo_rows, covariances.ndim)
+        if self.pseudo_rows:
+            share = self._shrinkage(counts, covariances.ndim)
             covariances = (1 - share) * covariances + share * self._target(covariances)
-            return EMParameters(counts / self.total, first, covariances), np.zeros(
-                len(counts), bool
-            )
-        return (
-            EMParameters(counts / self.total, first, covariances),
-            degenerate(self.structure, self._rows_held(counts), covariances),
-        )
+            few = np.zeros(len(counts), dtype=bool)
+        else:
+            few = too_few_rows(self.structure, self.rows_held(counts), self.n_features)
+        updated = EMParameters(counts / self.total, sums.means, covariances)
+        return self.bounded(updated), few
 
-    def _rows_held(self, counts: FloatArray) -> FloatArray:
+    def bounded(self, parameters: EMParameters) -> EMParameters:
+        """No component narrower than the data's resolution, in any direction.
+
+        Covariances are the most likely ones with that bound: where the unit is the standard
+        deviation of the rounding, their eigenvalues are at least one.
+        """
+        covariances = parameters.covariances
+        if covariances.ndim == 3:
+            if (covariances.min(axis=(0, 1)) < self._floor).any():
+                covariances = np.maximum(covariances, self._floor)
+        else:
+            covariances = self._bounded_matrices(covariances)
+        return EMParameters(parameters.weights, parameters.means, covariances)
+
+    def spiked(self, parameters: EMParameters) -> BoolArray:
+        """Which mixtures have a component on a few tied values, as narrow as their resolution.
+
+        Tied values are a component of their own where they are many, as zeros may be.
+        """
+        covariances = parameters.covariances
+        bound: BoolArray
+        if covariances.ndim == 3:
+            bound = np.asarray((covariances < AT_RESOLUTION * self._floor).any(axis=-1))
+        else:
+            values = np.linalg.eigvalsh(self._to_rounding @ covariances @ self._to_rounding.T)
+            bound = np.asarray(values[..., 0] < AT_RESOLUTION)
+            values = np.linalg.eigvalsh(covariances)
+            bound |= values[..., 0] < AT_RESOLUTION * _FLATTEST * values[..., -1]
+        few = parameters.weights < _SHARE_OF_TIES
+        return np.asarray((bound & few).any(axis=1))
+
+    @cached_property
+    def _floor(self) -> FloatArray:
+        """Smallest variances, shape (D,)."""
+        floor = self.problem.scale_floor**2
+        if self.structure.one_scale:
+            floor = np.full_like(floor, floor.max())
+        return floor
+
+    @property
+    def _narrowest(self) -> FloatArray:
+        """Smallest standard deviations of a covariance matrix, shape (D,)."""
+        if self.problem.n_features == 1:
+            return self.problem.scale_floor
+        return np.maximum(_CANCELLING * self.problem.scale_floor, _NARROWEST)
+
+    @cached_property
+    def _to_rounding(self) -> FloatArray:
+        """From EM's coordinates to those in which the unit is the rounding, shape (D, D)."""
+        frame = np.eye(self.n_features) if self.frame is None else self.frame
+        return np.asarray(frame / self._narrowest[:, np.newaxis])
+
+    def _bounded_matrices(self, covariances: FloatArray) -> FloatArray:
+        to = self._to_rounding
+        inside = to @ covariances @ to.T
+        raised = _with_smallest(inside, None)
+        if raised is not inside:
+            back = np.linalg.inv(to)
+            same = (raised == inside).all(axis=(-2, -1))[..., np.newaxis, np.newaxis]
+            covariances = np.where(same, covariances, back @ raised @ back.T)
+        return _with_smallest(covariances, _FLATTEST)
+
+    def rows_held(self, counts: FloatArray) -> FloatArray:
         """Sums of responsibilities as numbers of rows, see `effective_rows`."""
         return counts * (effective_rows(self.n_rows, self.total) / self.total)
 
-    def _shrinkage(self, counts: FloatArray, pseudo_rows: float, ndim: int) -> FloatArray:
+    def _shrinkage(self, counts: FloatArray, ndim: int) -> FloatArray:
         """Share of the target in each regularized covariance, ready to broadcast."""
         c = self.problem.space.scale_shape[0]
         held = counts if c == self.n_components else counts.sum(axis=1, keepdims=True)
-        share = pseudo_rows / (self._rows_held(held) + pseudo_rows)
+        share = self.pseudo_rows / (self.rows_held(held) + self.pseudo_rows)
         return np.asarray(share.reshape(*share.shape, *(1,) * (ndim - 2)))
 
     def _target(self, covariances: FloatArray) -> FloatArray:
-        """Covariance of all data (the unit of EM's coordinates), shrunk to a K-th of its volume."""
-        unit = np.eye(self.n_features) if self.structure.correlated else np.ones(self.n_features)
+        """Covariance of all data, shrunk to a K-th of its volume."""
         volume = self.n_components ** (2 / self.n_features)
-        return np.asarray(np.broadcast_to(unit, covariances.shape) / volume)
+        return np.asarray(np.broadcast_to(self.typical / volume, covariances.shape))
+
+    def penalty(self, parameters: EMParameters) -> FloatArray:
+        """Log prior density of which the pseudo-rows give the mode, shape (R,).
+
+        Up to a constant it is minus half a pseudo-row's log determinant and trace, in each
+        covariance (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5).
+        """
+        covariances = parameters.covariances
+        target = self._target(covariances)
+        if covariances.ndim == 3:
+            each = (np.log(covariances) + target / covariances).sum(axis=-1)
+        else:
+            solved = np.linalg.solve(covariances, target)
+            each = np.linalg.slogdet(covariances)[1] + np.trace(solved, axis1=-2, axis2=-1)
+        one_row = self.total / effective_rows(self.n_rows, self.total)
+        return np.asarray(-0.5 * self.pseudo_rows * one_row * each.sum(axis=1))
+
+    @cached_property
+    def typical(self) -> FloatArray:
+        """Covariance (D, D) or variances (D,) of all data in which no value lies far out.
+
+        Values further from the median than ten times the scale (of the middle half, for a normal
+        distribution) count as lying there: one value of -9999 does not say how large data are.
+        """
+        frame = np.eye(self.n_features) if self.frame is None else self.frame
+        weight = np.ones(self.n_rows) if self.sample_weight is None else self.sample_weight
+        x = self.x @ frame.T
+        for d, column in enumerate(x.T):
+            middle = _median(column, weight)
+            far = np.abs(column - middle)
+            scale = _MAD_TO_SD * _median(far[far > 0], weight[far > 0])
+            x[:, d] = np.clip(column, middle - _FAR_OUT * scale, middle + _FAR_OUT * scale)
+        x -= weight @ x / self.total
+        covariance = np.asarray((weight[:, np.newaxis] * x).T @ x / self.total)
+        if self.frame is None:
+            variances = covariance.diagonal()
+            one_scale = self.structure.one_scale
+            return np.full_like(variances, variances.mean()) if one_scale else variances.copy()
+        inverse = np.linalg.inv(self.frame)
+        return np.asarray(inverse @ covariance @ inverse.T)
 
     def mixture_of(self, parameters: EMParameters) -> Mixture:
         """Bring mixtures from EM's coordinates back to the problem's."""
@@ -226,3 +287,26 @@ class EMSpace:
             means = means @ inverse.T
             covariances = inverse @ mixture.covariances[:c] @ inverse.T
         return EMParameters(mixture.weights[None], means[None], covariances[None])
+
+
+def _with_smallest(matrices: FloatArray, relative: float | None) -> FloatArray:
+    """Symmetric matrices with eigenvalues raised to 1, or to a share of the largest."""
+    trace = np.trace(matrices, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis]
+    least = 1.0 if relative is None else relative * trace
+    try:
+        np.linalg.cholesky(matrices - least * np.eye(matrices.shape[-1]))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrices)
+        bound = 1.0 if relative is None else relative * values[..., -1:]
+        low = np.asarray((values < bound).any(axis=-1))[..., np.newaxis, np.newaxis]
+        values = np.maximum(values, bound)[..., np.newaxis, :]
+        return np.where(low, (vectors * values) @ np.swapaxes(vectors, -1, -2), matrices)
+    return matrices
+
+
+def _median(values: FloatArray, weight: FloatArray) -> float:
+    """Middle value; the average of two where the weight of either side is the same."""
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weight[order]) / weight.sum()
+    lower, upper = np.searchsorted(share, [0.5 - 1e-12, 0.5 + 1e-12])
+    return float(0.5 * (values[order[lower]] + values[order[min(upper, len(order) - 1)]]))

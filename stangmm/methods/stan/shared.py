@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
+from stangmm.methods.em.restarts import collapsed
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
@@ -94,13 +95,15 @@ def stan_run(
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one around which most of the posterior lies first.
 
-    Where every EM restart collapses, the optima of EM with regularized covariances take over. From
-    a start given by hand it is the one optimum that EM reaches from there.
+    Where every EM restart collapses, or ends on equal values, where the posterior may be unbounded,
+    the optima of EM with regularized covariances take over. From a start given by hand it is the
+    one optimum that EM reaches from there.
     """
-    try:
-        optima = EM().search(problem, run).optima
-    except InferenceError:
-        optima = EM().regularized(problem, run).optima
+    optima: tuple[Optimum, ...] = ()
+    with suppress(InferenceError):
+        found = EM().search(problem, run).optima
+        optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
+    optima = optima or EM().regularized(problem, run).optima
 
     ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]

@@ -1,0 +1,72 @@
+"""How finely each feature was recorded: the step below which differences mean nothing.
+
+Data are rounded, so no component can be known to be narrower than the rounding. A value that was
+rounded to a grid of step r carries an error of standard deviation r / sqrt(12). Without such a
+bound the likelihood of a mixture has no maximum as soon as a value occurs more often than once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray
+
+# Values nearer to each other than this share of their size are one value, written differently.
+_ONE_VALUE = 1e-12
+# A decimal step must be so much larger than what a double can hold, to be seen in the values.
+_VISIBLE_STEP = 1e3
+
+
+def resolution(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatArray:
+    """Step of the grid on which each feature lies, shape (D,).
+
+    It is the largest decimal step of which all values are multiples, such as 0.1 or 10. Where
+    values repeat they lie on a grid that need not be decimal (60ths, or zeros beside anything):
+    then it is at least the smallest gap between distinct values. Values written to all the digits
+    of a double have the resolution of a double, which bounds nothing.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+        In the units in which the data were recorded; NaN where a value is missing.
+    sample_weight : ndarray, shape (N,), optional
+        Whole numbers say how often rows were recorded; others say nothing about that.
+    """
+    counts = np.ones(len(x))
+    if sample_weight is not None and (sample_weight == np.round(sample_weight)).all():
+        counts = sample_weight
+    seen = ~np.isnan(x)
+    return np.array([_step(x[own, d], counts[own].sum()) for d, own in enumerate(seen.T)])
+
+
+def scale_floor(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatArray:
+    """Standard deviation of the rounding error of each feature, shape (D,); see `resolution`."""
+    return np.asarray(resolution(x, sample_weight) / np.sqrt(12.0))
+
+
+def _step(values: FloatArray, times: float) -> float:
+    """Of one feature, whose values were recorded so many times."""
+    distinct = np.unique(values)
+    largest = float(np.abs(distinct[[0, -1]]).max())
+    step = max(_decimal_step(distinct, largest), float(np.spacing(largest)))
+    if len(distinct) < times:
+        gaps = np.diff(distinct)
+        step = max(step, float(gaps[gaps > _ONE_VALUE * largest].min()))
+    return step
+
+
+def _decimal_step(distinct: FloatArray, largest: float) -> float:
+    """Give the largest power of ten of which all values are multiples; 0 if there is none."""
+    few = distinct[:: max(1, len(distinct) // 100)]  # most data show on a few values that none is
+    exponent = int(np.floor(np.log10(largest)))
+    while 10.0**exponent > _VISIBLE_STEP * np.spacing(largest):
+        if _on_grid(few, exponent, largest) and _on_grid(distinct, exponent, largest):
+            return float(10.0**exponent)
+        exponent -= 1
+    return 0.0
+
+
+def _on_grid(values: FloatArray, exponent: int, largest: float) -> bool:
+    in_steps = values / 10.0**exponent
+    rounding = 4.0 * np.spacing(largest) / 10.0**exponent
+    return bool((np.abs(in_steps - np.round(in_steps)) <= rounding).all())

@@ -1,0 +1,159 @@
+"""EM's search for the best optimum: which starts climb, for how long, and when it is enough.
+
+Starts of all kinds take a few steps; the most promising climb on (short runs, as in Biernacki,
+Celeux & Govaert 2003, doi:10.1016/S0167-9473(02)00163-9). Split-and-merge moves start from the
+best. All that is repeated until the best optimum has been reached often and in different ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from stangmm.base.arrays import BoolArray, IntArray
+from stangmm.methods.em.algebra import EMParameters
+from stangmm.methods.em.climb import Climbed, climb
+from stangmm.methods.em.moves import moved
+from stangmm.methods.em.starts import Starter
+from stangmm.methods.em.steps import EMSpace
+
+_SHORT = 15  # steps after which starts are compared
+_DRAFT_TOLERANCE = 1e-2  # nats; enough to know which optimum it will be
+# Of a batch, so many go on as do this much work in a step (rows times components times numbers in
+# a covariance, and an exponential, which costs as much as ten products).
+_WORK, _EXPONENTIAL, _AT_LEAST = 2e6, 10, 3
+_MOVES = 6  # split-and-merge moves tried at once
+# Enough is known when the best was reached so often, by starts of so many kinds, and by such a
+# share of the runs that came to an end: by nearly all, or of so many starts.
+_HITS, _KINDS, _SHARE = 3, 2, 0.25
+_NEARLY_ALL, _STARTS = 0.9, 20
+# Runs whose log likelihood, and whose log density of a row, differ by less are at one optimum.
+_SAME, _SAME_DENSITY, _PROBES = 0.05, 0.05, 50
+
+
+class Search:
+    """Runs of EM on one data set, and what they reached.
+
+    Attributes
+    ----------
+    kinds : list of str
+        How each of them started.
+    """
+
+    def __init__(self, space: EMSpace, max_iterations: int, rng: np.random.Generator) -> None:
+        self.space = space
+        self._max_iterations = max_iterations
+        self._starter = Starter(space, rng)
+        self._found: Climbed | None = None
+        self.kinds: list[str] = []
+
+    @property
+    def found(self) -> Climbed:
+        """All runs so far; where they converged, to `_DRAFT_TOLERANCE`."""
+        if self._found is None:
+            raise RuntimeError("no run has ended")
+        return self._found
+
+    def run(self, restarts: int, advance: Callable[[int], None]) -> None:
+        """Climb from up to so many starts."""
+        while len(self.kinds) < restarts and not self._is_enough():
+            left = restarts - len(self.kinds)
+            starts, kinds = self._starter.next(min(len(self._starter.makers), left))
+            self._climb(starts, kinds, advance)
+            if self.space.n_components > 2:
+                self._move(restarts, advance)
+
+    def _move(self, restarts: int, advance: Callable[[int], None]) -> None:
+        """Split and merge for as long as it leads higher."""
+        before = -np.inf
+        while (left := restarts - len(self.kinds)) and not self._is_enough():
+            best = self.optima()[:1]
+            if not best or not self.found.log_likelihood[best[0][0]] > before + _SAME:
+                return
+            before = float(self.found.log_likelihood[best[0][0]])
+            near = moved(self._starter, self.found.parameters[best[0][:1]], min(_MOVES, left))
+            self._climb(near, ["split and merge"] * len(near.weights), advance)
+
+    def optima(self) -> list[IntArray]:
+        """Indices of the runs at each optimum, best first: of those that count and have ended."""
+        counted = good(self.space, self.found)
+        ended = counted & self.found.converged
+        return optima(self.space, self.found, ended if ended.any() else counted)
+
+    def _climb(
+        self, starts: EMParameters, kinds: list[str], advance: Callable[[int], None]
+    ) -> None:
+        """Short runs of all starts, long ones of the most promising."""
+        if not kinds:
+            return
+        steps = min(_SHORT, self._max_iterations)
+        runs = climb(self.space, starts, tolerance=_DRAFT_TOLERANCE, max_iterations=steps)
+        going = np.flatnonzero(~runs.converged & ~runs.collapsed)
+        if len(going) and self._max_iterations > steps:
+            order = np.argsort(-runs.log_likelihood[going].round(3), kind="stable")
+            going = np.sort(going[order[: n_followed(self.space)]])
+            later = climb(
+                self.space,
+                runs.parameters[going],
+                tolerance=_DRAFT_TOLERANCE,
+                max_iterations=self._max_iterations - steps,
+            )
+            runs.continued(going, later)
+        self._found = runs if self._found is None else self._found.with_others(runs)
+        self.kinds.extend(kinds)
+        advance(len(kinds))
+
+    def _is_enough(self) -> bool:
+        if not self.kinds:
+            return False
+        counted = good(self.space, self.found)
+        if self.space.spiked(self.found.parameters)[counted].any():
+            return False  # there may be an optimum without a spike
+        best = self.optima()[:1]
+        if not best:
+            return False
+        ended = int((counted & self.found.converged).sum())
+        if self.space.n_components == 1:
+            return ended > 0
+        kinds = {self.kinds[i] for i in best[0]}
+        share = len(best[0]) / ended
+        often = len(best[0]) >= _HITS and share >= _SHARE and len(kinds) >= _KINDS
+        return often and (share >= _NEARLY_ALL or len(self.kinds) >= _STARTS)
+
+
+def n_followed(space: EMSpace) -> int:
+    """How many runs it is worth to follow to their end at once."""
+    d = space.n_features
+    numbers = d * d if space.structure.correlated else d
+    work = space.n_rows * space.n_components * (numbers + _EXPONENTIAL)
+    return max(_AT_LEAST, int(_WORK / work))
+
+
+def good(space: EMSpace, found: Climbed) -> BoolArray:
+    """Runs that count: those without a spike on tied values, or if there are none, with it."""
+    free = ~found.collapsed & ~space.spiked(found.parameters)
+    return free if free.any() else ~found.collapsed
+
+
+def optima(space: EMSpace, found: Climbed, counted: BoolArray) -> list[IntArray]:
+    """Indices of the runs at each optimum, best first.
+
+    The log density of rows has no labels, so that it does not matter how components are numbered.
+    """
+    index = np.flatnonzero(counted)
+    if not len(index):
+        return []
+    index = index[np.argsort(-found.log_likelihood[index].round(6), kind="stable")]
+    x = space.problem.x[:: max(1, space.problem.n_observations // _PROBES)]
+    density = space.mixture_of(found.parameters[index]).log_density(x)
+    log_lik = found.log_likelihood[index]
+    left = np.ones(len(index), dtype=bool)
+    groups = []
+    while left.any():
+        first = int(np.argmax(left))
+        same = left & (log_lik[first] - log_lik < _SAME)
+        same &= np.abs(density - density[first]).mean(axis=1) < _SAME_DENSITY
+        groups.append(index[same])
+        left &= ~same
+    return groups

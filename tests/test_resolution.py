@@ -1,0 +1,53 @@
+"""The resolution of data is the step of the grid on which they were recorded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import stangmm as sg
+from stangmm.data.resolution import resolution, scale_floor
+
+
+def of(values: np.ndarray, weight: np.ndarray | None = None) -> float:
+    return float(resolution(np.asarray(values, dtype=float)[:, np.newaxis], weight)[0])
+
+
+@pytest.mark.parametrize("step", [1e-3, 0.1, 1.0, 100.0])
+def test_rounded_values_have_the_decimal_step_of_their_rounding(step: float) -> None:
+    x = np.random.default_rng(1).normal(0, 30 * step, 200)
+    assert of(np.round(x / step) * step) == pytest.approx(step)
+
+
+def test_ties_on_a_grid_that_is_not_decimal_give_its_step() -> None:
+    minutes = np.random.default_rng(2).integers(60, 400, 300) / 60
+    assert of(minutes) == pytest.approx(1 / 60)
+    assert of(np.random.default_rng(3).integers(2, size=50)) == 1.0
+
+
+def test_zeros_beside_continuous_values_have_the_smallest_gap() -> None:
+    rng = np.random.default_rng(4)
+    x = np.concatenate([np.zeros(60), rng.normal(5, 1, 140)])
+    assert of(x) == np.diff(np.unique(x)).min()
+    assert 0 < of(x) < 0.01
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1.0, 0.0), (1.0, 1e8), (1e12, 1e20)])
+def test_continuous_values_have_the_resolution_of_a_double(scale: float, offset: float) -> None:
+    x = offset + scale * np.random.default_rng(5).normal(size=500)
+    assert of(np.unique(x)) <= 1e-15 * np.abs(x).max()
+
+
+def test_a_row_of_weight_three_is_three_rows_and_missing_values_are_none() -> None:
+    x = np.random.default_rng(6).normal(size=40)
+    count = np.random.default_rng(7).integers(1, 4, 40)
+    assert of(x, count.astype(float)) == of(np.repeat(x, count)) > 1e-9
+    assert of(x, np.full(40, 0.7)) == of(x)
+    both = np.column_stack([x, np.where(np.arange(40) % 2, np.nan, np.round(x, 1))])
+    np.testing.assert_allclose(resolution(both), [of(x), 0.1])
+
+
+def test_the_floor_is_the_standard_deviation_of_the_rounding_error() -> None:
+    x = sg.datasets.faithful().to_numpy()
+    error = np.random.default_rng(8).uniform(-0.5, 0.5, 100_000)
+    assert scale_floor(x)[1] == pytest.approx(error.std(), rel=0.01)  # waiting: whole minutes
