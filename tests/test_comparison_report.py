@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fitting import fit_quick
 from matplotlib.axes import Axes
+from test_report import Page, assert_accessible, assert_self_contained, page_of
 
 import stangmm as sg
 from stangmm import plots
@@ -21,8 +23,6 @@ from stangmm.plots.comparisons import looks_of
 from stangmm.report.comparison_tables import COLUMNS, best_values, shown_columns
 from stangmm.report.tables import comparison_call
 from stangmm.report.words import comparison_answer, leading_method
-from tests.fitting import fit_quick
-from tests.test_report import Page, assert_accessible, assert_self_contained, page_of
 
 KINDS = {"em": "point", "optimize": "point", "advi": "approximation", "nuts": "mcmc"}
 BY_NAME = {column.name: column for column in COLUMNS}

@@ -167,7 +167,7 @@ class _Memory:
         self, trial: EMParameters, image: EMParameters, falls: BoolArray
     ) -> tuple[EMParameters, FloatArray]:
         """Next trials, and how many nats they are expected to gain."""
-        at, metric = encoded(trial)
+        at, _ = encoded(trial)
         residual = encoded(image)[0] - at
         if not hasattr(self, "best"):
             self.best, self._image, self._at, self._residual = trial, image, at, residual
@@ -186,6 +186,7 @@ class _Memory:
         if falls.any():
             self._steps[falls] = 1
             self._moves[falls] = self._changes[falls] = 0.0
+        metric = encoded(self.best)[1]
         step = self._accelerated_step(metric)
         to_gain = 0.5 * self._space.total * (metric**2 * self._residual * step).sum(axis=1)
         leaving = to_gain < 0
@@ -196,7 +197,8 @@ class _Memory:
         self.accelerated = ~falls & (self._steps > _PLAIN_STEPS)
         if not self.accelerated.any():
             return self._image, to_gain
-        size = np.abs(step * self._scale(metric)).max(axis=1, keepdims=True)
+        largest = np.sqrt(self.best.weights.max(axis=1, keepdims=True))
+        size = np.abs(step * metric / largest).max(axis=1, keepdims=True)
         step *= np.minimum(1.0, _LONGEST / np.maximum(size, 1e-300))
         moved = self._space.bounded(decoded(self._at + step, self._image))
         return _chosen(~self.accelerated, self._image, moved), to_gain
@@ -213,14 +215,6 @@ class _Memory:
         weight = np.linalg.solve(gram, target)[..., 0] / length
         both = self._moves + self._changes
         return np.asarray(self._residual - (weight[:, np.newaxis] @ both)[:, 0])
-
-    def _scale(self, metric: FloatArray) -> FloatArray:
-        k = self.best.weights.shape[1]
-        return (
-            np.asarray(metric / np.sqrt(self.best.weights).max(axis=1, keepdims=True))
-            if k
-            else metric
-        )
 
 
 def _chosen(second: BoolArray, one: EMParameters, other: EMParameters) -> EMParameters:

@@ -23,9 +23,14 @@ _DRAFT_TOLERANCE = 1e-2  # nats; enough to know which optimum it will be
 # Of a batch, so many go on as do this much work in a step (rows times components times numbers in
 # a covariance, and an exponential, which costs as much as ten products).
 _WORK, _EXPONENTIAL, _AT_LEAST = 2e6, 10, 3
+# No new batch or moves after so much work in all: some seconds.
+_ENOUGH_WORK = 6e9
+# A run is given up when it lies so many times the gain of its last five steps, and of a nat, below
+# the best.
+_PATIENCE = 30.0
 _MOVES = 6  # split-and-merge moves tried at once
 # Enough is known when the best was reached so often, by starts of so many kinds, and by such a
-# share of the runs that came to an end: by nearly all, or of so many starts.
+# share of the runs that did not collapse: by nearly all, or of so many starts.
 _HITS, _KINDS, _SHARE = 3, 2, 0.25
 _NEARLY_ALL, _STARTS = 0.9, 20
 # Runs whose log likelihood, and whose log density of a row, differ by less are at one optimum.
@@ -58,6 +63,8 @@ class Search:
     def run(self, restarts: int, advance: Callable[[int], None]) -> None:
         """Climb from up to so many starts."""
         while len(self.kinds) < restarts and not self._is_enough():
+            if self._found is not None and self._work_done() > _ENOUGH_WORK:
+                break
             left = restarts - len(self.kinds)
             starts, kinds = self._starter.next(min(len(self._starter.makers), left))
             self._climb(starts, kinds, advance)
@@ -89,7 +96,7 @@ class Search:
             return
         steps = min(_SHORT, self._max_iterations)
         runs = climb(self.space, starts, tolerance=_DRAFT_TOLERANCE, max_iterations=steps)
-        going = np.flatnonzero(~runs.converged & ~runs.collapsed)
+        going = np.flatnonzero(~runs.converged & ~runs.collapsed & ~self._hopeless(runs))
         if len(going) and self._max_iterations > steps:
             order = np.argsort(-runs.log_likelihood[going].round(3), kind="stable")
             going = np.sort(going[order[: n_followed(self.space)]])
@@ -104,6 +111,18 @@ class Search:
         self.kinds.extend(kinds)
         advance(len(kinds))
 
+    def _hopeless(self, runs: Climbed) -> BoolArray:
+        """Which runs lie so far below the best that their last gains will not bring them there."""
+        best = runs.log_likelihood[~runs.collapsed].max(initial=-np.inf)
+        if self._found is not None:
+            counted = good(self.space, self._found)
+            best = max(best, self._found.log_likelihood[counted].max(initial=-np.inf))
+        gains = np.array([path[-1] - path[max(0, len(path) - 6)] for path in runs.paths])
+        return np.asarray(best - runs.log_likelihood > _PATIENCE * (gains + 1.0))
+
+    def _work_done(self) -> float:
+        return _work(self.space) * sum(len(path) for path in self.found.paths)
+
     def _is_enough(self) -> bool:
         if not self.kinds:
             return False
@@ -113,21 +132,24 @@ class Search:
         best = self.optima()[:1]
         if not best:
             return False
-        ended = int((counted & self.found.converged).sum())
         if self.space.n_components == 1:
-            return ended > 0
+            return True
         kinds = {self.kinds[i] for i in best[0]}
-        share = len(best[0]) / ended
+        share = len(best[0]) / counted.sum()
         often = len(best[0]) >= _HITS and share >= _SHARE and len(kinds) >= _KINDS
         return often and (share >= _NEARLY_ALL or len(self.kinds) >= _STARTS)
 
 
 def n_followed(space: EMSpace) -> int:
     """How many runs it is worth to follow to their end at once."""
+    return max(_AT_LEAST, int(_WORK / _work(space)))
+
+
+def _work(space: EMSpace) -> float:
+    """Of one step of one run."""
     d = space.n_features
     numbers = d * d if space.structure.correlated else d
-    work = space.n_rows * space.n_components * (numbers + _EXPONENTIAL)
-    return max(_AT_LEAST, int(_WORK / work))
+    return float(space.n_rows * space.n_components * (numbers + _EXPONENTIAL))
 
 
 def good(space: EMSpace, found: Climbed) -> BoolArray:
