@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from stangmm.convergence import e_bfmi
 from stangmm.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.modes import group_chains
 from stangmm.thresholds import (
@@ -201,7 +202,7 @@ def _of_modes(fit: Fit, info: McmcInfo) -> Iterator[Check]:
 
 
 def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
-    from stangmm.arviz_bridge import convergence, e_bfmi
+    from stangmm.arviz_bridge import convergence
 
     chains, draws = fit.lp.shape
     values = convergence(fit)
@@ -240,7 +241,7 @@ def _of_chains(fit: Fit, info: McmcInfo) -> Iterator[Check]:
         "Share of the draws that were cut off at the largest tree depth: slow, not wrong.",
         "" if deep == 0 else "Raise max_tree_depth.",
     )
-    energy = float(np.min(e_bfmi(info)))
+    energy = float(np.min(e_bfmi(np.asarray(info.sample_stats["energy"]))))
     yield Check(
         "E-BFMI",
         energy,

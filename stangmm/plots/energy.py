@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from stangmm.arrays import FloatArray
-from stangmm.arviz_bridge import e_bfmi
+from stangmm.convergence import e_bfmi
 from stangmm.draws import McmcInfo
 from stangmm.errors import ModelError
 from stangmm.plots.style import (
@@ -62,7 +62,7 @@ def energy(fit: Fit, ax: Axes | None = None) -> Axes:
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'energy shows chains, and "{fit.method}" runs none. Use method="nuts".')
     energies = np.asarray(fit.info.sample_stats["energy"])
-    bfmi = e_bfmi(fit.info)
+    bfmi = e_bfmi(energies)
     shown = np.sort(np.argsort(bfmi, kind="stable")[:ENERGY_CHAINS])
     marginal = energies - energies.mean(axis=1, keepdims=True)
     steps = np.diff(energies, axis=1)
