@@ -10,7 +10,7 @@ from made_fits import known_mixture, made_fit, rows_of
 
 import stangmm as sg
 from stangmm.posterior.arviz import arviz, relative_efficiency
-from stangmm.posterior.convergence import Convergence, ess_mean, measures
+from stangmm.posterior.convergence import Convergence, e_bfmi, ess_mean, measures
 
 az = arviz()
 
@@ -66,6 +66,11 @@ def test_quantities_keep_their_shape_and_do_not_depend_on_how_many_are_taken_at_
 
 def test_three_draws_say_nothing() -> None:
     assert np.isnan(measures(np.zeros((4, 3, 2)))).all()
+
+
+def test_e_bfmi_is_that_of_arviz() -> None:
+    energy = 800.0 + chains(4, 300, 0.8)
+    np.testing.assert_allclose(e_bfmi(energy), az.bfmi(energy), rtol=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
-from stangmm.draws import RestartInfo
+from stangmm.methods.draws import RestartInfo
 from stangmm.sklearn import StanGaussianMixture
 
 

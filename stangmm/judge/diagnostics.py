@@ -29,6 +29,7 @@ from stangmm.data.resolution import scale_floor
 from stangmm.judge.chains import group_chains
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Fitted, once
 
 if TYPE_CHECKING:
@@ -261,9 +262,7 @@ def _tree_depth(depths: FloatArray, limit: int) -> Check:
 
 
 def _energy(info: McmcInfo) -> Check:
-    from stangmm.posterior.arviz import e_bfmi
-
-    energy = float(np.min(e_bfmi(info)))
+    energy = float(np.min(e_bfmi(np.asarray(info.sample_stats["energy"]))))
     return Check(
         "E-BFMI",
         energy,

@@ -20,7 +20,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-from stangmm.posterior.arviz import e_bfmi
+from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Fitted
 
 ENERGY_CHAINS = 8
@@ -60,7 +60,7 @@ def energy(fit: Fitted, ax: Axes | None = None) -> Axes:
             f'energy shows the energies of chains, and "{fit.method}" has none. Use method="nuts".'
         )
     energies = np.asarray(fit.info.sample_stats["energy"])
-    bfmi = e_bfmi(fit.info)
+    bfmi = e_bfmi(energies)
     shown = np.sort(np.argsort(bfmi, kind="stable")[:ENERGY_CHAINS])
     marginal = energies - energies.mean(axis=1, keepdims=True)
     steps = np.diff(energies, axis=1)

@@ -155,11 +155,6 @@ def _parameters(fit: Fitted) -> dict[str, FloatArray]:
     return {name: getattr(mixture, name) for name in PARAMETERS} | {"lp": fit.lp}
 
 
-def e_bfmi(info: McmcInfo) -> FloatArray:
-    """Energy Bayesian fraction of missing information of each chain, shape (C,)."""
-    return np.asarray(arviz().bfmi(np.asarray(info.sample_stats["energy"])))
-
-
 def pareto_k(info: VariationalInfo) -> float:
     """PSIS k-hat of an approximation (Yao et al. 2018, doi:10.48550/arXiv.1802.02538)."""
     return importance_weights(info)[1]
@@ -173,9 +168,9 @@ def importance_weights(info: VariationalInfo) -> tuple[FloatArray, float]:
     log_ratios = info.log_p - info.log_q
     if not np.isfinite(log_ratios).all():
         return np.full(len(log_ratios), 1.0 / len(log_ratios)), float("inf")
-    log_weights, k = arviz().psislw(log_ratios - log_ratios.max())
-    weights = np.exp(np.asarray(log_weights))
-    return weights / weights.sum(), float(k)
+    log_weights, k = pareto_smoothed((log_ratios - log_ratios.max())[np.newaxis], 1.0)
+    weights = np.exp(log_weights[0])
+    return weights / weights.sum(), float(k[0])
 
 
 def summary(fit: Fitted) -> pd.DataFrame:

@@ -54,6 +54,15 @@ def ess_mean(draws: FloatArray) -> FloatArray:
     return np.asarray(_of_each(lambda x: _ess(_halves(x))[np.newaxis], draws, 1)[0])
 
 
+def e_bfmi(energy: FloatArray) -> FloatArray:
+    """Energy Bayesian fraction of missing information of each chain (C,) of energies (C, S).
+
+    Betancourt 2016 (doi:10.48550/arXiv.1604.00695).
+    """
+    steps = np.square(np.diff(energy, axis=1)).mean(axis=1)
+    return np.asarray(steps / energy.var(axis=1, ddof=1))
+
+
 def _of_each(
     measure: Callable[[FloatArray], FloatArray], draws: FloatArray, n_values: int
 ) -> FloatArray:
