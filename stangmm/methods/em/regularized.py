@@ -18,6 +18,8 @@ from stangmm.model.problem import Problem
 
 # Standard deviation that regularization leaves in every direction, relative to each feature's size.
 _NARROWEST = 1e-3
+# Along directions that are flat but for the regularization, few nats are a long way.
+_TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class RegularizedEM(EM):
     name: ClassVar[str] = "regularized_em"
 
     def search(self, problem: Problem, run: Run) -> RestartInfo:
-        """Run restarts with pseudo-rows."""
-        return self.regularized(problem, run)
+        """Run restarts with pseudo-rows, and further than a likelihood with a maximum needs."""
+        exact = replace(self, tolerance=min(self.tolerance, _TOLERANCE))
+        return exact.regularized(problem, run)
 
 
 def regularized_problem(

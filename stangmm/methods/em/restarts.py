@@ -18,8 +18,9 @@ _AT_RESOLUTION = 1.001
 # its rows lie in a plane.
 _FLAT = 1e-5
 _SAME_OPTIMUM = 1e-4  # objectives that differ by less (in nats) are one optimum
-# Of restarts at one optimum whose objectives differ by less than this share of the above, the first
-# stands for all: the last bits, which differ between processors, must not choose.
+# Of restarts at one optimum whose objectives differ by less than this share of the above, the one
+# of most iterations stands for all, or the first: the last bits, which differ between processors,
+# must not choose.
 _TIE = 1e-3
 
 
@@ -77,13 +78,17 @@ def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:
     return good if good.any() else ~is_collapsed
 
 
-def distinct(values: FloatArray, counted: BoolArray) -> list[IntArray]:
+def distinct(
+    values: FloatArray, counted: BoolArray, iterations: IntArray | None = None
+) -> list[IntArray]:
     """Indices of the restarts at each optimum, best first; those not counted are left out."""
     good = np.flatnonzero(counted & np.isfinite(values))
     if not len(good):
         return []
     same = max(_SAME_OPTIMUM, 1e-12 * float(np.abs(values[good]).max()))
-    order = good[np.argsort(-np.rint(values[good] / (_TIE * same)), kind="stable")]
+    level = np.rint(values[good] / (_TIE * same))
+    steps = np.zeros(len(good)) if iterations is None else iterations[good]
+    order = good[np.lexsort((-steps, -level))]
     ranked = values[order]
     return list(np.split(order, np.flatnonzero(-np.diff(ranked) > same) + 1))
 
@@ -106,7 +111,8 @@ def restart_report(
     InferenceError
         None is usable: every restart collapsed or failed.
     """
-    groups = distinct(values, usable(converged, is_collapsed))
+    iterations = np.array([len(path) for path in paths]) if paths else None
+    groups = distinct(values, usable(converged, is_collapsed), iterations)
     if not groups:
         given = problem.start is not None
         who = f"{method} from init" if given else f"All {len(values)} {method} restarts"

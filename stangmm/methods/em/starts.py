@@ -176,9 +176,9 @@ class Starter:
 
     def _moments(self, z: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         x, w, structure = self.x, self.weight, self.space.structure
-        k, d = self.space.n_components, self.space.n_features
+        k = self.space.n_components
         typical = self.space.typical
-        c = structure.scale_shape(k, d)[0]
+        c = self.space.problem.space.scale_shape[0]
         part = z[:, np.newaxis] == np.arange(k)
         counts = w @ part
         means = (part.T * w) @ x / np.maximum(counts, 1e-300)[:, np.newaxis]
