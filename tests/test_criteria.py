@@ -161,13 +161,15 @@ def galaxies_by_hand(fit: sg.Fit) -> Any:
 @pytest.mark.stan
 def test_loo_sums_labels_out_and_is_that_of_arviz(fits_galaxies: LazyFits) -> None:
     fit = fits_galaxies["nuts"]
-    ours, theirs = loo(fit), az.loo(galaxies_by_hand(fit), pointwise=True)
+    with warnings.catch_warnings():  # chance may bring a row's k above 0.7
+        warnings.simplefilter("ignore", UserWarning)
+        ours, theirs = loo(fit), az.loo(galaxies_by_hand(fit), pointwise=True)
     for name in ("elpd_loo", "se", "p_loo"):
         assert ours[name] == pytest.approx(theirs[name], abs=0.02), name  # ESS enters a little
     np.testing.assert_allclose(ours["loo_i"], theirs["loo_i"], atol=0.02)
     assert ours["pareto_k"].shape == (82,)
-    assert (ours["pareto_k"] < 0.7).all()
-    assert not ours["warning"]
+    np.testing.assert_allclose(ours["pareto_k"], theirs["pareto_k"], atol=0.1)
+    assert ours["warning"] == (ours["pareto_k"] > 0.7).any()
 
 
 @pytest.mark.stan

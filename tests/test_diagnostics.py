@@ -44,7 +44,7 @@ def test_an_approximation_that_did_not_converge_is_not_believed() -> None:
 
 def test_em_that_runs_out_of_iterations_says_so() -> None:
     model = sg.GaussianMixture(2, "full")
-    fit, warned = fit_and_listen(model, sg.datasets.faithful(), sg.EM(max_iterations=3))
+    fit, warned = fit_and_listen(model, sg.datasets.faithful(), sg.EM(max_iterations=1))
     assert any("max_iterations" in message for message in warned)
     assert fit.diagnose()["converged"].verdict == "fail"
 

@@ -231,7 +231,10 @@ def test_loo_shows_the_pareto_k_of_every_row(fits_faithful: Any) -> None:
 @pytest.mark.stan
 def test_loo_marks_and_names_rows_of_high_k_that_count(fits_galaxies: Any) -> None:
     fit = fits_galaxies["nuts"]
-    result = deepcopy(fit.loo())
+    with warnings.catch_warnings():  # chance may bring a row's k above 0.7
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        result = deepcopy(fit.loo())
+    result["pareto_k"].values[:] = np.minimum(result["pareto_k"].values, 0.5)
     result["pareto_k"].values[[3, 40, 41]] = [0.9, 1.4, 2.0]
     weight = np.ones(82)
     weight[41] = 0.0

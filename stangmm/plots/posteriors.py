@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
 from stangmm.base.arrays import FloatArray, IntArray
@@ -42,6 +43,7 @@ DECIDED = 0.9
 _RESPONSIBILITY_DRAWS = 200
 _HATCHES = (None, "////", "....")  # components beyond the sixth take the same colours
 PAIRS_FEATURES = 2
+_TICK_MARGIN = 0.15  # of a panel of pairs, at either end, without a tick
 _PAIRS_DRAWS = 1000
 
 
@@ -246,8 +248,8 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
         else:
             _pair_panel(panel, values[j], values[i], shown, marked, component)
         tidy(panel, left=i != j)
-        for axis in (panel.xaxis, panel.yaxis):  # no tick at an end, over that of the next panel
-            axis.set_major_locator(MaxNLocator(nbins=3, prune="both"))
+        for axis in (panel.xaxis, panel.yaxis):
+            _ticks_inside(axis)
         panel.tick_params(labelsize=7, labelbottom=i == n - 1, labelleft=j == 0 and i > 0)
         if i == n - 1:
             panel.set_xlabel(labels[j], fontsize=8.5)
@@ -283,6 +285,14 @@ def _histogram(ax: Axes, values: FloatArray, component: int) -> None:
     margin = 0.05 * (edges[-1] - edges[0])
     ax.set_xlim(edges[0] - margin, edges[-1] + margin)
     ax.set_ylim(0, 1.05 * counts.max())
+
+
+def _ticks_inside(axis: Axis) -> None:
+    """A few ticks, none so near an end that its label meets that of the next panel."""
+    low, high = axis.get_view_interval()
+    margin = _TICK_MARGIN * (high - low)
+    ticks = [float(tick) for tick in MaxNLocator(nbins=4).tick_values(low, high)]
+    axis.set_ticks([tick for tick in ticks if low + margin < tick < high - margin])
 
 
 def _pair_panel(
