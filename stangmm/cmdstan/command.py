@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,14 @@ class Workshop:
             return ""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def first_errors(self, lines: int = 5) -> str:
+        """Give the first lines that tell of an error, which warnings may have pushed far up."""
+        if not self.log.exists():
+            return ""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        told = [line for line in text.splitlines() if re.search(r"\berror: ", line)][:lines]
+        return "The first errors:\n" + "\n".join(told) + "\n" if told else ""
 
 
 def build_environment(**changes: str) -> dict[str, str]:

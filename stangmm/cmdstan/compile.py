@@ -107,7 +107,7 @@ def compiled_model(
     """
     if kernel not in get_args(Kernel):
         known = ", ".join(map(repr, get_args(Kernel)))
-        raise ModelError(f"Expected kernel to be one of {known}, but got {kernel!r}.")
+        raise ModelError(f"kernel must be one of {known}, got {kernel!r}.")
     cmdstan = find_cmdstan(cmdstan_path)
     note = ""
     if kernel == "native" or (kernel == "auto" and _has_native_kernel()):

@@ -192,7 +192,7 @@ def _checked(folder: Path, origin: str) -> CmdStan:
     reason = defect(folder)
     if reason is not None:
         raise CmdStanNotFoundError(
-            f"Expected {origin} to name a built CmdStan folder, but {folder} {reason}. "
+            f"{origin[0].upper()}{origin[1:]} must name a built CmdStan folder, but {folder} {reason}. "
             f"Correct it, or leave it away to use an installed CmdStan. {INSTALL_HINT}"
         )
     return _cmdstan(folder)

