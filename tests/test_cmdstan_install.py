@@ -50,7 +50,7 @@ FILES = {
     "stan/lib/stan_math/stan/math.hpp": "",
     "examples/bernoulli/bernoulli": "Mach-O",
     "examples/bernoulli/bernoulli.stan": "",
-    TASK: "class task;\nclass task_prefix {\n        task* next_offloaded;\n        tbb::task& task();\n};",
+    TASK: "{\n        task* next_offloaded;\n        tbb::task& task();\n};",
 }
 
 
@@ -148,6 +148,7 @@ def test_nothing_that_was_compiled_on_a_mac_and_no_test_is_unpacked(home: Path):
         "bin/stanc",
         "src/cmdstan/main.cpp",
         "stan/lib/stan_math/lib/tbb_2020.3/src/tbb.cpp",
+        TASK,
         "stan/lib/stan_math/stan/math.hpp",
         "examples/bernoulli/bernoulli.stan",
     }

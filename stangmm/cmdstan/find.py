@@ -192,8 +192,8 @@ def _checked(folder: Path, origin: str) -> CmdStan:
     reason = defect(folder)
     if reason is not None:
         raise CmdStanNotFoundError(
-            f"{origin[0].upper()}{origin[1:]} must name a built CmdStan folder, but {folder} {reason}. "
-            f"Correct it, or leave it away to use an installed CmdStan. {INSTALL_HINT}"
+            f"{origin[0].upper()}{origin[1:]} must name a built CmdStan folder, but {folder} "
+            f"{reason}. Correct it, or leave it away to use an installed CmdStan. {INSTALL_HINT}"
         )
     return _cmdstan(folder)
 

@@ -122,8 +122,8 @@ def install_cmdstan(
             )
     if re.search(r"\s", str(base)):
         raise CmdStanNotFoundError(
-            f"The install directory must be without blanks in its path, in which make cannot work, got "
-            f"{str(base)!r}. Give another one with `--dir`."
+            "The install directory must be without blanks in its path, in which make cannot work, "
+            f"got {str(base)!r}. Give another one with `--dir`."
         )
     with _sole_install(base, progress=progress):
         found = _already_installed(source, base)
