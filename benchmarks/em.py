@@ -33,7 +33,10 @@ restart_with_one_thread()
 import numpy as np  # noqa: E402
 
 from stangmm.data.dataset import Dataset  # noqa: E402
-from stangmm.methods.em.steps import EMParameters, EMSpace  # noqa: E402
+from stangmm.methods.base import Run  # noqa: E402
+from stangmm.methods.em.algebra import EMParameters  # noqa: E402
+from stangmm.methods.em.em import EM  # noqa: E402
+from stangmm.methods.em.steps import EMSpace  # noqa: E402
 from stangmm.model.covariance import STRUCTURES  # noqa: E402
 from stangmm.model.mixture import Mixture  # noqa: E402
 from stangmm.model.priors import Priors  # noqa: E402
@@ -55,10 +58,8 @@ class Task:
         self.k = k
         self.covariance_type = covariance_type
         self.problem = self.build()
-        space = EMSpace(self.problem)
-        parameters = space.starts(1, np.random.default_rng(1))
-        # A start as the middle of a search sees it: covariances and weights near no optimum yet.
-        self.start: Mixture = space.mixture_of(parameters)[0]
+        # As the search has it: covariances and weights near no optimum yet.
+        self.start: Mixture = EM(restarts=1).starting_points(self.problem, Run(1))[0]
 
     def build(self) -> Problem:
         """Check and standardize the raw table."""

@@ -217,8 +217,8 @@ def _moments(
         return x[block].T if x.shape[1] >= 16 else np.array(x[block].T, order="C")
 
     extremes = [(c.min(axis=1), c.max(axis=1)) for c in map(columns, blocks)]
-    low = np.min([smallest for smallest, _ in extremes], axis=0)
-    high = np.max([largest for _, largest in extremes], axis=0)
+    low: FloatArray = np.stack([smallest for smallest, _ in extremes]).min(axis=0)
+    high: FloatArray = np.stack([largest for _, largest in extremes]).max(axis=0)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         size = high - low  # zero or infinite only until the features are checked
         # Sums, not products with the shares: BLAS adds in another order on every processor.

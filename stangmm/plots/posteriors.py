@@ -281,7 +281,7 @@ def _divergent(fit: Fitted) -> IntArray | None:
 
 def _histogram(ax: Axes, values: FloatArray, component: int) -> None:
     counts, edges = np.histogram(values, bins=30)
-    stairs(ax, counts, edges, color(component), fill=True, alpha=0.6)
+    stairs(ax, counts.astype(float), edges, color(component), fill=True, alpha=0.6)
     margin = 0.05 * (edges[-1] - edges[0])
     ax.set_xlim(edges[0] - margin, edges[-1] + margin)
     ax.set_ylim(0, 1.05 * counts.max())

@@ -137,7 +137,7 @@ class Search:
         kinds = {self.kinds[i] for i in best[0]}
         share = len(best[0]) / counted.sum()
         often = len(best[0]) >= _HITS and share >= _SHARE and len(kinds) >= _KINDS
-        return often and (share >= _NEARLY_ALL or len(self.kinds) >= _STARTS)
+        return bool(often and (share >= _NEARLY_ALL or len(self.kinds) >= _STARTS))
 
 
 def n_followed(space: EMSpace) -> int:
