@@ -37,6 +37,15 @@ def test_a_short_benchmark_writes_what_it_measured(command: str, tmp_path: Path)
     assert all(result["seconds"] > 0 for result in written["results"])
 
 
+def test_the_short_benchmark_of_em_reaches_what_scikit_learn_reaches(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    command = [sys.executable, BENCHMARKS / "em.py", "--quick", "--json", file]
+    subprocess.run(command, capture_output=True, check=True)
+    for result in json.loads(file.read_text())["results"]:
+        reached = result["log_likelihood"]
+        assert reached["stangmm"] == pytest.approx(reached["scikit-learn"], rel=1e-6)
+
+
 def field(folder: Path, *options: object) -> str:
     done = subprocess.run(
         [
