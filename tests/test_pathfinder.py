@@ -29,7 +29,9 @@ METHODS = [Pathfinder, Laplace]
 X = np.random.default_rng(1).normal(size=(40, 1))  # K = 1: no labels, three columns
 COLUMNS = ["weights.1", "means.1.1", "scales.1.1", "log_likelihood"]
 
-STAND_IN = f"""#!{sys.executable}
+# A shell finds the interpreter: in a first line of its own, a path must not have blanks.
+STAND_IN = f"""#!/bin/sh
+"exec" "{sys.executable}" "$0" "$@"
 import json, pathlib, shutil, sys
 words = sys.argv[1:]
 if words == ["info"]:

@@ -82,6 +82,8 @@ def save(
         engine="h5netcdf", encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}}
     )
     write_whole(target, content)
+    if isinstance(content, memoryview):  # or Python 3.13 complains when both are collected
+        content.release()
     return target
 
 
