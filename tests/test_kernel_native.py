@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
 
+import stangmm as sg
+from stangmm.cmdstan import find_cmdstan
 from stangmm.methods.stan.data import group_data
 
 pytestmark = pytest.mark.stan
@@ -47,10 +49,12 @@ class Programs:
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     try:
-        cmdstan = Path(cmdstanpy.cmdstan_path())
-    except ValueError as error:
+        cmdstan = find_cmdstan().path
+    except sg.CmdStanNotFoundError as error:
         pytest.skip(str(error))
-    return build_programs(cmdstan, tmp_path_factory.mktemp("kernel"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CMDSTAN", str(cmdstan))  # where cmdstanpy is to look
+        return build_programs(cmdstan, tmp_path_factory.mktemp("kernel"))
 
 
 def build_programs(cmdstan: Path, folder: Path) -> Programs:
