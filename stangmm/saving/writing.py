@@ -81,9 +81,11 @@ def save(
     content = xr.DataTree.from_dict(groups).to_netcdf(
         engine="h5netcdf", encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}}
     )
-    write_whole(target, content)
-    if isinstance(content, memoryview):  # or Python 3.13 complains when both are collected
-        content.release()
+    try:
+        write_whole(target, content)
+    finally:
+        if isinstance(content, memoryview):  # or Python 3.13 complains when both are collected
+            content.release()
     return target
 
 
