@@ -66,8 +66,8 @@ test: lint model  ## lint, then every test: fast ones, those with Stan, statisti
 	@echo "== tests with Stan"
 	$(PYTEST) -n 2 -m "stan and not statistical"
 	@echo "== a choice of tests, as on processors with less"
-	$(BIN)/python tests/processors.py avx2 $(PYTEST) -n 2 tests/test_docs.py tests/test_examples.py
-	$(BIN)/python tests/processors.py plain $(PYTEST) -n 2 -m "not stan" tests/test_em.py tests/test_docs.py
+	$(BIN)/python tests/processors.py avx2 $(PYTEST) -n 2 tests/test_em.py tests/test_docs.py tests/test_examples.py
+	$(BIN)/python tests/processors.py plain $(PYTEST) -n 2 tests/test_em.py tests/test_docs.py tests/test_examples.py
 	@echo "== statistical tests"
 	$(PYTEST) -n 2 -m "statistical" || { code=$$?; test $$code -eq 5; }  # 5: there are none
 
