@@ -36,7 +36,7 @@ _Ended: TypeAlias = tuple[tuple[str, ...], FloatArray, bool]  # columns, values,
 class Optimize(StanMethod):
     """Settings of Stan's optimizer.
 
-    It starts where EM starts (k-means++ centres and random rows), not where EM ends, so that the
+    It starts where EM starts (partitions of several kinds, random rows), not where EM ends, so that the
     two check each other. From starting values given by hand (``init``), it runs once.
 
     Parameters
