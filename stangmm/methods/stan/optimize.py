@@ -36,8 +36,8 @@ _Ended: TypeAlias = tuple[tuple[str, ...], FloatArray, bool]  # columns, values,
 class Optimize(StanMethod):
     """Settings of Stan's optimizer.
 
-    It starts where EM starts (partitions of several kinds, random rows), not where EM ends, so that the
-    two check each other. From starting values given by hand (``init``), it runs once.
+    It starts where EM starts (partitions of several kinds, random rows), not where EM ends, so that
+    the two check each other. From starting values given by hand (``init``), it runs once.
 
     Parameters
     ----------
