@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fitting import fit_quick
 from matplotlib.axes import Axes
+from pictures import printed
 from test_report import Page, assert_accessible, assert_self_contained, page_of
 
 import stangmm as sg
@@ -238,6 +239,18 @@ def test_time_is_drawn_against_distance_and_the_reference_at_its_error() -> None
     assert marker_of(ax, "em").get_markerfacecolor() != "none"
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert "good" in ax.get_title(loc="left")
+
+
+def test_within_one_decade_no_label_is_a_power() -> None:
+    """Exponents are too small to read on a phone, and only some timings brought them out."""
+    rows = {
+        "em": {"seconds": 0.23, "distance": 0.2},
+        "nuts": {"seconds": 0.61, "ess_bulk": 25.0},
+    }
+    ax = plots.time_accuracy(comparison_of(rows))
+    picture = printed(ax.get_figure())
+    assert not [words.text for words in picture.words if "^" in words.text]
+    assert {"0.1", "1"} <= {words.text for words in picture.words}
 
 
 def test_a_distance_of_nothing_is_drawn_within_the_picture() -> None:

@@ -9,7 +9,16 @@ from stangmm.base.errors import ModelError
 from stangmm.base.thresholds import MEANS_APART
 from stangmm.plots.comparisons import fits_of, looks_of
 from stangmm.plots.shown import Compared
-from stangmm.plots.style import INK, MUTED, legend_below, name, new_axes, styled, tidy
+from stangmm.plots.style import (
+    INK,
+    MUTED,
+    label_decades,
+    legend_below,
+    name,
+    new_axes,
+    styled,
+    tidy,
+)
 
 _LEAST_SECONDS = 1e-3
 
@@ -76,7 +85,7 @@ def time_accuracy(comparison: Compared, ax: Axes | None = None) -> Axes:
     ax.set_xlim(_decades(*(max(fit.seconds, _LEAST_SECONDS) for fit in fits.values())))
     ax.set_ylim(low, high)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:,g}")
+        label_decades(axis)
     ax.set_xlabel("seconds")
     ax.set_ylabel("distance to the reference's\nmeans, in posterior sds")
     ax.set_title(
@@ -87,7 +96,6 @@ def time_accuracy(comparison: Compared, ax: Axes | None = None) -> Axes:
         color=MUTED,
     )
     tidy(ax)
-    ax.tick_params(which="minor", length=0)
     legend_below(ax, columns=2)
     return ax
 

@@ -17,6 +17,7 @@ from stangmm.plots.style import (
     VECTOR_POINTS,
     color,
     curve,
+    label_decades,
     legend_below,
     line,
     name,
@@ -140,8 +141,7 @@ def _objective_axes(
     ax.set_xlabel("iteration")
     if longest > 10:
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.tick_params(axis="x", which="minor", length=0)
+        label_decades(ax.xaxis)
 
 
 @styled

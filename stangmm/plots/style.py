@@ -11,12 +11,14 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
+from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
@@ -293,6 +295,17 @@ def badges_above(ax: Axes, at: FloatArray, components: Sequence[int], texts: Seq
         label = badge(ax, float(x), 1 + tall * (0.55 + float(rank % rows)), k, text)
         label.set_transform(ax.get_xaxis_transform())
         label.set_clip_on(False)
+
+
+def label_decades(axis: Axis) -> None:
+    """Label a logarithmic axis at its decades alone, with plain numbers.
+
+    Where an axis spans one decade or less, matplotlib labels what lies between, too, as powers
+    whose exponents are too small to read on a phone.
+    """
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(which="minor", length=0)
 
 
 def legend_below(ax: Axes, columns: int = 3, *, inches: float = 0.42) -> Legend:
