@@ -13,7 +13,7 @@ import pytest
 from stangmm.base.errors import CmdStanNotFoundError, CompileError, ModelError
 from stangmm.cmdstan import CmdStan, compile_stan, find_cmdstan, is_compiled
 from stangmm.cmdstan import compile as compile_module
-from stangmm.cmdstan.build import Build, _toolchain
+from stangmm.cmdstan.build import Build, toolchain
 
 PROGRAM = "parameters { real x; } model { x ~ std_normal(); }\n"
 
@@ -160,7 +160,7 @@ def test_the_place_in_the_cache_follows_from_everything_that_goes_in(
     for version in ("99.8", "99.9"):
         compiler.write_text(f"#!/bin/sh\necho 'g++ {version}'\n")
         compiler.chmod(0o755)
-        _toolchain.cache_clear()  # as in another process
+        toolchain.cache_clear()  # as in another process
         keys.append(key())
     monkeypatch.delenv("CXX")
     keys.append(

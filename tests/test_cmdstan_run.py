@@ -20,7 +20,7 @@ import pytest
 
 from stangmm.base.errors import InferenceError
 from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
-from stangmm.cmdstan.run import _unchanged_environment
+from stangmm.cmdstan.run import unchanged_environment
 from stangmm.cmdstan.watchdog import processes_using
 
 pytestmark = pytest.mark.stan
@@ -283,7 +283,7 @@ def test_a_process_that_only_shows_a_file_of_the_run_is_not_one_of_its_processes
 
 def test_runs_that_overlap_put_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STAN_NUM_THREADS", raising=False)
-    first, second = (_unchanged_environment("STAN_NUM_THREADS") for _ in range(2))
+    first, second = (unchanged_environment("STAN_NUM_THREADS") for _ in range(2))
     first.__enter__()
     os.environ["STAN_NUM_THREADS"] = "1"
     second.__enter__()

@@ -278,7 +278,7 @@ def test_memory_stays_bounded_and_blocks_change_nothing(monkeypatch: pytest.Monk
     values = np.random.default_rng(18).normal(0, 2, 800)
     found = batch.distribution.conditional({"b": values}).marginal("a")
     whole = [*found.mean(interval=0.9), *found.interval(0.9)]
-    monkeypatch.setattr(distribution, "_BLOCK", 2**13)
+    monkeypatch.setattr(distribution, "BLOCK", 2**13)
     tracemalloc.start()
     blocks = [*found.mean(interval=0.9), *found.interval(0.9)]
     peak = tracemalloc.get_traced_memory()[1]

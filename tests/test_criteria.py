@@ -178,7 +178,7 @@ def test_loo_a_few_rows_at_a_time_is_that_of_arviz_for_all_rows(
 ) -> None:
     fit = fits_galaxies["nuts"]
     told: list[int] = []
-    monkeypatch.setattr(criteria, "_LOO_BLOCK", 7 * fit.lp.size)
+    monkeypatch.setattr(criteria, "LOO_BLOCK", 7 * fit.lp.size)
     ours = psis_loo(fit, told.append)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -284,8 +284,8 @@ def test_a_search_on_some_of_the_rows_finds_the_optimum_of_all(
     for k in (0, 1):
         labels[np.flatnonzero(z == k)[:2]] = 1 - k
     whole = em(x, 2, "full", labels=labels, tolerance=1e-8)
-    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS", 200)
-    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS_PER_PARAMETER", 1)
+    monkeypatch.setattr("stangmm.methods.em.em.SEARCH_ROWS", 200)
+    monkeypatch.setattr("stangmm.methods.em.em.SEARCH_ROWS_PER_PARAMETER", 1)
     searched = em(x, 2, "full", labels=labels, tolerance=1e-8)
     assert 200 < facts(searched).rows_searched <= 204
     assert log_likelihood(searched) == pytest.approx(log_likelihood(whole), abs=1e-6)

@@ -21,7 +21,7 @@ from scipy.special import gammaln, logsumexp
 
 import stangmm as sg
 from stangmm.judge.bridge import Bridge
-from stangmm.judge.evidence import Evidence, _Labelling, log_evidence
+from stangmm.judge.evidence import Evidence, Labelling, log_evidence
 from stangmm.model.mixture import Mixture
 
 LogDensity = Callable[[np.ndarray], np.ndarray]
@@ -403,7 +403,7 @@ def test_the_labelling_rule_picks_one_of_all_labellings() -> None:
         rng.normal(0, 1, (n, k, 2)) + np.arange(k)[:, np.newaxis],
         rng.lognormal(0, 0.5, (n, k, 2)),
     )
-    rule = _Labelling.of(draws, pivot=0, free=np.arange(k))
+    rule = Labelling.of(draws, pivot=0, free=np.arange(k))
     meant = rule.relabelled(draws)
     assert rule.obeyed(meant).all()
     times = np.zeros(n)

@@ -68,3 +68,11 @@ def test_only_the_space_of_parameters_asks_how_many_there_are() -> None:
     asking = re.compile(r"structure(?:_named\(.*?\))?\.(?:scale_shape|n_correlations)\(")
     found = [path.name for path in PACKAGE.rglob("*.py") if asking.search(path.read_text())]
     assert found == ["parameters.py"]
+
+
+def test_tests_reach_for_no_private_name_of_the_package() -> None:
+    reached = re.compile(
+        r"from stangmm\S* import (?:.*, )?_\w|setattr\(\w+, \"_\w|\"stangmm[\w.]*\._\w", re.M
+    )
+    found = {p.name: reached.findall(p.read_text()) for p in (ROOT / "tests").rglob("*.py")}
+    assert {name: what for name, what in found.items() if what} == {}

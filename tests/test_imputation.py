@@ -88,7 +88,7 @@ def test_rows_are_filled_in_alike_in_chunks_and_in_any_order(
     whole = filled(batch, x)
     order = np.random.default_rng(37).permutation(len(x))
     np.testing.assert_allclose(filled(batch, x[order]), whole[order], rtol=1e-12)
-    monkeypatch.setattr(imputation, "_ROWS", 7)
+    monkeypatch.setattr(imputation, "ROWS", 7)
     np.testing.assert_allclose(filled(batch, x), whole, rtol=1e-12)
     assert np.isfinite(filled(batch, x, "draw", seed=1)).all()
 

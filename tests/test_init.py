@@ -74,8 +74,8 @@ def test_the_first_step_is_at_the_start() -> None:
 def test_a_start_is_not_searched_for_among_some_of_the_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS", 50)
-    monkeypatch.setattr("stangmm.methods.em.em._SEARCH_ROWS_PER_PARAMETER", 1)
+    monkeypatch.setattr("stangmm.methods.em.em.SEARCH_ROWS", 50)
+    monkeypatch.setattr("stangmm.methods.em.em.SEARCH_ROWS_PER_PARAMETER", 1)
     problem = problem_from(LEFT, RIGHT)
     assert EM().search(problem, Run(1)).rows_searched == 120
     assert EM().search(replace(problem, start=None), Run(1)).rows_searched == 50

@@ -171,9 +171,9 @@ def test_elbo_shows_the_trace_and_whether_it_converged(fits_galaxies: Any) -> No
 
 
 def test_elbo_limits_leave_out_a_huge_start() -> None:
-    from stangmm.plots.runs import _elbo_limits
+    from stangmm.plots.runs import elbo_limits
 
-    low, high = _elbo_limits(np.array([-1e9, -1e5, -300.0, -230.0, -229.0, -229.5, -229.2, -229.1]))
+    low, high = elbo_limits(np.array([-1e9, -1e5, -300.0, -230.0, -229.0, -229.5, -229.2, -229.1]))
     assert -300.0 < low < -230.0
     assert -229.0 < high < -200.0
 

@@ -66,12 +66,12 @@ def brute_force(plain: list[PlainMixture], x: np.ndarray) -> tuple[np.ndarray, n
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few rows and draws, in threads, so that every seam is met."""
-    monkeypatch.setattr(quadratic, "_BLOCK", 24)
-    monkeypatch.setattr(quadratic, "_DRAWS", 7)
-    monkeypatch.setattr(predict, "_SORTED", 200)
-    monkeypatch.setattr(predict, "_FEWEST", 300)
-    monkeypatch.setattr(predict, "_SHORT", 0)
-    monkeypatch.setattr(predict, "_n_cores", lambda: 3)
+    monkeypatch.setattr(quadratic, "BLOCK", 24)
+    monkeypatch.setattr(quadratic, "DRAWS", 7)
+    monkeypatch.setattr(predict, "SORTED", 200)
+    monkeypatch.setattr(predict, "FEWEST", 300)
+    monkeypatch.setattr(predict, "SHORT", 0)
+    monkeypatch.setattr(predict, "n_cores", lambda: 3)
 
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_predictions_are_averages_and_quantiles_over_draws(
     if blocks == "small":
         small_blocks(monkeypatch)
     if blocks == "no polynomials":
-        monkeypatch.setattr(quadratic, "_COEFFICIENTS", 0)
+        monkeypatch.setattr(quadratic, "COEFFICIENTS", 0)
     rng = np.random.default_rng([7, k, d])
     plain, mixture = draws_of(rng, covariance_type, k, d, 30)
     x = plain[0].sample(rng, 37)
@@ -222,7 +222,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
     ]
     answers = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr(predict, "_n_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(predict, "n_cores", lambda cores=cores: cores)
         answers.append([np.asarray(ask()) for ask in asked])
     for other in answers[1:]:
         for one, two in zip(answers[0], other, strict=True):
@@ -403,7 +403,7 @@ def test_predictions_take_no_more_memory_than_is_said(interval: float | None) ->
     """64 MB beyond rows and results, here with as many coefficients as are ever kept."""
     rng = np.random.default_rng(12)
     one = random_mixture(rng, "full", 4, 6)
-    s = quadratic._COEFFICIENTS // (4 * 28)
+    s = quadratic.COEFFICIENTS // (4 * 28)
     jitter = np.exp(0.01 * rng.standard_normal((s, 1, 1)))
     single = one.mixture("full")
     mixture = Mixture(

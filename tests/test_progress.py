@@ -31,7 +31,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("tqdm.std.time", clock)
-    monkeypatch.setattr(progress, "_TICK", 3600.0)  # no ticking but where a test asks for it
+    monkeypatch.setattr(progress, "TICK", 3600.0)  # no ticking but where a test asks for it
     return clock
 
 
@@ -108,7 +108,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 def test_a_long_first_step_is_seen_before_it_is_done(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_TICK", 0.01)
+    monkeypatch.setattr(progress, "TICK", 0.01)
     advance = progress_bar("work", 3, shown=True)
     clock.now += 30.0
     seen: list[str] = []
@@ -125,7 +125,7 @@ def test_no_thread_outlives_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     def ticking() -> set[threading.Thread]:
         return {each for each in threading.enumerate() if each.name == "stangmm-progress"}
 
-    monkeypatch.setattr(progress, "_TICK", 0.01)
+    monkeypatch.setattr(progress, "TICK", 0.01)
     before = ticking()
     finished, forgotten = (progress_bar("work", 1, shown=True) for _ in range(2))
     begun = ticking() - before
@@ -156,8 +156,8 @@ def test_steps_told_by_many_threads_are_all_counted(monkeypatch: pytest.MonkeyPa
             self.disable = True
             counted.append(self.n)
 
-    monkeypatch.setattr(progress, "_tqdm", lambda: Bar)
-    monkeypatch.setattr(progress, "_TICK", 0.001)
+    monkeypatch.setattr(progress, "find_tqdm", lambda: Bar)
+    monkeypatch.setattr(progress, "TICK", 0.001)
     advance = progress_bar("work", 40, shown=True)
     threads = [threading.Thread(target=lambda: [advance(1) for _ in range(10)]) for _ in range(4)]
     for thread in threads:

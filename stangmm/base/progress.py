@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 _DELAY = 1.0  # seconds; shorter work stays silent
-_TICK = 0.5  # seconds between two looks at the clock
+TICK = 0.5  # seconds between two looks at the clock
 
 
 def progress_bar(label: str, total: int, *, shown: bool) -> Callable[[int], None]:
@@ -21,7 +21,9 @@ def progress_bar(label: str, total: int, *, shown: bool) -> Callable[[int], None
     """
     if not shown:
         return lambda steps: None
-    bar = _tqdm()(total=total, desc=label, delay=_DELAY, leave=False, mininterval=0.2, miniters=0)
+    bar = find_tqdm()(
+        total=total, desc=label, delay=_DELAY, leave=False, mininterval=0.2, miniters=0
+    )
     lock = threading.Lock()
 
     def advance(steps: int) -> None:
@@ -40,7 +42,7 @@ def progress_bar(label: str, total: int, *, shown: bool) -> Callable[[int], None
 def _tick(bar: weakref.ref[Any], lock: threading.Lock) -> None:
     """Keep the clock of a bar going until it is closed or forgotten."""
     pause = threading.Event()
-    while not pause.wait(_TICK):
+    while not pause.wait(TICK):
         shown = bar()
         if shown is None or shown.disable:
             return
@@ -50,7 +52,7 @@ def _tick(bar: weakref.ref[Any], lock: threading.Lock) -> None:
         del shown
 
 
-def _tqdm() -> Any:
+def find_tqdm() -> Any:
     """Tqdm's bar for where we are; in a notebook without widgets it is text, without a warning."""
     from tqdm import TqdmWarning
 

@@ -87,7 +87,7 @@ class Build:
             "name": stan_file.stem,
             "files": {name: hashlib.sha256(text).hexdigest() for name, text in files.items()},
             "cmdstan": [str(cmdstan.path), cmdstan.version_string],
-            "toolchain": _toolchain(cmdstan.path, option_list, _make_environment_key()),
+            "toolchain": toolchain(cmdstan.path, option_list, _make_environment_key()),
             "machine": platform.machine(),
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
@@ -233,7 +233,7 @@ def _make_environment_key() -> tuple[tuple[str, str], ...]:
 
 
 @functools.lru_cache(maxsize=32)
-def _toolchain(
+def toolchain(
     cmdstan: Path, options: tuple[str, ...], _environment: tuple[tuple[str, str], ...]
 ) -> str:
     """Ask CmdStan's makefiles for the compiler and its flags, and it for its version."""

@@ -133,7 +133,7 @@ class CmdStanRun:
                 done.set()
 
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
-        with _quiet_cmdstanpy(self._messages), _unchanged_environment("STAN_NUM_THREADS"):
+        with _quiet_cmdstanpy(self._messages), unchanged_environment("STAN_NUM_THREADS"):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
@@ -259,7 +259,7 @@ def _quiet_cmdstanpy(messages: list[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _unchanged_environment(name: str) -> Iterator[None]:
+def unchanged_environment(name: str) -> Iterator[None]:
     """Put a variable back as it was: cmdstanpy sets it for its children in this process.
 
     Where runs overlap, the first remembers it and the last puts it back.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 WAIC_VARIANCE_OK = 0.4
 # Reports and comparisons leave LOO out where rows times draws are more than in some 15 seconds.
 LARGEST_LOO = 2**25
-_LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
+LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
 _ROWS_NAMED = 5
 _DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
 _ANY: tuple[Kind, ...] = ("point", *_DRAWS)
@@ -193,7 +193,7 @@ def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) ->
     data, n_draws = fit.dataset, fit.lp.size
     efficiency = relative_efficiency(fit)
     loo_i, pareto_k, in_sample = (np.empty(data.n_observations) for _ in range(3))
-    step = max(1, _LOO_BLOCK // n_draws)
+    step = max(1, LOO_BLOCK // n_draws)
     for rows, each in predict.log_density_blocks(fit.mixture, data.x, data.labels, step):
         log_weights, pareto_k[rows] = pareto_smoothed(-each, efficiency)
         loo_i[rows] = log_sum_exp(log_weights + each, axis=1)

@@ -146,7 +146,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
     pivot = int(np.argmax(fit.lp[:, :half]))
     free = fit.free_components
-    rule = _Labelling.of(fitted, pivot, free) if len(free) > 1 else None
+    rule = Labelling.of(fitted, pivot, free) if len(free) > 1 else None
     if rule is not None:
         fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
     proposal = _fitted_proposal(space.vectors(fitted), run)
@@ -186,7 +186,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
 
 
 @dataclass(frozen=True, eq=False)
-class _Labelling:
+class Labelling:
     """Which labelling of a mixture is meant: that whose free components fit best into F slots.
 
     A slot is a normal distribution, with independent coordinates, of a component's log weight,
@@ -199,7 +199,7 @@ class _Labelling:
     free: IntArray  # (F,), the components whose labels are exchanged
 
     @classmethod
-    def of(cls, mixture: Mixture, pivot: int, free: IntArray) -> _Labelling:
+    def of(cls, mixture: Mixture, pivot: int, free: IntArray) -> Labelling:
         """Fit slots to draws (S,), by turns with the draws' labels; start at the draw ``pivot``."""
         each = traits(mixture)[:, free]
         everywhere = np.broadcast_to(each.std(axis=(0, 1)), each.shape[1:])

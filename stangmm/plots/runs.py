@@ -184,7 +184,7 @@ def elbo(fit: Fitted, ax: Axes | None = None) -> Axes:
         zorder=3,
     )
     if len(values):
-        low, high = _elbo_limits(values)
+        low, high = elbo_limits(values)
         hidden = int((values < low).sum())
         ax.set_ylim(low, high)
         if hidden:
@@ -218,7 +218,7 @@ def elbo(fit: Fitted, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _elbo_limits(values: FloatArray) -> tuple[float, float]:
+def elbo_limits(values: FloatArray) -> tuple[float, float]:
     """Limits that show how the trace settles: all of its later half, and noise twice over."""
     finite = values[np.isfinite(values)]
     if not len(finite):

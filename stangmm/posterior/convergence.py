@@ -18,7 +18,7 @@ from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 
 FEWEST_DRAWS = 4  # of a chain; of fewer nothing can be said
 _TAILS = (0.05, 0.95)
-_BLOCK = 2**16  # draws of all quantities at a time: 0.5 MB, which stay in a core's cache
+BLOCK = 2**16  # draws of all quantities at a time: 0.5 MB, which stay in a core's cache
 _SAME = 1e-15  # draws that differ by less are constant
 
 
@@ -73,7 +73,7 @@ def _of_each(
     chains, n = draws.shape[:2]
     flat = np.moveaxis(np.asarray(draws, dtype=float).reshape(chains, n, -1), -1, 0)
     out = np.full((n_values, len(flat)), np.nan)
-    step = max(1, _BLOCK // (chains * n))
+    step = max(1, BLOCK // (chains * n))
     for first in range(0, len(flat) if n >= FEWEST_DRAWS else 0, step):
         block = np.ascontiguousarray(flat[first : first + step])
         known = ~np.isnan(block).any(axis=(1, 2))

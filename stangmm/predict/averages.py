@@ -27,9 +27,9 @@ from stangmm.predict.quadratic import LogJoint
 N_REFERENCE = 10_000
 _MOST_THREADS = 8
 # Numbers of 8 bytes whose quantiles a thread takes at once (2 MB).
-_SORTED = 2**18
+SORTED = 2**18
 # Fewer densities than this are computed in milliseconds, before threads have started.
-_SHORT = 2**19
+SHORT = 2**19
 _HELD = 2**20  # log densities of all draws that are held at once, to be transposed: 8 MB
 _SAMPLED = 100_000  # rows drawn at once
 # Replicated data sets: at most so many, and fewer where they hold more numbers than this (32 MB).
@@ -39,7 +39,7 @@ _REPLICATED = 2**22
 # Rows are worked on in about so many pieces, of at least so many densities and at most so many
 # numbers.
 _PIECES = 256
-_FEWEST = 2**17
+FEWEST = 2**17
 _ROWS = 2**17
 
 # Turns log joint densities (K, n, s), which it may overwrite, into values (C, n, s).
@@ -293,7 +293,7 @@ def _band(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean of values and bounds of their central interval over the draws, each (N, C)."""
     n_draws = mixture.batch_shape[0]
-    step = max(1, _SORTED // (width * n_draws))
+    step = max(1, SORTED // (width * n_draws))
     mean, lower, upper = (np.empty((len(x), width)) for _ in range(3))
 
     def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
@@ -325,12 +325,12 @@ def _quantile(ordered: FloatArray, q: float) -> FloatArray:
 
 def _over_rows(work: _Work, mixture: Mixture, x: FloatArray, progress: bool) -> None:
     """Call work for blocks of rows that miss the same values, in threads where that pays."""
-    long = len(x) * mixture.weights.size >= _SHORT
+    long = len(x) * mixture.weights.size >= SHORT
     advance = progress_bar("predicting", len(x), shown=progress and long)
     with _map(long) as in_turn:
         for part, features, where in _patterns(mixture, x):
             task = partial(_task, work, LogJoint(part), x, features)
-            step = max(_FEWEST // mixture.weights.size, len(where) // _PIECES, 1)
+            step = max(FEWEST // mixture.weights.size, len(where) // _PIECES, 1)
             step = max(1, min(step, _ROWS // (1 + mixture.n_features)))
             pieces = [where[first : first + step] for first in range(0, len(where), step)]
             for done in in_turn(task, pieces):
@@ -348,7 +348,7 @@ def _task(
 @contextmanager
 def _map(long: bool) -> Iterator[Callable[..., Iterator[int]]]:
     """Give a `map`: for long work one over the cores that this process may use."""
-    n = min(_n_cores(), _MOST_THREADS) if long else 1
+    n = min(n_cores(), _MOST_THREADS) if long else 1
     if n == 1:
         yield map
         return
@@ -356,7 +356,8 @@ def _map(long: bool) -> Iterator[Callable[..., Iterator[int]]]:
         yield executor.map
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -19,7 +19,7 @@ from stangmm.predict.averages import Band
 from stangmm.predict.conditional import Conditional, one_of_each
 from stangmm.predict.quantiles import mixture_quantile
 
-_BLOCK = 2**20  # largest array that all draws make of a block of rows, in numbers: 8 MB
+BLOCK = 2**20  # largest array that all draws make of a block of rows, in numbers: 8 MB
 
 
 class MixtureDistribution:
@@ -399,7 +399,7 @@ class MixtureDistribution:
 
     def _in_blocks(self, of_rows: Callable[[slice], FloatArray], n: int, size: int) -> FloatArray:
         """Put together what is computed from blocks of n rows, each of which makes ``size``."""
-        step = max(1, _BLOCK // size)
+        step = max(1, BLOCK // size)
         advance = progress_bar("rows", n, shown=self._progress and n > step)
         parts = []
         for first in range(0, n, step):

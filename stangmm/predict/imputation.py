@@ -19,7 +19,7 @@ from stangmm.predict.conditional import Conditional, one_of_each
 
 How: TypeAlias = Literal["mean", "draw"]
 
-_ROWS = 10_000  # filled in at once
+ROWS = 10_000  # filled in at once
 
 
 def impute(
@@ -110,8 +110,8 @@ def _incomplete_groups(x: FloatArray) -> Iterator[tuple[IntArray, IntArray, IntA
 
 
 def _chunks(rows: IntArray) -> Iterator[IntArray]:
-    for first in range(0, len(rows), _ROWS):
-        yield rows[first : first + _ROWS]
+    for first in range(0, len(rows), ROWS):
+        yield rows[first : first + ROWS]
 
 
 def _like(X: Any, completed: FloatArray, missing: Any) -> Any:

@@ -19,10 +19,10 @@ _LARGEST_TERM = 1e7
 # Rows this many times farther out than the components count as far: their terms would be large.
 _REACH = 8.0
 # Coefficients kept, in numbers of 8 bytes (32 MB); with more, polynomials are not used.
-_COEFFICIENTS = 2**22
+COEFFICIENTS = 2**22
 # Largest block of densities, in numbers of 8 bytes: 0.5 MB, which stay in a core's cache.
-_BLOCK = 2**16
-_DRAWS = 2**11  # most draws in a block
+BLOCK = 2**16
+DRAWS = 2**11  # most draws in a block
 # Multiply-adds of one product. OpenBLAS splits larger ones between threads of its own, which get
 # into each other's way when several threads here ask for products.
 _PRODUCT = 2**18
@@ -43,22 +43,22 @@ class LogJoint:
         self._pairs = np.tril_indices(d) if mixture.corr_chol is not None else np.diag_indices(d)
         self._n_terms = 1 + d + len(self._pairs[0])
         self._coefficients: FloatArray | None = None
-        if n * k * self._n_terms <= _COEFFICIENTS:
+        if n * k * self._n_terms <= COEFFICIENTS:
             means, scales = mixture.means.reshape(n * k, d), mixture.scales.reshape(n * k, d)
             self._center, self._unit = np.median(means, axis=0), np.median(scales, axis=0)
             spread = np.quantile(np.hypot(means - self._center, scales), 0.9, axis=0)
             self._reach = _REACH * spread / self._unit
             self._coefficients = np.empty((k, self._n_terms, n))
             self._deviant = np.empty(n, dtype=bool)
-            step = max(1, _BLOCK // (k * max(1, d) ** 2))
+            step = max(1, BLOCK // (k * max(1, d) ** 2))
             for first in range(0, n, step):
                 self._expand(self._coefficients, slice(first, first + step))
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, slice]]:
         """Pairs (rows, draws) of slices, of bounded size, that cover N rows and S mixtures."""
         s = self.mixture.batch_shape[0]
-        cells = min(_BLOCK // self.mixture.n_components, _PRODUCT // self._n_terms)
-        draws = max(1, min(s, _DRAWS, cells))
+        cells = min(BLOCK // self.mixture.n_components, _PRODUCT // self._n_terms)
+        draws = max(1, min(s, DRAWS, cells))
         rows = max(1, cells // draws)
         for first_row in range(0, n_rows, rows):
             for first in range(0, s, draws):

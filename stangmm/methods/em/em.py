@@ -28,8 +28,8 @@ from stangmm.model.problem import Problem
 
 # With more rows than this, restarts search on a random subset and the best then see all rows: at
 # least so many rows, and so many for each free number of the model.
-_SEARCH_ROWS = 5_000
-_SEARCH_ROWS_PER_PARAMETER = 100
+SEARCH_ROWS = 5_000
+SEARCH_ROWS_PER_PARAMETER = 100
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class EM(Method):
 
     def _search_space(self, space: EMSpace, rng: np.random.Generator) -> EMSpace:
         free = space.problem.space.size + 1
-        wanted = max(_SEARCH_ROWS, _SEARCH_ROWS_PER_PARAMETER * free)
+        wanted = max(SEARCH_ROWS, SEARCH_ROWS_PER_PARAMETER * free)
         if space.n_rows <= wanted or space.problem.start is not None:
             return space
         return space.subset(space.random_rows(wanted, rng))
