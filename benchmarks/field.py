@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
     task, known = arguments.task, Known(arguments.known)
     if arguments.threads:  # read by the libraries of the runs' own processes
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(arguments.threads)))
+    if arguments.task == "nuts":
+        os.environ["FIELD_PRIORS"] = arguments.priors
     cases, absent = available([c for c in CASES if re.search(arguments.cases, c.name)])
     for module in absent:
         print(f"cases of {module} are left out: pip install {module}")
@@ -138,6 +140,10 @@ def parsed() -> argparse.Namespace:
         options.add_argument("--threads", type=int, help="of BLAS and OpenMP; theirs by default")
         options.add_argument("--out", type=Path, help="file of JSON lines; goes on if it is there")
         options.add_argument("--quick", action="store_true", help="a few small cases")
+        if task == "nuts":
+            options.add_argument(
+                "--priors", default="default", help="see field_runs.priors_named; default priors"
+            )
         choices = [*methods, "evidence"] if task == "nuts" else methods
         options.add_argument("--methods", nargs="+", choices=choices, default=list(methods))
     tasks.add_parser("list")

@@ -1,6 +1,7 @@
 """Time of one log density and gradient: stangmm's kernels against the textbook, JAX and stanli.
 
-Run as ``python benchmarks/gradient.py [--json FILE] [--quick]``. Every program evaluates the same
+Run as ``python benchmarks/gradient.py [--json FILE] [--quick] [--before FOLDER]``.
+Every program evaluates the same
 posterior (checked) at the same point, on one core, in turns. The table shows medians of the
 processor's time, in which other programs on the machine do not count; the ratio to the roofline is
 between least times. What a second core gains is by the clock: of one thread to two, the ratio of
@@ -13,6 +14,9 @@ The roofline is the least the machine could need: a vectorized exp for each obse
 component, and the multiply-adds of value and gradient at the peak rate, both measured in the same
 run. Per observation and component these are D(D+1) + 4D for full covariances (subtract the mean,
 whiten, square, weigh, sum first and second moments) and 6D for diagonal ones.
+
+With ``--before``, a folder that holds another version of the package (``git worktree add``), only
+the native kernels of both versions take turns, and the table shows how much longer today's takes.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,10 +125,18 @@ class TwoCopies:
             copy.close()
 
 
-def make(folder: Path, name: str, source: Path, *, flags: str = "", threads: bool = False) -> Path:
+def make(
+    folder: Path,
+    name: str,
+    source: Path,
+    *,
+    kernels: Path = KERNELS,
+    flags: str = "",
+    threads: bool = False,
+) -> Path:
     """Compile a C++ program with CmdStan's flags."""
     command = ["make", "-f", str(DRIVERS / "driver.mk"), f"PROGRAM={folder / name}"]
-    command += [f"SOURCE={source}", f"INCLUDES=-I{KERNELS / 'native'} {flags}", str(folder / name)]
+    command += [f"SOURCE={source}", f"INCLUDES=-I{kernels / 'native'} {flags}", str(folder / name)]
     if threads:
         command.append("STAN_THREADS=TRUE")
     done = subprocess.run(command, cwd=cmdstanpy.cmdstan_path(), capture_output=True, text=True)
@@ -134,20 +146,26 @@ def make(folder: Path, name: str, source: Path, *, flags: str = "", threads: boo
     return folder / name
 
 
-def make_model(folder: Path, name: str) -> Path:
-    """Compile model_driver.cpp around one of the Stan programs."""
-    source = HERE / "textbook.stan" if name == "textbook" else MODEL
+def make_model(folder: Path, name: str, root: Path = ROOT) -> Path:
+    """Compile model_driver.cpp around one of the Stan programs, of a version of the package."""
+    stan = root / "stan"
+    source = HERE / "textbook.stan" if name == "textbook" else stan / MODEL.name
     kernel = "native" if name.startswith("native") else "portable"
     header = folder / f"{name}.hpp"
     stanc = [f"{cmdstanpy.cmdstan_path()}/bin/stanc", "--name=gaussian_mixture_model"]
-    stanc += [f"--o={header}", f"--include-paths={KERNELS / kernel}"]
+    stanc += [f"--o={header}", f"--include-paths={stan / 'kernel' / kernel}"]
     flags = f'-DMODEL="\\"{header}\\""'
     if kernel == "native":
         stanc.append("--allow-undefined")
-        flags += f" -include {KERNELS / 'native' / 'mixture_lpdf.hpp'}"
+        flags += f" -include {stan / 'kernel' / 'native' / 'mixture_lpdf.hpp'}"
     subprocess.run([*stanc, str(source)], check=True)
     return make(
-        folder, name, DRIVERS / "model_driver.cpp", flags=flags, threads=name.endswith("threads")
+        folder,
+        name,
+        DRIVERS / "model_driver.cpp",
+        kernels=stan / "kernel",
+        flags=flags,
+        threads=name.endswith("threads"),
     )
 
 
@@ -187,7 +205,7 @@ def peers(
     return found, missing
 
 
-def measure(found: dict[str, Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+def measure(found: Mapping[str, Peer], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     """Microseconds of one evaluation by each peer, from rounds taken in turns.
 
     "gain" is the median over the rounds of how many times as fast as "native" a peer was.
@@ -266,13 +284,42 @@ def header() -> str:
     return "| " + " | ".join(cells) + " |\n|" + "---|" * len(cells)
 
 
+def compare_with(before: Path, rounds: int, seconds: float) -> None:
+    """Time the native kernel of another version and this one's, in turns, and print both."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        programs = {"native": make_model(folder, "native")}
+        programs["before"] = make_model(folder, "native_before", before)
+        print(
+            "| (N, D, K) | type | before, µs | now, µs | now / before, least times | medians |\n"
+            "|---|---|---|---|---|---|"
+        )
+        for n, d, k in SIZES:
+            for kind in COVARIANCE_TYPES:
+                data, point = mixture_problem(n, d, k, kind)
+                files = write_variables(folder / "data", data), write_variables(folder / "p", point)
+                found = {name: StanPeer(p, *files) for name, p in programs.items()}
+                times = measure(found, rounds, seconds)
+                now, then = times["native"], times["before"]
+                cells = [f"({n}, {d}, {k})", kind, number(then["least"]), number(now["least"])]
+                cells += [f"{now[t] / then[t]:.3f}" for t in ("least", "processor")]
+                print("| " + " | ".join(cells) + " |", flush=True)
+                for peer in found.values():
+                    peer.close()
+    print(f"processor: {processor()}")
+
+
 def main() -> None:
     """Build, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--quick", action="store_true", help="three small sizes, few rounds")
+    parser.add_argument("--before", type=Path, help="another version, whose kernel takes turns")
     arguments = parser.parse_args()
     rounds, seconds = (5, 0.03) if arguments.quick else (21, 0.05)
+    if arguments.before:
+        compare_with(arguments.before.resolve(), rounds, seconds)
+        return
     results: list[dict[str, Any]] = []
     absent: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as temporary:
