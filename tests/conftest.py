@@ -6,8 +6,9 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fitting import skip_where_lacking
@@ -34,10 +35,12 @@ if services := os.environ.get("STANGMM_STAN_SERVICES"):
 class LazyFits(Mapping[str, sg.Fit]):
     """Fits of one model to one data set by method name; a fit is made at its first use.
 
-    There is one of every method; those that every CmdStan has are listed.
+    There is one of every method; those that every CmdStan has are listed. NUTS draws more than by
+    default, so that no check hangs on chance.
     """
 
     names = ("em", "optimize", "advi", "nuts")
+    settings: ClassVar = METHODS | {"nuts": partial(sg.NUTS, draws=2000)}
 
     def __init__(self, model: sg.GaussianMixture, X: Any) -> None:
         self.model = model
@@ -45,13 +48,13 @@ class LazyFits(Mapping[str, sg.Fit]):
         self._made: dict[str, sg.Fit] = {}
 
     def __getitem__(self, name: str) -> sg.Fit:
-        settings = METHODS[name]()
+        settings = self.settings[name]()
         if name not in self._made:
             skip_where_lacking(settings)
             with warnings.catch_warnings():
                 if settings.kind == "approximation":  # it may say of itself that it is poor
                     warnings.simplefilter("ignore", sg.ConvergenceWarning)
-                self._made[name] = self.model.fit(self.X, method=name, seed=1, progress=False)
+                self._made[name] = self.model.fit(self.X, settings, seed=1, progress=False)
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

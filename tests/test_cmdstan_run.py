@@ -66,7 +66,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -107,7 +107,7 @@ def test_a_signal_to_python_alone_leaves_no_process_and_no_file(
         assert len(mentioning(str(directory))) == 3  # two chains and the watchdog
         start = time.monotonic()
         process.send_signal(end)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=90)
     finally:
         process.kill()  # where the test has failed before
     assert time.monotonic() - start < 5

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.stan
 az = arviz()
 
 
-def test_default_chains_on_real_data_pass_every_check(fits: LazyFits) -> None:
+def test_chains_on_real_data_pass_every_check(fits: LazyFits) -> None:
     diagnosis = fits["nuts"].diagnose()
     assert diagnosis.verdict == "ok", str(diagnosis)
     names = {check.name for check in diagnosis}
