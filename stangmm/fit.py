@@ -67,6 +67,8 @@ class Fit(Fitted, Predictions):
         Log likelihood of all rows for each draw.
     lp : ndarray, shape (chain, draw)
         Log joint density (prior times likelihood) of each draw.
+    combination : Combination or None
+        What it was combined of, by `combined`.
     kept : dict
         What was computed once.
 
@@ -204,10 +206,48 @@ class Fit(Fitted, Predictions):
 
     @property
     def modes(self) -> Modes[Fit]:
-        """The chains grouped by the mode that they are in, label-free; print it for a table."""
+        """The draws by the mode that they are in, found without labels; print it for a table."""
         from stangmm.judge.modes import modes_of
 
         return modes_of(self)
+
+    def combined(self, *, seed: int | None = None, progress: bool = True) -> Fit:
+        """Give one posterior where chains are in several modes, each with its share.
+
+        The shares are those of the modes' evidence, by bridge sampling in each mode, and draws are
+        taken from each as its share says, evenly spaced; where a share is larger than that of the
+        chains, draws come more than once. The result is a fit like any other: summary,
+        predictions, LOO, report and file are those of the combined posterior. Its `combination`
+        has the modes with their weights and the fit with the chains; `diagnose` judges the
+        weights, and each mode by its own chains.
+
+        Parameters
+        ----------
+        seed : int, optional
+            For the bridges' proposals and the order of the draws; default: the fit's.
+        progress : bool
+            Whether it shows how far it is when it takes longer than a second.
+
+        Returns
+        -------
+        Fit
+            The fit itself, where all chains are in one mode.
+
+        Raises
+        ------
+        ModelError
+            The method runs no chains, or a mode has fewer than 20 draws.
+        InferenceError
+            A mode cannot be weighed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A check of the combined fit failed.
+        """
+        from stangmm.judge.combining import combined
+
+        return combined(self, seed=seed, progress=progress)
 
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
@@ -311,6 +351,9 @@ class Fit(Fitted, Predictions):
             f"N={d.n_observations}, D={d.n_features}, covariance_type="
             f"{self.model.covariance_type!r}, seed={self.seed}, {self.seconds:.1f} s)"
         ]
+        if self.combination is not None:
+            shares = ", ".join(f"{mode.weight:.3g}" for mode in self.combination.modes)
+            lines.append(f"  combined of {len(self.combination.modes)} modes, weights {shares}")
         for k in range(self.model.n_components):
             values = ", ".join(
                 f"{name} {mean:.4g} (sd {scale:.3g})"

@@ -19,6 +19,16 @@ EXCHANGED_OK = 0.05
 # Chains whose means of some label-free quantity are so many standard deviations (of a draw) apart
 # are in different modes. Within one mode, means differ by a fraction of one.
 MODES_APART = 3.0
+# Draws of two basins are in one mode where chains move between them at least this often, as a share
+# of how often independent draws would.
+MODES_MIXED = 0.1
+# Modes combined: those of less weight do not matter; the largest standard error of a weight; and
+# the largest share of a mode's draws that look as if they were in another one.
+MODE_MATTERS = 1e-3
+MODE_WEIGHT_ERROR_OK = 0.05
+MODE_OVERLAP_OK = 0.05
+# Nats by which a draw, or an optimum that it leads to, is above the best start if that is said.
+ABOVE_START = 1.0
 
 # The evidence: its largest standard error in nats, and how far proposal and posterior must overlap.
 EVIDENCE_ERROR_OK = 0.5

@@ -53,16 +53,18 @@ class Bridge:
         Parameters
         ----------
         of_posterior : ndarray, shape (C, S)
-            At draws from the posterior.
+            At draws from the posterior; inf where the bridge shall not stand.
         of_proposal : ndarray, shape (n,)
-            At draws from the proposal; -inf where the posterior has no mass.
+            At draws from the proposal; -inf where the posterior has no mass, and where the bridge
+            shall not stand.
         """
         az = arviz()
         n_proposal = of_proposal.size
         # By ranks: a ratio that is far off at a few draws bears on the bridge no more than others.
         n_draws = float(az.ess(of_posterior, method="bulk"))
-        finite = np.concatenate([of_posterior.ravel(), of_proposal[np.isfinite(of_proposal)]])
-        if finite.size == of_posterior.size:
+        on_both = [side[np.isfinite(side)] for side in (of_posterior, of_proposal)]
+        finite = np.concatenate(on_both)
+        if not min(side.size for side in on_both):
             return cls(float("nan"), float("inf"), n_draws, 0.0)
         shift = np.log(n_draws / n_proposal)
 

@@ -1,33 +1,102 @@
-"""Chains grouped by the mode that they are in, told apart without labels."""
+"""The draws of chains by the mode that they are in, told apart without labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from stangmm.base.arrays import FloatArray
-from stangmm.base.thresholds import MODES_APART
-from stangmm.posterior.fitted import Fitted, once
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.thresholds import MODES_APART, R_HAT_OK
+from stangmm.judge.basins import modes_of_draws, together
+from stangmm.posterior.arviz import convergence
+from stangmm.posterior.fitted import Fitted, Piece, once
 from stangmm.posterior.relabel import representative_rows
 
 _ROWS = 20  # whose pairs are asked whether they belong together
 _SMALLEST_SD = 0.05  # of such a probability: smaller differences are no other mode
+# Stays of a chain in a mode are cut into pieces of one length, the longest part of the chain's
+# with which this share of the mode's draws is kept.
+_KEPT, _MOST_PARTS = 0.8, 20
 
 
 @once
-def group_chains(fit: Fitted) -> tuple[tuple[int, ...], ...]:
-    """Chains by mode, the mode of highest mean log joint density first."""
-    n_chains = fit.lp.shape[0]
-    if n_chains == 1:
-        return ((0,),)
+def pieces_by_mode(fit: Fitted) -> tuple[tuple[Piece, ...], ...]:
+    """Pieces of the chains by mode, the mode of highest mean log joint density first.
+
+    Chains that agree are in one mode. Otherwise draws are in one mode if they climb to optima
+    between which the chains move; and where all do, chains that differ in some label-free quantity
+    by far more than it varies are in different ones. A chain that has moved once is in two modes,
+    with the pieces before and after. The pieces of a mode are of one length, and at least two.
+    """
+    chains, n_draws = fit.lp.shape
+    whole = [[Piece(c, 0, n_draws)] for c in range(chains)]
+    if chains == 1 or not convergence(fit)["r_hat"] >= R_HAT_OK:
+        return (tuple(piece for pieces in whole for piece in pieces),)
+    stays = _stays(*modes_of_draws(fit), n_draws)
+    if len(stays) == 1:
+        stays = [[piece for c in group for piece in whole[c]] for group in _groups_apart(fit)]
+    modes = [_of_one_length(pieces, n_draws) for pieces in stays]
+    means = [np.mean([fit.lp[c, first:end].mean() for c, first, end in mode]) for mode in modes]
+    return tuple(modes[i] for i in np.argsort(-np.array(means), kind="stable"))
+
+
+def chains_of(pieces: tuple[Piece, ...]) -> tuple[int, ...]:
+    """The chains of which these are pieces, ascending."""
+    return tuple(sorted({piece.chain for piece in pieces}))
+
+
+def moved_words(moved: Sequence[int]) -> str:
+    """Which chains have moved from one mode to another, to end a sentence."""
+    if not moved:
+        return "none has moved from one to another"
+    if len(moved) == 1:
+        return f"chain {moved[0]} has moved, too seldom to tell how probable they are"
+    names = f"{', '.join(map(str, moved[:-1]))} and {moved[-1]}"
+    return f"chains {names} have moved, too seldom to tell how probable they are"
+
+
+def _stays(draws: IntArray, modes: IntArray, n_draws: int) -> list[list[Piece]]:
+    """Where each chain stayed in each mode, from the modes (C, T) of some of its draws.
+
+    Where a chain was between two draws of different modes is not known, and left out.
+    """
+    stays: list[list[Piece]] = [[] for _ in range(int(modes.max()) + 1)]
+    for chain, path in enumerate(modes):
+        for mode, run in groupby(range(len(draws)), key=lambda t, path=path: int(path[t])):
+            at = list(run)
+            end = n_draws if at[-1] == len(draws) - 1 else int(draws[at[-1]]) + 1
+            stays[mode].append(Piece(chain, int(draws[at[0]]), end))
+    return stays
+
+
+def _of_one_length(stays: list[Piece], n_draws: int) -> tuple[Piece, ...]:
+    """Cut stays into pieces of one length, at least two."""
+    total = sum(end - first for _, first, end in stays)
+    for parts in range(1, _MOST_PARTS + 1):
+        length = max(1, n_draws // parts)
+        pieces = tuple(
+            Piece(chain, start, start + length)
+            for chain, first, end in stays
+            for start in range(first, end - length + 1, length)
+        )
+        if len(pieces) > 1 and len(pieces) * length >= _KEPT * total:
+            return pieces
+    chain, first, end = max(stays, key=lambda stay: stay.end - stay.first)
+    half = (end - first) // 2
+    return (Piece(chain, first, first + half), Piece(chain, end - half, end))
+
+
+def _groups_apart(fit: Fitted) -> list[list[int]]:
+    """Chains that differ in no label-free quantity by more than three standard deviations."""
     means, variances = _label_free(fit)
     gap = np.abs(means[:, np.newaxis] - means)
     sd = np.sqrt(0.5 * (variances[:, np.newaxis] + variances))
     near = np.asarray((gap <= MODES_APART * sd).all(axis=-1))
-    n_modes, mode = connected_components(near, directed=False)
-    groups = [np.flatnonzero(mode == i) for i in range(n_modes)]
-    groups.sort(key=lambda chains: -float(fit.lp[chains].mean()))
-    return tuple(tuple(int(c) for c in chains) for chains in groups)
+    n_groups, group = connected_components(near, directed=False)
+    return [np.flatnonzero(group == i).tolist() for i in range(n_groups)]
 
 
 def _label_free(fit: Fitted) -> tuple[FloatArray, FloatArray]:
@@ -38,14 +107,12 @@ def _label_free(fit: Fitted) -> tuple[FloatArray, FloatArray]:
     """
     pivot = fit.mixture[int(np.argmax(fit.lp))]
     rows = representative_rows(pivot, fit.dataset.x, _ROWS, fit.dataset.sample_weight)
-    i, j = np.triu_indices(len(rows), 1)
     means, variances = [], []
     for chain in range(fit.lp.shape[0]):
         mixture = fit.shaped[chain]
         columns = [fit.lp[chain], fit.total_log_likelihood[chain], *np.sort(mixture.weights).T]
-        responsibility = mixture.responsibilities(rows)
-        together = np.einsum("skn,skm->snm", responsibility, responsibility)[:, i, j]
-        means.append([*(c.mean() for c in columns), *together.mean(axis=0)])
-        spread = np.maximum(together.var(axis=0), _SMALLEST_SD**2)
+        pairs = together(mixture, rows, fit.free_components)
+        means.append([*(c.mean() for c in columns), *pairs.mean(axis=0)])
+        spread = np.maximum(pairs.var(axis=0), _SMALLEST_SD**2)
         variances.append([*(c.var() for c in columns), *spread])
     return np.array(means), np.array(variances)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -18,6 +18,9 @@ from stangmm.base.thresholds import (
     ESS_PER_CHAIN,
     EXCHANGED_OK,
     GAP_OK,
+    MODE_MATTERS,
+    MODE_OVERLAP_OK,
+    MODE_WEIGHT_ERROR_OK,
     NARROW_AS_ROUNDING,
     PARETO_K_OK,
     R_HAT_FAIL,
@@ -26,17 +29,18 @@ from stangmm.base.thresholds import (
     SPARSE_DRAWS_OK,
 )
 from stangmm.data.resolution import scale_floor
-from stangmm.judge.chains import group_chains
+from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.posterior.convergence import e_bfmi
-from stangmm.posterior.fitted import Fitted, once
+from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, once
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
+_RANK: dict[Verdict, int] = {"ok": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,9 @@ class Diagnosis:
 def diagnose(fit: Fitted) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""
     checks: Iterator[Check]
-    if isinstance(fit.info, McmcInfo):
+    if fit.combination is not None:
+        checks = _of_combination(fit.combination)
+    elif isinstance(fit.info, McmcInfo):
         checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
     elif isinstance(fit.info, VariationalInfo):
         checks = _of_approximation(fit.info)
@@ -180,7 +186,7 @@ def _of_labelling(fit: Fitted) -> Iterator[Check]:
 
 def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     """Check whether all chains are in one mode, and say where they started."""
-    modes = group_chains(fit)
+    modes = pieces_by_mode(fit)
     starts = Counter(round(start.objective, 4) for start in info.starts)
     ranked = sorted(starts.items(), reverse=True)
     listed = ", ".join(f"{n} at log likelihood {value:.2f}" for value, n in ranked)
@@ -192,18 +198,95 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     if len(modes) == 1:
         yield Check("modes", 1, "1", "ok", f"All chains are in one mode.{where}")
         return
+    chains = [chains_of(pieces) for pieces in modes]
+    moved = [c for c in range(len(fit.lp)) if sum(c in each for each in chains) > 1]
     means = "; ".join(
-        f"chains {', '.join(map(str, chains))} (log joint {fit.lp[list(chains)].mean():.2f})"
-        for chains in modes
+        f"{_chains_words(own)} (log joint {_mean_lp(fit, pieces):.2f})"
+        for own, pieces in zip(chains, modes, strict=True)
     )
     yield Check(
         "modes",
         len(modes),
         "1",
         "fail",
-        f"Chains are in different modes and have not moved between them: {means}.{where}",
-        "How many chains are in a mode says nothing about its probability: do not pool them. See "
-        'fit.modes for each mode\'s own fit, and fit.modes.weights("evidence") or "stacking".',
+        f"Chains are in different modes: {means}; {moved_words(moved)}.{where}",
+        "How many chains are in a mode says nothing about its probability: do not pool them. "
+        "fit.combined() weighs the modes by their evidence and gives one posterior; fit.modes has "
+        "each mode's own fit.",
+    )
+
+
+def _chains_words(chains: tuple[int, ...]) -> str:
+    return f"chain{'s' * (len(chains) > 1)} {', '.join(map(str, chains))}"
+
+
+def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:
+    return float(np.mean([fit.lp[chain, first:end].mean() for chain, first, end in pieces]))
+
+
+def _of_combination(combination: Combination) -> Iterator[Check]:
+    """Check the weights of modes that were combined, and each mode by its own chains."""
+    modes = combination.modes
+    matter = [m for m, mode in enumerate(modes) if mode.weight >= MODE_MATTERS]
+    yield _weights_of_modes(combination.source, modes, matter)
+    worst = max(matter, key=lambda m: modes[m].outside)
+    apart = modes[worst].outside
+    yield Check(
+        "modes apart",
+        apart,
+        f"<= {MODE_OVERLAP_OK:g}",
+        "ok" if apart <= MODE_OVERLAP_OK else "warn",
+        f"The share of the draws in mode {worst}, the worst, that look as if they were in another "
+        "mode.",
+        ""
+        if apart <= MODE_OVERLAP_OK
+        else "The modes run into each other, so that a part of the posterior may count twice; draw "
+        "more, until chains move between them.",
+    )
+    found: dict[str, list[tuple[int, Check]]] = {}
+    for m in matter:
+        own = combination.fits[m]
+        assert isinstance(own.info, McmcInfo)
+        for check in _of_chains(own, own.info):
+            found.setdefault(check.name, []).append((m, check))
+    for checks in found.values():
+        m, worst_check = max(checks, key=lambda each: _RANK[each[1].verdict])
+        meaning = f"In mode {m}, the worst: {worst_check.meaning}"
+        yield replace(worst_check, meaning=meaning)
+
+
+def _weights_of_modes(
+    source: Fitted, modes: tuple[WeighedMode, ...], matter: list[int]
+) -> Check:
+    """Check whether the evidence says well enough how probable each mode is."""
+    error = max(mode.weight_error for mode in modes)
+    doubts = {mode.doubt: None for mode in modes if mode.doubt}
+    listed = "; ".join(
+        f"mode {m} ({_chains_words(mode.chains)}) {mode.weight:.3g} "
+        f"(standard error {mode.weight_error:.1g})"
+        for m, mode in enumerate(modes)
+    )
+    alone = [f"mode {m}" for m in matter if len(modes[m].chains) == 1]
+    missed = (
+        f" Only one chain has been in {' and in '.join(alone)}: others like it may have been "
+        "missed, and more chains would tell."
+        if alone
+        else ""
+    )
+    good = error <= MODE_WEIGHT_ERROR_OK
+    verdict: Verdict = "fail" if doubts else "ok" if good else "warn"
+    return Check(
+        "weights of the modes",
+        error,
+        f"<= {MODE_WEIGHT_ERROR_OK:g}",
+        verdict,
+        f"The largest standard error of a mode's share of the posterior. Combined of {len(modes)} "
+        f"modes, weighed by their evidence: {listed}.{missed}",
+        f"The evidence is not to be believed: {' '.join(doubts)}"
+        if doubts
+        else ""
+        if good
+        else "Draw more, so that the modes' shares are known better.",
     )
 
 

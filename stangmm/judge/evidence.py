@@ -16,7 +16,7 @@ another, so that the integral over one is the K!-th part of the whole: exactly, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ from stangmm.base.thresholds import (
     ESS_PER_CHAIN,
     EVIDENCE_ERROR_OK,
     EVIDENCE_OVERLAP_OK,
+    MODE_MATTERS,
     R_HAT_FAIL,
 )
 from stangmm.data.dataset import Dataset
@@ -44,7 +45,7 @@ from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import arviz
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.posterior.relabel import among, assign, traits
 
 _MIN_DRAWS = 20  # of each chain: with fewer, half of them tell nothing about autocorrelation
@@ -74,6 +75,8 @@ class Evidence:
     reliable : bool
     why : str
         Why the answer is not to be believed, and what to do; empty when it is.
+    outside : float
+        Of a mode: share of its draws that look as if they were in another one.
 
     Examples
     --------
@@ -90,6 +93,7 @@ class Evidence:
     overlap: float
     reliable: bool
     why: str
+    outside: float = 0.0
 
     def __float__(self) -> float:
         return self.log_evidence
@@ -134,52 +138,175 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     ConvergenceWarning
         The answer is not to be believed; ``why`` has the same words.
     """
-    _check_usable(fit)
-    run = Run(_seed(fit, seed))
-    advance = progress_bar("evidence", 3, shown=progress)
-    k = fit.model.n_components
-    structure = fit.model.structure
-    problem = Problem.build(fit.dataset, k, structure, fit.model.priors)
-    space = problem.space
-    mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
-    half = fit.lp.shape[1] // 2
-    fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
-    pivot = int(np.argmax(fit.lp[:, :half]))
-    free = fit.free_components
-    rule = Labelling.of(fitted, pivot, free) if len(free) > 1 else None
-    if rule is not None:
-        fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
-    proposal = _fitted_proposal(space.vectors(fitted), run)
-    advance(1)
+    if fit.combination is not None:
+        return _of_combination(fit.combination)
+    (evidence,) = evidence_of_each([fit], seed=seed, progress=progress)
+    if not evidence.reliable:
+        warnings.warn(f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=3)
+    return evidence
 
-    at_posterior = space.vectors(bridged)
-    log_posterior = fit.lp[:, half:] - problem.log_likelihood_offset - problem.log_prior_offset
-    log_posterior = log_posterior + space.log_jacobian(at_posterior).reshape(log_posterior.shape)
-    of_posterior = log_posterior - proposal.log_density(at_posterior).reshape(log_posterior.shape)
 
-    advance(1)
-    at_proposal = proposal.sample(of_posterior.size, run.rng("evidence"))
-    proposed = space.mixtures(at_proposal)
-    with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
-        joint = log_joint(
-            proposed, problem.x, problem.sample_weight, problem.priors, structure, problem.labels
+def evidence_of_each(
+    fits: Sequence[Fitted], *, seed: int | None = None, progress: bool = True
+) -> list[Evidence]:
+    """Estimate the evidence of each of some modes of one posterior, without warnings.
+
+    A draw of a proposal counts only where it is nearer to its own mode than to any other: where
+    the mode's proposal, relabelled by the mode's own rule and times its evidence, is the highest.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        One of each mode, of one model and data set.
+    seed, progress
+        As in `log_evidence`.
+    """
+    for fit in fits:
+        _check_usable(fit)
+    run = Run(_seed(fits[0], seed))
+    advance = progress_bar("evidence", 3 * len(fits), shown=progress)
+    targets = []
+    for fit in fits:
+        targets.append(_Target.of(fit, run))
+        advance(1)
+    sides = []
+    for i, target in enumerate(targets):
+        sides.append(_Sides.of(target, [*targets[:i], *targets[i + 1 :]], run))
+        advance(1)
+    log_z = np.zeros(len(sides))
+    for _ in range(2 if len(sides) > 1 else 1):  # first by the proposals alone
+        others = [np.delete(log_z, i) - log_z[i] for i in range(len(sides))]
+        bridges = [side.bridge(than) for side, than in zip(sides, others, strict=True)]
+        log_z = np.array([bridge.log_ratio for bridge in bridges])
+    each = []
+    for target, side, bridge, than in zip(targets, sides, bridges, others, strict=True):
+        advance(1)
+        each.append(_answer(target, side, bridge, than))
+    return each
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """A fit's posterior, and what half of its draws make of it: a labelling rule, a proposal."""
+
+    fit: Fitted
+    problem: Problem
+    rule: Labelling | None
+    proposal: _Proposal
+    bridged: Mixture  # the other half, with the labelling that is meant
+
+    @classmethod
+    def of(cls, fit: Fitted, run: Run) -> _Target:
+        model = fit.model
+        problem = Problem.build(fit.dataset, model.n_components, model.structure, model.priors)
+        mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
+        half = fit.lp.shape[1] // 2
+        fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)
+        pivot = int(np.argmax(fit.lp[:, :half]))
+        free = fit.free_components
+        rule = Labelling.of(fitted, pivot, free) if len(free) > 1 else None
+        if rule is not None:
+            fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
+        proposal = _fitted_proposal(problem.space.vectors(fitted), run)
+        return cls(fit, problem, rule, proposal, bridged)
+
+    def log_proposal(self, mixture: Mixture) -> FloatArray:
+        """Log density of the proposal at mixtures (n,), relabelled by the rule; shape (n,)."""
+        if self.rule is not None:
+            mixture = self.rule.relabelled(mixture)
+        return self.proposal.log_density(self.problem.space.vectors(mixture))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """Log ratios of the posterior's to the proposal's density, where each of them drew.
+
+    And the others' proposals by the side of its own, with an axis (M,) in front.
+    """
+
+    of_posterior: FloatArray  # (C, S)
+    of_proposal: FloatArray  # (n,)
+    others_at_posterior: FloatArray  # (M, C, S)
+    others_at_proposal: FloatArray  # (M, n)
+
+    @classmethod
+    def of(cls, target: _Target, others: Sequence[_Target], run: Run) -> _Sides:
+        fit, problem, proposal = target.fit, target.problem, target.proposal
+        space, structure = problem.space, problem.structure
+        half = fit.lp.shape[1] // 2
+        at_posterior = space.vectors(target.bridged)
+        own = proposal.log_density(at_posterior)
+        log_posterior = fit.lp[:, half:] - problem.log_likelihood_offset - problem.log_prior_offset
+        shape = log_posterior.shape
+        log_posterior = log_posterior + space.log_jacobian(at_posterior).reshape(shape)
+        others_at_posterior = [each.log_proposal(target.bridged) - own for each in others]
+
+        at_proposal = proposal.sample(own.size, run.rng("evidence"))
+        proposed = space.mixtures(at_proposal)
+        own_at_proposal = proposal.log_density(at_proposal)
+        with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
+            joint = log_joint(
+                proposed, problem.x, problem.sample_weight, problem.priors, structure, problem.labels
+            )
+            of_proposal = joint + space.log_jacobian(at_proposal) - own_at_proposal
+        of_proposal[~np.isfinite(of_proposal)] = -np.inf
+        if target.rule is not None:
+            of_proposal[~target.rule.obeyed(proposed)] = -np.inf
+        # Only where the posterior may have mass, since far out vectors may be no numbers.
+        within = np.isfinite(of_proposal)
+        others_at_proposal = np.full((len(others), own.size), -np.inf)
+        for i, each in enumerate(others):
+            others_at_proposal[i, within] = (
+                each.log_proposal(proposed[within]) - own_at_proposal[within]
+            )
+        return cls(
+            log_posterior - own.reshape(shape),
+            of_proposal,
+            np.reshape(others_at_posterior, (len(others), *shape)),
+            others_at_proposal,
         )
-        of_proposal = joint + space.log_jacobian(at_proposal) - proposal.log_density(at_proposal)
-    of_proposal[~np.isfinite(of_proposal)] = -np.inf
-    if rule is not None:
-        of_proposal[~rule.obeyed(proposed)] = -np.inf
 
-    bridge = Bridge.between(of_posterior, of_proposal)
-    advance(1)
-    copies = float(gammaln(len(free) + 1))
-    why = " ".join(_doubts(fit, of_posterior, bridge))
-    if why:
-        warnings.warn(f"Log evidence: {why}", ConvergenceWarning, stacklevel=3)
+    def bridge(self, than: FloatArray) -> Bridge:
+        """The bridge, where the others' proposals times exp(than) (M,) are below its own.
+
+        What is left out on either side leaves the ratio of the normalizing constants as it is.
+        """
+        of_posterior = np.where(self.outside(than), np.inf, self.of_posterior)
+        outside = (self.others_at_proposal + than[:, np.newaxis] > 0).any(axis=0)
+        return Bridge.between(of_posterior, np.where(outside, -np.inf, self.of_proposal))
+
+    def outside(self, than: FloatArray) -> BoolArray:
+        """Which of the posterior's draws look as if they were in another mode, shape (C, S)."""
+        return np.asarray((self.others_at_posterior + than[:, np.newaxis, np.newaxis] > 0).any(0))
+
+
+def _answer(target: _Target, sides: _Sides, bridge: Bridge, than: FloatArray) -> Evidence:
+    """The bridge's answer in the user's units, with what is to be said against it."""
+    copies = float(gammaln(len(target.fit.free_components) + 1))
+    why = " ".join(_doubts(target.fit, sides.of_posterior, bridge))
     return Evidence(
-        log_evidence=bridge.log_ratio + copies + problem.log_likelihood_offset,
+        log_evidence=bridge.log_ratio + copies + target.problem.log_likelihood_offset,
         standard_error=bridge.standard_error,
         n_draws=bridge.n_draws,
         overlap=bridge.overlap,
+        reliable=not why,
+        why=why,
+        outside=float(sides.outside(than).mean()),
+    )
+
+
+def _of_combination(combination: Combination) -> Evidence:
+    """The evidence of all modes together."""
+    modes = combination.modes
+    logs = np.array([mode.log_evidence for mode in modes])
+    shares = np.array([mode.weight for mode in modes])
+    errors = np.array([mode.log_evidence_error for mode in modes])
+    why = " ".join(mode.doubt for mode in modes if mode.doubt and mode.weight >= MODE_MATTERS)
+    return Evidence(
+        log_evidence=float(log_sum_exp(logs, axis=0)),
+        standard_error=float(np.sqrt((shares**2 * errors**2).sum())),
+        n_draws=float(sum(mode.n_draws for mode in modes)),
+        overlap=float(shares @ [mode.overlap for mode in modes]),
         reliable=not why,
         why=why,
     )

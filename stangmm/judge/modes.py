@@ -2,29 +2,30 @@
 
 Chains that never leave the mode in which they began cannot say how probable that mode is: their
 number says how many were started there, nothing else. Pooling them would be wrong in silence. So
-chains are grouped by mode, and weights of the modes come from elsewhere: from stacking, which
+draws are grouped by mode, and weights of the modes come from elsewhere: from stacking, which
 predicts best (Yao, Vehtari & Gelman 2022, https://jmlr.org/papers/v23/20-1426.html), or from the
-evidence of each mode, which are the posterior's own.
+evidence of each mode, which are the posterior's own (`combined` draws the modes together by them).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, Literal
+from typing import TYPE_CHECKING, Generic, Literal, cast
 
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
-from stangmm.base.errors import ModelError
-from stangmm.judge.chains import group_chains
+from stangmm.base.errors import ConvergenceWarning, ModelError
+from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
+from stangmm.judge.combining import shares
 from stangmm.judge.criteria import psis_loo
-from stangmm.judge.evidence import log_evidence
+from stangmm.judge.evidence import evidence_of_each
 from stangmm.judge.stacking import stacking_weights
 from stangmm.methods.draws import McmcInfo
-from stangmm.model.mixture import log_sum_exp
-from stangmm.posterior.fitted import F, once
+from stangmm.posterior.fitted import F, Piece, once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +39,26 @@ class Modes(Generic[F]):
     ----------
     fit : Fit
         All chains together.
-    chains : tuple of tuple of int
-        The chains in each mode.
+    pieces : tuple of tuple of Piece
+        The draws in each mode, as pieces of chains: (chain, first draw, end).
     """
 
     fit: F
-    chains: tuple[tuple[int, ...], ...]
+    pieces: tuple[tuple[Piece, ...], ...]
+
+    @property
+    def chains(self) -> tuple[tuple[int, ...], ...]:
+        """The chains in each mode; one that has moved is in more than one."""
+        return tuple(map(chains_of, self.pieces))
 
     @cached_property
     def fits(self) -> tuple[F, ...]:
-        """A fit for each mode, of its chains alone."""
-        return tuple(self.fit.select_chains(chains) for chains in self.chains)
+        """A fit for each mode, of the draws in it.
+
+        Its chains are those of the fit, or pieces of them: where a chain has moved, and where a
+        mode has only one, which is then cut in two that can be compared.
+        """
+        return tuple(self.fit.select_pieces(pieces) for pieces in self.pieces)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -101,9 +111,13 @@ class Modes(Generic[F]):
             Whether it shows how far it is when it takes longer than a second.
         """
         if by == "evidence":
-            each = [log_evidence(fit, seed=seed, progress=progress) for fit in self.fits]
-            logs = np.array([evidence.log_evidence for evidence in each])
-            return np.asarray(np.exp(logs - log_sum_exp(logs, axis=0)))
+            each = evidence_of_each(self.fits, seed=seed, progress=progress)
+            for evidence in each:
+                if not evidence.reliable:
+                    warnings.warn(
+                        f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=2
+                    )
+            return shares(each)[0]
         if by != "stacking":
             raise ModelError(f"by must be one of ['stacking', 'evidence'], got {by!r}.")
         pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
@@ -118,18 +132,27 @@ class Modes(Generic[F]):
 
     def __str__(self) -> str:
         """Words and the table."""
-        n = sum(map(len, self.chains))
+        n = len(self.fit.lp)
+        moved = sorted(c for c in range(n) if sum(c in chains for chains in self.chains) > 1)
         words = (
             f"All {n} chains are in one mode."
             if len(self) == 1
-            else f"{n} chains are in {len(self)} modes; none has moved from one to another."
+            else f"{n} chains are in {len(self)} modes; {moved_words(moved)}."
         )
         return f"{words}\n{self.table.to_string(float_format='{:.2f}'.format)}"
 
     __repr__ = __str__
 
 
-@once
 def modes_of(fit: F) -> Modes[F]:
-    """Give the modes of a fit by its chains."""
-    return Modes(fit, group_chains(fit))
+    """Give the modes of a fit by its chains; of a combined fit, those that were combined."""
+    combination = fit.combination
+    if combination is None:
+        return _found(fit)
+    source = cast(F, combination.source)
+    return Modes(source, tuple(mode.pieces for mode in combination.modes))
+
+
+@once
+def _found(fit: F) -> Modes[F]:
+    return Modes(fit, pieces_by_mode(fit))

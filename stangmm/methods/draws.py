@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -172,13 +172,14 @@ class McmcInfo:
     max_tree_depth: int | None = None
     starts: tuple[Optimum, ...] = ()
 
-    def of_chains(self, chains: Sequence[int]) -> McmcInfo:
-        """Keep what concerns some of the chains."""
-        index = list(chains)
+    def of_chains(self, chains: Sequence[int], draws: Any = slice(None)) -> McmcInfo:
+        """Keep what concerns some of the chains, or draws (C', S') of each."""
+        index = np.array(chains)
+        at = (index, draws) if isinstance(draws, slice) else (index[:, np.newaxis], draws)
         return replace(
             self,
-            sample_stats={name: values[index] for name, values in self.sample_stats.items()},
-            starts=tuple(self.starts[i] for i in index) if self.starts else (),
+            sample_stats={name: values[at] for name, values in self.sample_stats.items()},
+            starts=tuple(self.starts[i] for i in chains) if self.starts else (),
         )
 
     def in_user_units(self, problem: Problem) -> McmcInfo:

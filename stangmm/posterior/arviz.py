@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.thresholds import MODE_MATTERS
 from stangmm.methods.draws import McmcInfo, VariationalInfo
 from stangmm.posterior.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
-from stangmm.posterior.fitted import Fitted, once
+from stangmm.posterior.fitted import Combination, Fitted, once
 from stangmm.posterior.psis import smoothed
 from stangmm.predict.averages import replicated
 
@@ -86,8 +87,37 @@ def inference_data(
 
 @once
 def measures_of(fit: Fitted) -> dict[str, Convergence]:
-    """R-hat and effective sample sizes of each weight, mean and scale, and of lp."""
+    """R-hat and effective sample sizes of each weight, mean and scale, and of lp.
+
+    Of modes that were combined, R-hat is the worst within a mode, and the effective sample sizes
+    follow from those within the modes and from the errors of the modes' weights.
+    """
+    if fit.combination is not None:
+        return _measures_of_combination(fit.combination)
     return {name: measures(draws) for name, draws in _parameters(fit).items()}
+
+
+def _measures_of_combination(combination: Combination) -> dict[str, Convergence]:
+    modes = [mode for mode in combination.modes if mode.weight >= MODE_MATTERS]
+    fits = [f for f, m in zip(combination.fits, combination.modes, strict=True) if m in modes]
+    weight = np.array([mode.weight for mode in modes])
+    error = np.array([mode.weight_error for mode in modes])
+    within = [measures_of(fit) for fit in fits]
+    drawn = [_parameters(fit) for fit in fits]
+    out = {}
+    for name in within[0]:
+        mean = np.stack([each[name].mean(axis=(0, 1)) for each in drawn], axis=-1)
+        variance = np.stack([each[name].var(axis=(0, 1)) for each in drawn], axis=-1)
+        between = (mean - (mean @ weight)[..., np.newaxis]) ** 2
+        total = (variance + between) @ weight
+        sizes = []
+        for field in ("ess_bulk", "ess_tail", "ess_mean"):
+            size = np.stack([getattr(each[name], field) for each in within], axis=-1)
+            with np.errstate(invalid="ignore", divide="ignore"):  # of what does not vary
+                sizes.append(total / (variance / size @ weight**2 + between @ error**2))
+        r_hat = np.stack([each[name].r_hat for each in within], axis=-1)
+        out[name] = Convergence(r_hat.max(axis=-1), *sizes)
+    return out
 
 
 def convergence(fit: Fitted) -> dict[str, float]:
@@ -115,6 +145,9 @@ def relative_efficiency(fit: Fitted) -> float:
 
     What `arviz.loo` takes the tails' length from.
     """
+    if fit.combination is not None:
+        each = [relative_efficiency(own) for own in fit.combination.fits]
+        return float(np.dot(each, [mode.weight for mode in fit.combination.modes]))
     if fit.lp.shape[0] == 1:
         return 1.0
     sizes = [of.ess_mean.ravel() for of in measures_of(fit).values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,76 @@ T = TypeVar("T")
 F = TypeVar("F", bound="Fitted")
 
 
+class Piece(NamedTuple):
+    """Some consecutive draws of a chain, from ``first`` to before ``end``."""
+
+    chain: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class WeighedMode:
+    """A mode of the posterior and its share, as `Fit.combined` weighed it.
+
+    Attributes
+    ----------
+    pieces : tuple of Piece
+        The draws that are in it, in pieces of one length.
+    weight, weight_error : float
+        Its share of the posterior, and the Monte Carlo standard error of that.
+    log_evidence, log_evidence_error : float
+        Log of the integral of likelihood times prior over the mode, all labellings together.
+    n_draws : float
+        How many independent draws its draws are worth in the bridge.
+    overlap : float
+        Between the mode and the bridge's proposal; see `Evidence`.
+    outside : float
+        Share of its draws that look as if they were in another mode.
+    doubt : str
+        Why the evidence is not to be believed; empty when it is.
+    """
+
+    pieces: tuple[Piece, ...]
+    weight: float
+    weight_error: float
+    log_evidence: float
+    log_evidence_error: float
+    n_draws: float
+    overlap: float
+    outside: float
+    doubt: str
+
+    @property
+    def chains(self) -> tuple[int, ...]:
+        """The chains that have been in it."""
+        return tuple(sorted({piece[0] for piece in self.pieces}))
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """What a fit was combined of: a fit whose chains stay in several modes, and the modes.
+
+    Attributes
+    ----------
+    source : Fit
+        The fit with the chains as they were drawn.
+    draws : ndarray of int, shape (C, S)
+        Which of the source's draws, chain 0 first, each draw of the combined fit is.
+    modes : tuple of WeighedMode
+        The most probable first.
+    """
+
+    source: Fitted
+    draws: IntArray
+    modes: tuple[WeighedMode, ...]
+
+    @cached_property
+    def fits(self) -> tuple[Fitted, ...]:
+        """A fit for each mode, of the pieces of chains that are in it."""
+        return tuple(self.source.select_pieces(mode.pieces) for mode in self.modes)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Fitted:
     """Model, data, settings and draws of one fit, labels settled; never changed once it is made.
@@ -56,6 +126,7 @@ class Fitted:
     seconds: float
     versions: Mapping[str, str]
     started_by_hand: bool = False
+    combination: Combination | None = None  # where modes were combined
     kept: dict[str, Any] = field(default_factory=dict, init=False)
 
     def _settled(self, flat: Mixture, how: Relabelling | None) -> Self:
@@ -93,7 +164,23 @@ class Fitted:
         Fit
             Densities, predictions and everything else that has no labels stay as they are.
         """
-        return self._settled(self.drawn.reshape(-1), checked_relabelling(how))
+        how = checked_relabelling(how)
+        if self.combination is not None:  # as the chains that it was combined of
+            return self._combined_of(self.combination.source.relabel(how))
+        return self._settled(self.drawn.reshape(-1), how)
+
+    def _combined_of(self, source: Fitted) -> Self:
+        """Give the same combined draws with the labels of the source's."""
+        assert self.combination is not None
+        combination = replace(self.combination, source=source)
+        k = self.model.n_components
+        return replace(
+            self,
+            combination=combination,
+            relabelling=source.relabelling,
+            mixture=source.mixture[combination.draws.ravel()],
+            permutations=source.permutations.reshape(-1, k)[combination.draws],
+        )
 
     def reordered(self, order: IntArray) -> Self:
         """Give the same fit with component k being the present component ``order[k]``.
@@ -103,6 +190,8 @@ class Fitted:
         order : ndarray of int, shape (K,)
             A permutation of 0 to K-1.
         """
+        if self.combination is not None:
+            return self._combined_of(self.combination.source.reordered(order))
         return replace(
             self, permutations=self.permutations[..., order], mixture=self.mixture.permute(order)
         )
@@ -128,10 +217,23 @@ class Fitted:
         chosen = self._at(index)
         return replace(chosen, info=info.of_chains(index)) if isinstance(info, McmcInfo) else chosen
 
+    def select_pieces(self, pieces: Sequence[Piece]) -> Self:
+        """Give the fit whose chains are pieces of this one's, all of one length."""
+        chains = [piece[0] for piece in pieces]
+        draws = np.array([np.arange(first, end) for _, first, end in pieces])
+        chosen = self._at((np.array(chains)[:, np.newaxis], draws))
+        if isinstance(self.info, McmcInfo):
+            return replace(chosen, info=self.info.of_chains(chains, draws))
+        return chosen
+
     def _at(self, index: Any) -> Self:
         """Give the fit with the draws at an index of axes (chain, draw); the facts stay."""
+        combination = self.combination
+        if combination is not None:
+            combination = replace(combination, draws=combination.draws[index])
         return replace(
             self,
+            combination=combination,
             mixture=self.shaped[index].reshape(-1),
             permutations=self.permutations[index],
             total_log_likelihood=self.total_log_likelihood[index],

@@ -277,16 +277,17 @@ class EMSpace:
         return Mixture.from_covariances(parameters.weights, means, covariances)
 
     def parameters_of(self, mixture: Mixture) -> EMParameters:
-        """Bring one mixture from the problem's coordinates to EM's, with a leading axis of 1."""
+        """Bring mixtures from the problem's coordinates to EM's, as a batch (R,)."""
+        mixture = mixture.reshape(-1)
         c = self.problem.space.scale_shape[0]
         means = mixture.means
         if self.frame is None:
-            covariances = mixture.scales[:c] ** 2
+            covariances = mixture.scales[:, :c] ** 2
         else:
             inverse = np.linalg.inv(self.frame)
             means = means @ inverse.T
-            covariances = inverse @ mixture.covariances[:c] @ inverse.T
-        return EMParameters(mixture.weights[None], means[None], covariances[None])
+            covariances = inverse @ mixture.covariances[:, :c] @ inverse.T
+        return EMParameters(mixture.weights, means, covariances)
 
 
 def _with_smallest(matrices: FloatArray, relative: float | None) -> FloatArray:
