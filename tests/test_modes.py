@@ -14,7 +14,6 @@ import stangmm as sg
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import R_HAT_FAIL
 from stangmm.judge.criteria import psis_loo
-from stangmm.judge.modes import group_chains
 from stangmm.posterior.arviz import convergence
 
 pytestmark = pytest.mark.stan
@@ -119,7 +118,7 @@ def test_each_mode_has_chains_of_its_own_and_is_told_from_the_other(seed: int) -
     check = fit.diagnose()["modes"]
     assert check.verdict == "fail"
     assert "2 distinct optima" in check.meaning
-    assert 'weights("evidence")' in check.advice
+    assert "fit.combined()" in check.advice
     assert "4 chains are in 2 modes" in str(fit.modes)
     for mode in fit.modes:
         assert mode.lp.shape == (2, 1000)
@@ -161,7 +160,7 @@ def test_stacking_weighs_the_modes_by_what_they_predict() -> None:
 
 def test_chains_of_a_posterior_with_one_mode_are_one_group() -> None:
     fit = sg.GaussianMixture(2, "full").fit(sg.datasets.faithful(), seed=1, progress=False)
-    assert group_chains(fit) == ((0, 1, 2, 3),)
+    assert fit.modes.chains == ((0, 1, 2, 3),)
     check = fit.diagnose()["modes"]
     assert (check.value, check.verdict) == (1, "ok")
     assert "All 4 chains are in one mode" in str(fit.modes)

@@ -21,11 +21,13 @@ EXCHANGED_OK = 0.05
 MODES_APART = 3.0
 # Draws of two basins are in one mode where chains move between them at least this often, as a share
 # of how often independent draws would.
-MODES_MIXED = 0.1
-# Modes combined: those of less weight do not matter; the largest standard error of a weight; and
-# the largest share of a mode's draws that look as if they were in another one.
+MODES_MIXED = 0.2
+# Modes combined: those of less weight do not matter; the largest standard errors of a weight, where
+# log evidence that is not to be believed counts with an error of a nat at least; and the largest
+# share of a mode's draws that look as if they were in another one.
 MODE_MATTERS = 1e-3
-MODE_WEIGHT_ERROR_OK = 0.05
+MODE_WEIGHT_ERROR_OK, MODE_WEIGHT_ERROR_FAIL = 0.05, 0.15
+DOUBTFUL_ERROR = 1.0
 MODE_OVERLAP_OK = 0.05
 # Nats by which a draw, or an optimum that it leads to, is above the best start if that is said.
 ABOVE_START = 1.0

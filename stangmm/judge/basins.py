@@ -102,30 +102,31 @@ def _connected(basins: IntArray) -> IntArray:
     """Join basins between which chains move; basins and modes have shape (C, T).
 
     The two that are joined are those with the most moves from one to the other, by the side of as
-    many as independent draws would make, until no two are left with a tenth of that. A basin that
-    is passed by seldom so goes to where its chain came from, and does not join two modes.
+    many as independent draws would make, until no two are left with a fifth of that. A basin that
+    is seldom seen so goes to where its chain came from, and does not join two modes.
     """
-    n = int(basins.max()) + 1
-    moves = np.zeros((n, n))
+    n, (n_chains, n_draws) = int(basins.max()) + 1, basins.shape
+    moves, visits = np.zeros((n, n)), np.zeros((n, n_chains))
     np.add.at(moves, (basins[:, :-1], basins[:, 1:]), 1.0)
+    np.add.at(visits, (basins, np.arange(n_chains)[:, np.newaxis]), 1.0)
     moves += moves.T
-    visits = np.bincount(basins.ravel(), minlength=n).astype(float)
     mode = np.arange(n)  # of each basin
-    least = _SMALLEST_SHARE * basins.shape[1]
     while len(visits) > 1:
-        rate = moves * basins.size / (2.0 * visits[:, np.newaxis] * visits)
+        size = visits.sum(axis=1)
+        seen = (visits[:, np.newaxis] + visits > 0).sum(axis=-1) * n_draws  # by chains in either
+        rate = moves * seen / (2.0 * size[:, np.newaxis] * size)
         np.fill_diagonal(rate, -1.0)
-        small = int(np.argmin(visits))
-        i, j = np.unravel_index(int(np.argmax(rate)), rate.shape)
+        small = int(np.argmin(size))
+        i, j = divmod(int(np.argmax(rate)), len(rate))
         if rate[i, j] < MODES_MIXED:
-            if visits[small] >= least or rate[small].max() <= 0:
+            if size[small] >= _SMALLEST_SHARE * n_draws or rate[small].max() <= 0:
                 break
             i, j = small, int(np.argmax(rate[small]))
-        i, j = sorted((int(i), int(j)))
-        visits[i] += visits[j]
+        i, j = min(i, j), max(i, j)
         moves[i] += moves[j]
         moves[:, i] += moves[:, j]
-        moves, visits = np.delete(np.delete(moves, j, 0), j, 1), np.delete(visits, j)
+        visits[i] += visits[j]
+        moves, visits = np.delete(np.delete(moves, j, 0), j, 1), np.delete(visits, j, 0)
         mode[mode == j] = i
         mode[mode > j] -= 1
     return mode[basins]

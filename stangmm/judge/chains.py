@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -64,11 +65,11 @@ def _stays(draws: IntArray, modes: IntArray, n_draws: int) -> list[list[Piece]]:
     Where a chain was between two draws of different modes is not known, and left out.
     """
     stays: list[list[Piece]] = [[] for _ in range(int(modes.max()) + 1)]
-    for chain, path in enumerate(modes):
-        for mode, run in groupby(range(len(draws)), key=lambda t, path=path: int(path[t])):
-            at = list(run)
-            end = n_draws if at[-1] == len(draws) - 1 else int(draws[at[-1]]) + 1
-            stays[mode].append(Piece(chain, int(draws[at[0]]), end))
+    for chain, path in enumerate(modes.tolist()):
+        for mode, run in groupby(zip(draws.tolist(), path, strict=True), key=itemgetter(1)):
+            at = [draw for draw, _ in run]
+            end = n_draws if at[-1] == draws[-1] else at[-1] + 1
+            stays[mode].append(Piece(chain, at[0], end))
     return stays
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import ConvergenceWarning, InferenceError, ModelError
+from stangmm.base.thresholds import DOUBTFUL_ERROR
 from stangmm.judge.chains import pieces_by_mode
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.evidence import Evidence, evidence_of_each
@@ -54,9 +55,17 @@ def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:
 
 
 def shares(evidences: Sequence[Evidence]) -> tuple[FloatArray, FloatArray]:
-    """Weights (M,) of modes by their evidence, and their standard errors (M,)."""
+    """Weights (M,) of modes by their evidence, and their standard errors (M,).
+
+    Where an evidence is not to be believed, it counts with an error of a nat at least.
+    """
     logs = np.array([evidence.log_evidence for evidence in evidences])
-    errors = np.array([evidence.standard_error for evidence in evidences])
+    errors = np.array([
+        evidence.standard_error
+        if evidence.reliable
+        else max(evidence.standard_error, DOUBTFUL_ERROR)
+        for evidence in evidences
+    ])  # fmt: skip
     weights = np.exp(logs - log_sum_exp(logs, axis=0))
     slopes = weights[:, np.newaxis] * (np.eye(len(weights)) - weights)  # by the log evidences
     return weights, np.sqrt((slopes**2) @ errors**2)

@@ -14,12 +14,14 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import (
     COLLAPSED_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
+    DOUBTFUL_ERROR,
     E_BFMI_OK,
     ESS_PER_CHAIN,
     EXCHANGED_OK,
     GAP_OK,
     MODE_MATTERS,
     MODE_OVERLAP_OK,
+    MODE_WEIGHT_ERROR_FAIL,
     MODE_WEIGHT_ERROR_OK,
     NARROW_AS_ROUNDING,
     PARETO_K_OK,
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
-_RANK: dict[Verdict, int] = {"ok": 0, "warn": 1, "fail": 2}
+_VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "fail")
+# Checks of which a combined fit has a value of its own.
+_OF_THE_WHOLE = ("R-hat", "bulk ESS", "tail ESS")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
     """Ask everything that can be asked of this kind of fit."""
     checks: Iterator[Check]
     if fit.combination is not None:
-        checks = _of_combination(fit.combination)
+        checks = _of_combination(fit, fit.combination)
     elif isinstance(fit.info, McmcInfo):
         checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
     elif isinstance(fit.info, VariationalInfo):
@@ -224,11 +228,18 @@ def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:
     return float(np.mean([fit.lp[chain, first:end].mean() for chain, first, end in pieces]))
 
 
-def _of_combination(combination: Combination) -> Iterator[Check]:
+def _may_matter(mode: WeighedMode, best: WeighedMode) -> bool:
+    """Whether a mode has, or within five errors of its evidence could have, a share to count."""
+    error = max(mode.log_evidence_error, DOUBTFUL_ERROR if mode.doubt else 0.0)
+    highest = mode.log_evidence + 5.0 * error
+    return mode is best or highest - best.log_evidence >= float(np.log(MODE_MATTERS))
+
+
+def _of_combination(fit: Fitted, combination: Combination) -> Iterator[Check]:
     """Check the weights of modes that were combined, and each mode by its own chains."""
     modes = combination.modes
-    matter = [m for m, mode in enumerate(modes) if mode.weight >= MODE_MATTERS]
-    yield _weights_of_modes(combination.source, modes, matter)
+    matter = [m for m, mode in enumerate(modes) if _may_matter(mode, modes[0])]
+    yield _weights_of_modes(modes, matter)
     worst = max(matter, key=lambda m: modes[m].outside)
     apart = modes[worst].outside
     yield Check(
@@ -243,24 +254,45 @@ def _of_combination(combination: Combination) -> Iterator[Check]:
         else "The modes run into each other, so that a part of the posterior may count twice; draw "
         "more, until chains move between them.",
     )
-    found: dict[str, list[tuple[int, Check]]] = {}
-    for m in matter:
-        own = combination.fits[m]
-        assert isinstance(own.info, McmcInfo)
-        for check in _of_chains(own, own.info):
-            found.setdefault(check.name, []).append((m, check))
-    for checks in found.values():
-        m, worst_check = max(checks, key=lambda each: _RANK[each[1].verdict])
-        meaning = f"In mode {m}, the worst: {worst_check.meaning}"
-        yield replace(worst_check, meaning=meaning)
+    if isinstance(fit.info, McmcInfo):
+        yield from _of_chains_in_modes(fit, fit.info, [combination.fits[m] for m in matter])
 
 
-def _weights_of_modes(
-    source: Fitted, modes: tuple[WeighedMode, ...], matter: list[int]
-) -> Check:
+def _of_chains_in_modes(fit: Fitted, info: McmcInfo, fits: list[Fitted]) -> Iterator[Check]:
+    """Check a combined fit by the chains in its modes.
+
+    R-hat and effective sample sizes are those of the whole: what is wrong in a mode of small
+    weight does little harm, and brings a warning at the most.
+    """
+    each: dict[str, list[Check]] = {}
+    for own in fits:
+        for check in _of_chains(own, own.info) if isinstance(own.info, McmcInfo) else ():
+            each.setdefault(check.name, []).append(check)
+    for check in _of_chains(fit, info):
+        of_modes = each.get(check.name, [])
+        if check.name not in _OF_THE_WHOLE or not of_modes:
+            yield check
+            continue
+        worst = max((own.verdict for own in of_modes), key=_VERDICTS.index)
+        milder = _VERDICTS[max(0, _VERDICTS.index(worst) - 1)]
+        verdict = min(worst, max(milder, check.verdict, key=_VERDICTS.index), key=_VERDICTS.index)
+        values = ", ".join(f"{own.value:.4g}" for own in of_modes)
+        advice = next((own.advice for own in of_modes if own.verdict == worst), "")
+        yield replace(
+            check,
+            verdict=verdict,
+            meaning=f"{check.meaning} Within the modes by their own chains: {values}.",
+            advice=advice if verdict != "ok" else "",
+        )
+    for name in ("tree depth", "E-BFMI"):
+        if name in each:
+            yield max(each[name], key=lambda own: _VERDICTS.index(own.verdict))
+
+
+def _weights_of_modes(modes: tuple[WeighedMode, ...], matter: list[int]) -> Check:
     """Check whether the evidence says well enough how probable each mode is."""
     error = max(mode.weight_error for mode in modes)
-    doubts = {mode.doubt: None for mode in modes if mode.doubt}
+    doubts = {modes[m].doubt: None for m in matter if modes[m].doubt}
     listed = "; ".join(
         f"mode {m} ({_chains_words(mode.chains)}) {mode.weight:.3g} "
         f"(standard error {mode.weight_error:.1g})"
@@ -273,8 +305,9 @@ def _weights_of_modes(
         if alone
         else ""
     )
-    good = error <= MODE_WEIGHT_ERROR_OK
-    verdict: Verdict = "fail" if doubts else "ok" if good else "warn"
+    verdict: Verdict = "ok" if error <= MODE_WEIGHT_ERROR_OK and not doubts else "warn"
+    if error > MODE_WEIGHT_ERROR_FAIL:
+        verdict = "fail"
     return Check(
         "weights of the modes",
         error,
@@ -282,10 +315,10 @@ def _weights_of_modes(
         verdict,
         f"The largest standard error of a mode's share of the posterior. Combined of {len(modes)} "
         f"modes, weighed by their evidence: {listed}.{missed}",
-        f"The evidence is not to be believed: {' '.join(doubts)}"
+        f"The evidence of a mode is not to be believed: {' '.join(doubts)}"
         if doubts
         else ""
-        if good
+        if verdict == "ok"
         else "Draw more, so that the modes' shares are known better.",
     )
 

@@ -232,7 +232,7 @@ class _Sides:
     @classmethod
     def of(cls, target: _Target, others: Sequence[_Target], run: Run) -> _Sides:
         fit, problem, proposal = target.fit, target.problem, target.proposal
-        space, structure = problem.space, problem.structure
+        space, x, weight = problem.space, problem.x, problem.sample_weight
         half = fit.lp.shape[1] // 2
         at_posterior = space.vectors(target.bridged)
         own = proposal.log_density(at_posterior)
@@ -246,7 +246,7 @@ class _Sides:
         own_at_proposal = proposal.log_density(at_proposal)
         with np.errstate(invalid="ignore"):  # far out, where a weight or a density is 0
             joint = log_joint(
-                proposed, problem.x, problem.sample_weight, problem.priors, structure, problem.labels
+                proposed, x, weight, problem.priors, problem.structure, problem.labels
             )
             of_proposal = joint + space.log_jacobian(at_proposal) - own_at_proposal
         of_proposal[~np.isfinite(of_proposal)] = -np.inf
@@ -437,8 +437,8 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
         if not r_hat < R_HAT_FAIL:
             yield (
                 f"The chains disagree (R-hat {r_hat:.2f} of the log joint density or its ratio to "
-                f"the proposal, should be < {R_HAT_FAIL}), so that they may be in different modes; "
-                "run longer."
+                f"the proposal, should be < {R_HAT_FAIL}), so that they may be in different modes: "
+                "see fit.combined(), or run longer."
             )
     if isinstance(fit.info, McmcInfo) and "diverging" in fit.info.sample_stats:
         divergent = float(np.mean(fit.info.sample_stats["diverging"]))

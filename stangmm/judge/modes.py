@@ -114,9 +114,7 @@ class Modes(Generic[F]):
             each = evidence_of_each(self.fits, seed=seed, progress=progress)
             for evidence in each:
                 if not evidence.reliable:
-                    warnings.warn(
-                        f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=2
-                    )
+                    warnings.warn(f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=2)
             return shares(each)[0]
         if by != "stacking":
             raise ModelError(f"by must be one of ['stacking', 'evidence'], got {by!r}.")

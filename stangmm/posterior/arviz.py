@@ -89,8 +89,9 @@ def inference_data(
 def measures_of(fit: Fitted) -> dict[str, Convergence]:
     """R-hat and effective sample sizes of each weight, mean and scale, and of lp.
 
-    Of modes that were combined, R-hat is the worst within a mode, and the effective sample sizes
-    follow from those within the modes and from the errors of the modes' weights.
+    Of modes that were combined they follow from those within the modes: what each mode adds to the
+    posterior's variance is taken with its own R-hat, and what it adds to the variance of a mean
+    with its own effective sample size, besides the errors of the modes' weights.
     """
     if fit.combination is not None:
         return _measures_of_combination(fit.combination)
@@ -116,7 +117,9 @@ def _measures_of_combination(combination: Combination) -> dict[str, Convergence]
             with np.errstate(invalid="ignore", divide="ignore"):  # of what does not vary
                 sizes.append(total / (variance / size @ weight**2 + between @ error**2))
         r_hat = np.stack([each[name].r_hat for each in within], axis=-1)
-        out[name] = Convergence(r_hat.max(axis=-1), *sizes)
+        with np.errstate(invalid="ignore"):
+            excess = (variance * (r_hat**2 - 1.0)) @ weight / total
+        out[name] = Convergence(np.sqrt(1.0 + excess), *sizes)
     return out
 
 

@@ -166,14 +166,13 @@ class Fitted:
         """
         how = checked_relabelling(how)
         if self.combination is not None:  # as the chains that it was combined of
-            return self._combined_of(self.combination.source.relabel(how))
+            source = self.combination.source.relabel(how)
+            return self._combined(replace(self.combination, source=source))
         return self._settled(self.drawn.reshape(-1), how)
 
-    def _combined_of(self, source: Fitted) -> Self:
+    def _combined(self, combination: Combination) -> Self:
         """Give the same combined draws with the labels of the source's."""
-        assert self.combination is not None
-        combination = replace(self.combination, source=source)
-        k = self.model.n_components
+        source, k = combination.source, self.model.n_components
         return replace(
             self,
             combination=combination,
@@ -191,7 +190,8 @@ class Fitted:
             A permutation of 0 to K-1.
         """
         if self.combination is not None:
-            return self._combined_of(self.combination.source.reordered(order))
+            source = self.combination.source.reordered(order)
+            return self._combined(replace(self.combination, source=source))
         return replace(
             self, permutations=self.permutations[..., order], mixture=self.mixture.permute(order)
         )
