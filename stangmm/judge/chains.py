@@ -46,7 +46,7 @@ def pieces_by_mode(fit: Fitted) -> tuple[tuple[Piece, ...], ...]:
 
 def chains_of(pieces: tuple[Piece, ...]) -> tuple[int, ...]:
     """The chains of which these are pieces, ascending."""
-    return tuple(sorted({piece.chain for piece in pieces}))
+    return tuple(sorted({piece[0] for piece in pieces}))
 
 
 def moved_words(moved: Sequence[int]) -> str:

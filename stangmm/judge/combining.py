@@ -8,7 +8,6 @@ whole, as far as modes were found.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -16,10 +15,9 @@ from typing import cast
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.errors import ConvergenceWarning, InferenceError, ModelError
+from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.thresholds import DOUBTFUL_ERROR
 from stangmm.judge.chains import pieces_by_mode
-from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.evidence import Evidence, evidence_of_each
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
@@ -48,10 +46,7 @@ def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:
     modes = _weighed(pieces, evidences)
     rng = Run(fit.seed if seed is None else seed).rng("combined")
     draws = rng.permutation(_chosen(modes, fit.lp.shape)).reshape(fit.lp.shape)
-    out = _resampled(fit, Combination(fit, draws, modes))
-    for check in diagnose(out).failed:
-        warnings.warn(str(check), ConvergenceWarning, stacklevel=3)
-    return out
+    return _resampled(fit, Combination(fit, draws, modes))
 
 
 def shares(evidences: Sequence[Evidence]) -> tuple[FloatArray, FloatArray]:

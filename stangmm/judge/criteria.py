@@ -19,6 +19,7 @@ from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import PARETO_K_OK
+from stangmm.judge.combining import combined
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.evidence import log_evidence
 from stangmm.methods.base import Kind, Run
@@ -332,6 +333,8 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
         left[row] = max(left[row] - 1.0, 0.0)
         rest = replace(data, sample_weight=left)
         without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
+        if fit.combination is not None:
+            without = combined(without, progress=False)
         if diagnose(without).failed:
             failed.append(row)
         one = slice(row, row + 1)

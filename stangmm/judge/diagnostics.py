@@ -12,6 +12,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import (
+    ABOVE_START,
     COLLAPSED_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
     DOUBTFUL_ERROR,
@@ -199,6 +200,10 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         where = " They all started around the one plausible optimum that EM found." * len(starts)
     if fit.started_by_hand:
         where = " They all started around the starting values given by hand."
+    if info.left:
+        first = max(start.objective for start in info.left)
+        where += f" Chains of a first run, which started at {first:.2f}, had led there."
+    yield from _of_starts(fit, info)
     if len(modes) == 1:
         yield Check("modes", 1, "1", "ok", f"All chains are in one mode.{where}")
         return
@@ -218,6 +223,25 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         "fit.combined() weighs the modes by their evidence and gives one posterior; fit.modes has "
         "each mode's own fit.",
     )
+
+
+def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
+    """Say if draws are above the best start, which so was not the likelihood's maximum."""
+    if not info.starts or fit.started_by_hand:
+        return
+    best = max(start.objective for start in info.starts)
+    above = float(fit.total_log_likelihood.max()) - best
+    if above > ABOVE_START:
+        yield Check(
+            "draws above the best start",
+            above,
+            f"<= {ABOVE_START:g}",
+            "warn",
+            f"By how many nats the log likelihood of the best draw is above {best:.2f}, EM's best "
+            "plausible optimum, around which chains started. Draws lie below the maximum of the "
+            "likelihood: it is elsewhere, or a component has shrunk onto a few rows.",
+            "Fit again with init=fit, so that all chains start from the best draw, and compare.",
+        )
 
 
 def _chains_words(chains: tuple[int, ...]) -> str:

@@ -166,11 +166,15 @@ class McmcInfo:
     starts : tuple of Optimum
         The optima around which the chains started, one for each chain; empty where they began
         elsewhere.
+    left : tuple of Optimum
+        The optima that a first run started from, whose draws led to better ones; empty if there
+        was none.
     """
 
     sample_stats: Mapping[str, FloatArray]
     max_tree_depth: int | None = None
     starts: tuple[Optimum, ...] = ()
+    left: tuple[Optimum, ...] = ()
 
     def of_chains(self, chains: Sequence[int], draws: Any = slice(None)) -> McmcInfo:
         """Keep what concerns some of the chains, or draws (C', S') of each."""
@@ -185,7 +189,11 @@ class McmcInfo:
     def in_user_units(self, problem: Problem) -> McmcInfo:
         """Bring the facts of the standardized problem back to the user's units."""
         offset = problem.log_likelihood_offset
-        return replace(self, starts=tuple(o.in_user_units(problem, offset) for o in self.starts))
+        starts, left = (
+            tuple(o.in_user_units(problem, offset) for o in optima)
+            for optima in (self.starts, self.left)
+        )
+        return replace(self, starts=starts, left=left)
 
 
 Info: TypeAlias = RestartInfo | VariationalInfo | McmcInfo

@@ -80,7 +80,11 @@ def components_picture(fit: Fitted) -> Picture:
 
 
 def run_pictures(fit: Fitted) -> Iterator[Picture]:
-    """Pictures of what the method did, by what it is."""
+    """Pictures of what the method did, by what it is; of a combined fit, before it was."""
+    before = ""
+    if fit.combination is not None:
+        fit, before = fit.combination.source, " Here they are as they were before the modes were "
+        before += "combined: chains in different modes differ."
     info = fit.info
     if isinstance(info, McmcInfo):
         chains, draws = fit.lp.shape
@@ -90,7 +94,7 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
             f"Traces of {chains} chains of {draws:,} draws for weights, means, scales and the log "
             "joint density, with the density that each chain gives beside them.",
             "Each chain should look like the next: the same level, the same width, no drift. At "
-            "the right the chains' densities should lie on each other.",
+            f"the right the chains' densities should lie on each other.{before}",
         )
     elif isinstance(info, VariationalInfo):
         if len(info.elbo):
@@ -150,8 +154,8 @@ def row_pictures(fit: Fitted) -> Iterator[Picture]:
 
 
 def chain_pictures(fit: Fitted) -> Iterator[Picture]:
-    """Whether the chains agree, beyond their traces; nothing for a single chain."""
-    if not isinstance(fit.info, McmcInfo) or len(fit.lp) == 1:
+    """Whether the chains agree, beyond their traces; nothing for one, and after combining."""
+    if fit.combination is not None or not isinstance(fit.info, McmcInfo) or len(fit.lp) == 1:
         return
     yield Picture(
         "The ranks",

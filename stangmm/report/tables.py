@@ -169,6 +169,7 @@ def fit_call(fit: Fitted) -> str:
         "import stangmm as sg\n\n"
         f"model = {as_call(fit.model)}\n"
         f"fit = model.fit(X, method={as_call(fit.settings)}, seed={fit.seed}{given})"
+        + ("\nfit = fit.combined()" if fit.combination is not None else "")
     )
 
 

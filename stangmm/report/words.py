@@ -11,7 +11,7 @@ from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.plots.shown import Compared
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows
 
@@ -101,7 +101,22 @@ def fit_answer(
             if not undecided.count
             else f"{percent(1 - undecided.share)} of the rows clearly belong to one component."
         )
+    if fit.combination is not None:
+        yield combination_words(fit.combination)
     yield _verdict_words(fit, diagnosis)
+
+
+def combination_words(combination: Combination) -> str:
+    """Say of which modes a fit was combined, with their shares."""
+    modes = combination.modes
+    shares = ", ".join(
+        f"{percent(mode.weight)} ± {percent(mode.weight_error)}" for mode in modes[:4]
+    )
+    more = f" and {len(modes) - 4} of less" if len(modes) > 4 else ""
+    return (
+        f"The posterior has {len(modes)} modes, and its chains do not move freely between them: it "
+        f"was combined, each with its share by the evidence ({shares}{more})."
+    )
 
 
 def undecided_words(undecided: UndecidedRows) -> str:

@@ -20,7 +20,7 @@ from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInf
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import FAMILIES, Priors, ResolvedPriors
 from stangmm.model.spec import MixtureSpec
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Combination, Fitted, WeighedMode
 
 FORMAT = 2
 
@@ -66,6 +66,25 @@ KINDS = (
         ("seconds", "seconds", "number: wall time of the fit"),
         ("versions", "versions", "mapping of packages to their versions"),
         ("started_by_hand", "started_by_hand", "whether the user said where to begin"),
+        ("combination", "combination", "combination: what it was combined of; null"),
+    ),
+    _kind(
+        "combination", "What a fit was combined of.", Combination,
+        ("source", "source", "fit: that with the chains as they were drawn"),
+        ("draws", "draws", "integers (C, S): which of the source's draws, chain 0 first"),
+        ("modes", "modes", "tuple of weighed mode, the most probable first"),
+    ),
+    _kind(
+        "weighed mode", "A mode of the posterior and its share.", WeighedMode,
+        ("pieces", "pieces", "tuple of (chain, first draw, end): the draws that are in it"),
+        ("weight", "weight", "number: its share"),
+        ("weight_error", "weight_error", "number: standard error of its share"),
+        ("log_evidence", "log_evidence", "number, in nats: of this mode alone"),
+        ("log_evidence_error", "log_evidence_error", "number, in nats: standard error"),
+        ("n_draws", "n_draws", "number: independent draws in the bridge"),
+        ("overlap", "overlap", "number: between the mode and the bridge's proposal"),
+        ("outside", "outside", "number: share of the draws that look as if in another mode"),
+        ("doubt", "doubt", "text, empty when the evidence is to be believed"),
     ),
     _kind(
         "model", "What was fitted.", MixtureSpec,
@@ -129,6 +148,7 @@ KINDS = (
         ("sample_stats", "sample_stats", "mapping of ArviZ's names to numbers (C, S)"),
         ("starts", "starts", "tuple of optimum, one for each chain"),
         ("max_tree_depth", "max_tree_depth", "integer; null where there are no trees"),
+        ("left", "left", "tuple of optimum: starts of a first run that led to better ones"),
     ),
     _kind(
         "optimum", "A maximum.", Optimum,

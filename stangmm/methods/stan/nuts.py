@@ -25,6 +25,7 @@ from stangmm.methods.stan.shared import (
     column,
     given_start,
     jittered,
+    led_on,
     plausible_optima,
     read_mixtures,
     stan_inits,
@@ -67,9 +68,10 @@ class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.
 
     Chains start around EM's optima, jittered by about two posterior standard deviations; optima
-    that are nearly as probable as the best get chains of their own. With starting values given by
-    hand (``init``) all chains start around these, jittered likewise; only the metric is that of
-    the optimum which EM reaches from there.
+    that are nearly as probable as the best get chains of their own. If draws lead to an optimum
+    that is better than all of EM's, the chains start once more, from there. With starting values
+    given by hand (``init``) all chains start around these, jittered likewise; only the metric is
+    that of the optimum which EM reaches from there.
 
     Parameters
     ----------
@@ -143,8 +145,21 @@ class NUTS(StanMethod):
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
+        known = plausible_optima(problem, run)
+        draws = self._sample(problem, run, known)
+        better = () if problem.start is not None else led_on(draws, known, problem)
+        return self._sample(problem, run, better, left=known) if better else draws
+
+    def _sample(
+        self,
+        problem: Problem,
+        run: Run,
+        known: tuple[Optimum, ...],
+        left: tuple[Optimum, ...] = (),
+    ) -> Draws:
+        """Run the chains around optima, or around starting values given by hand."""
         model = self.compiled(run)
-        optima = self._for_each_chain(plausible_optima(problem, run))
+        optima = self._for_each_chain(known)
         starts = self._for_each_chain(given_start(problem)) or optima
         adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
         rng = run.rng("nuts jitter")
@@ -177,11 +192,11 @@ class NUTS(StanMethod):
             except InferenceError as error:
                 finished = _finished_chains(cmdstan.directory)
                 if finished is not None:
-                    error.partial = self._draws(finished, problem, starts)
+                    error.partial = self._draws(finished, problem, starts, left)
                     done = error.partial.mixture.batch_shape[0]
                     error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
                 raise
-            return self._draws(mcmc, problem, starts)
+            return self._draws(mcmc, problem, starts, left)
 
     def _for_each_chain(self, points: tuple[Optimum, ...]) -> tuple[Optimum, ...]:
         """Deal points to the chains; none if there are none."""
@@ -228,12 +243,18 @@ class NUTS(StanMethod):
 
         return watch
 
-    def _draws(self, mcmc: CmdStanMCMC, problem: Problem, starts: tuple[Optimum, ...]) -> Draws:
+    def _draws(
+        self,
+        mcmc: CmdStanMCMC,
+        problem: Problem,
+        starts: tuple[Optimum, ...],
+        left: tuple[Optimum, ...],
+    ) -> Draws:
         table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
         columns = tuple(mcmc.column_names)
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
-        info = McmcInfo(stats, self.max_tree_depth, starts)
+        info = McmcInfo(stats, self.max_tree_depth, starts, left)
         return Draws(mixture, log_likelihood, info)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_choice
 from stangmm.base.errors import InferenceError
 from stangmm.base.rounding import significant, to_grid
+from stangmm.base.thresholds import GAP_OK
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
-from stangmm.methods.draws import Optimum
+from stangmm.methods.draws import Draws, Optimum
+from stangmm.methods.em.climb import climb
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.restarts import collapsed
+from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
@@ -103,11 +107,40 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     with suppress(InferenceError):
         found = EM().search(problem, run).optima
         optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
-    optima = optima or EM().regularized(problem, run).optima
+    return plausible(optima or EM().regularized(problem, run).optima, problem)
 
+
+def plausible(optima: Sequence[Optimum], problem: Problem) -> tuple[Optimum, ...]:
+    """Those with about as much of the posterior around them as the best has, this one first."""
     ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
     return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+
+
+def led_on(draws: Draws, optima: tuple[Optimum, ...], problem: Problem) -> tuple[Optimum, ...]:
+    """Plausible optima with one that EM had missed and chains lead to; empty if they do not.
+
+    Draws lie below the maximum of the likelihood. Where the best of a chain climbs clearly above
+    all optima that were known, to where more of the posterior is than around any of them, these
+    were not the best places to start from.
+    """
+    at = draws.log_likelihood.argmax(axis=1)
+    best = draws.mixture[np.arange(len(at)), at]
+    space = EMSpace(problem)
+    with one_blas_thread():
+        ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
+    mixture = space.mixture_of(ends.parameters)
+    height = np.where(
+        ends.collapsed | space.spiked(ends.parameters) | collapsed(mixture, problem),
+        -np.inf,
+        ends.log_likelihood,
+    )
+    top = int(np.argmax(height))
+    if not height[top] > max(o.objective for o in optima) + GAP_OK:
+        return ()
+    found = Optimum(mixture[top], float(height[top]), 0, bool(ends.converged[top]), np.empty(0))
+    known = plausible((found, *optima), problem)
+    return known if known[0] is found else ()
 
 
 def _log_mass(optimum: Optimum, problem: Problem) -> float:
