@@ -148,6 +148,7 @@ def chains(case: Case, data: Data, seed: int) -> tuple[Fit, dict[str, Any]]:
         "r_hat": diagnosis["R-hat"].value,
         "ess_bulk": diagnosis["bulk ESS"].value,
         "modes": len(fit.modes.chains),
+        "combined": _combined_verdict(fit),
         "divergences": int(stats["diverging"].sum()),
         "leapfrogs": float(stats["n_steps"].mean()),
         "log_joint": fit.lp.mean(axis=1).tolist(),
@@ -157,6 +158,16 @@ def chains(case: Case, data: Data, seed: int) -> tuple[Fit, dict[str, Any]]:
         **judged(fit, data),
         **times,
     }
+
+
+def _combined_verdict(fit: Fit) -> str:
+    """Verdict of the modes combined; empty where there is one."""
+    if len(fit.modes) == 1:
+        return ""
+    try:
+        return fit.combined(progress=False).diagnose().verdict
+    except (InferenceError, sg.ModelError):
+        return "fail"
 
 
 def run_advi(case: Case, data: Data, seed: int, limit: float) -> dict[str, Any]:

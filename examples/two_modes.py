@@ -17,10 +17,10 @@ def main() -> None:
 
     print(fit.diagnose()["modes"])
     print(fit.modes)
-    print("share of the posterior:", fit.modes.weights("evidence").round(3))
     print("weights that predict best:", fit.modes.weights("stacking").round(3))
-    for mode in fit.modes:
-        print(mode)
+    whole = fit.combined()
+    print(whole)
+    print(whole.diagnose()["weights of the modes"])
 
 
 if __name__ == "__main__":

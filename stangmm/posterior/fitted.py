@@ -218,7 +218,13 @@ class Fitted:
         return replace(chosen, info=info.of_chains(index)) if isinstance(info, McmcInfo) else chosen
 
     def select_pieces(self, pieces: Sequence[Piece]) -> Self:
-        """Give the fit whose chains are pieces of this one's, all of one length."""
+        """Give the fit whose chains are pieces of this one's.
+
+        Parameters
+        ----------
+        pieces : sequence of Piece
+            Each a chain, its first draw and the end, all of one length; as `Modes.pieces` has them.
+        """
         chains = [piece[0] for piece in pieces]
         draws = np.array([np.arange(first, end) for _, first, end in pieces])
         chosen = self._at((np.array(chains)[:, np.newaxis], draws))
