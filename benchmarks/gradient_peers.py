@@ -103,7 +103,7 @@ class JaxPeer:
         self._point = {
             "weights": np.log(z / (1 - z)) + np.log(np.arange(k - 1, 0, -1)),
             "means": np.asarray(parameters["means"]),
-            "scales": np.log(parameters["scales"]),
+            "scales": np.log(parameters["excess"]),
         }
         if correlated:
             chol = np.asarray(parameters["corr_chol"])

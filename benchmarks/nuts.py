@@ -107,9 +107,8 @@ def run_stangmm(name: str, problem: Problem, seed: int) -> dict[str, Any]:
 
 
 def starts_of_stangmm(problem: Problem, seed: int) -> list[dict[str, Any]]:
-    """Initial values of Stan's parameters, one for each chain, as `NUTS` chooses them."""
+    """Initial values of the textbook's parameters, one for each chain, as `NUTS` chooses them."""
     from stangmm.methods.base import Run
-    from stangmm.methods.stan.data import stan_parameters
     from stangmm.methods.stan.shared import jittered, plausible_optima
 
     run = Run(seed)
@@ -117,11 +116,7 @@ def starts_of_stangmm(problem: Problem, seed: int) -> list[dict[str, Any]]:
     rng = run.rng("nuts jitter")
     mixtures = [jittered(optima[i % len(optima)].mixture, problem, rng) for i in range(CHAINS)]
     return [
-        {
-            name: values.tolist()
-            for name, values in stan_parameters(m, problem.space).items()
-            if values.size
-        }
+        {name: values.tolist() for name, values in problem.space.free(m).items() if values.size}
         for m in mixtures
     ]
 

@@ -2,8 +2,8 @@
 //
 //   weights            ~ Dirichlet(weights_concentration)
 //   means[k, d]        ~ Normal(means_location[k, d], means_scale[k, d])
-//   scales[c, s]       ~ HalfCauchy, HalfNormal, or InverseGamma on scales^2
 //   corr_chol[r]       ~ LKJ(correlation_shape), as the Cholesky factor of a correlation matrix
+//   scales[c, s]       ~ HalfCauchy, HalfNormal, or InverseGamma on scales^2, above a bound
 //   x[n] | z[n] = k    ~ Normal(means[k], Sigma[k]),   P(z[n] = k) = weights[k]
 //
 // with Sigma[k] = diag(scales) corr_chol corr_chol' diag(scales). The four covariance types are
@@ -15,20 +15,75 @@
 //   diag         K                  D                0
 //   spherical    K                  1                0
 //
-// n_correlations is 0 for every type when D = 1. The likelihood, mixture_lpdf, comes from the
+// n_correlations is 0 for every type when D = 1.
+//
+// Data are rounded, and no component is narrower than the rounding: a feature's standard deviation
+// given the features before it, scales[c, s] * corr_chol[c][s, s], is above scale_floor[s]. Without
+// such a bound the posterior is improper as soon as values are equal. The prior of the scales is cut
+// off at the bound that the correlations leave, and divided by the probability above it.
+//
+// The likelihood, mixture_lpdf, comes from the
 // folder on the include path: kernel/portable (plain Stan) or kernel/native (C++).
 functions {
 #include mixture_lpdf.stan
 
-  // Log prior density of one vector of scales (any length), with its normalizing constant.
-  // family: 1 half-Cauchy(b), 2 half-normal(b), 3 inverse gamma(a, b) on the square of the scale.
-  real scale_prior_lpdf(vector scale, int family, vector a, vector b) {
-    if (family == 1) {
-      return cauchy_lpdf(scale | 0, b) + num_elements(scale) * log2();
-    } else if (family == 2) {
-      return normal_lpdf(scale | 0, b) + num_elements(scale) * log2();
+  // Lower bounds of the scales: scale_floor over the diagonals of the correlations' factors.
+  array[] vector scale_bounds(vector scale_floor, int scale_components, array[] matrix corr_chol) {
+    array[scale_components] vector[num_elements(scale_floor)] bounds
+        = rep_array(scale_floor, scale_components);
+    for (r in 1 : size(corr_chol)) {
+      bounds[r] = scale_floor ./ diagonal(corr_chol[r]);
     }
-    return inv_gamma_lpdf(square(scale) | a, b) + sum(log(scale)) + num_elements(scale) * log2();
+    return bounds;
+  }
+
+  // Log of erfc(z) for z >= 0; an asymptotic series where erfc is too small for a double.
+  real log_erfc(real z) {
+    if (z < 25) {
+      return log(erfc(z));
+    }
+    real u = 0.5 / square(z);
+    return -square(z) - log(z) - 0.5 * log(pi()) + log1p(u * (-1 + u * (3 - u * (15 - 105 * u))));
+  }
+
+  // Log of the lower incomplete gamma function ratio P(a, y): its series (DLMF 8.7.1) has no
+  // cancellation. Where y is large it is 1 to all digits.
+  real log_gamma_ratio(real a, real y) {
+    real term = 1;
+    real total = 1;
+    real n = 0;
+    if (y > 2 * a + 100) {
+      return 0;
+    }
+    while (term > 1e-17 * total) {
+      n += 1;
+      term *= y / (a + n);
+      total += term;
+    }
+    return a * log(y) - y - lgamma(a + 1) + log(total);
+  }
+
+  // Log prior density of one vector of scales (any length), with its normalizing constant.
+  // family: 1 half-Cauchy(b), 2 half-normal(b), 3 inverse gamma(a, b) on the square of the scale,
+  // each cut off below `bound` and divided by the probability above it.
+  real scale_prior_lpdf(vector scale, vector bound, int family, vector a, vector b) {
+    int S = num_elements(scale);
+    vector[S] above; // log probabilities, of both halves in the first two families
+    if (family == 1) {
+      for (s in 1 : S) {
+        above[s] = log(atan2(b[s], bound[s])) - log(pi());
+      }
+      return cauchy_lpdf(scale | 0, b) - sum(above);
+    } else if (family == 2) {
+      for (s in 1 : S) {
+        above[s] = log_erfc(bound[s] / (b[s] * sqrt2())) - log2();
+      }
+      return normal_lpdf(scale | 0, b) - sum(above);
+    }
+    for (s in 1 : S) {
+      above[s] = log_gamma_ratio(a[s], b[s] / square(bound[s]));
+    }
+    return inv_gamma_lpdf(square(scale) | a, b) + sum(log(scale)) + S * log2() - sum(above);
   }
 }
 data {
@@ -57,6 +112,7 @@ data {
   int<lower=1, upper=3> scale_family;                                    // see scale_prior_lpdf
   array[scale_components] vector<lower=0>[scale_features] scale_shape;   // inverse gamma only
   array[scale_components] vector<lower=0>[scale_features] scale_scale;   // units of x (of x^2: inverse gamma)
+  vector<lower=0>[scale_features] scale_floor;                           // units of x; 0: no bound
   real<lower=0> correlation_shape;                                       // LKJ eta
 
   int<lower=0, upper=1> use_prior;      // 0: likelihood only (maximum likelihood)
@@ -70,8 +126,15 @@ transformed data {
 parameters {
   simplex[K] weights;                                             // mixing proportions
   array[K] vector[D] means;                                       // component means, units of x
-  array[scale_components] vector<lower=0>[scale_features] scales; // standard deviations, units of x
+  array[scale_components] vector<lower=0>[scale_features] excess; // of scales above their bounds
   array[n_correlations] cholesky_factor_corr[D] corr_chol;        // Cholesky factors of correlations
+}
+transformed parameters {
+  array[scale_components] vector<lower=0>[scale_features] scales; // standard deviations, units of x
+  scales = scale_bounds(scale_floor, scale_components, corr_chol);
+  for (c in 1 : scale_components) {
+    scales[c] += excess[c];
+  }
 }
 model {
   if (use_prior) {
@@ -79,8 +142,13 @@ model {
     for (k in 1 : K) {
       target += normal_lpdf(means[k] | means_location[k], means_scale[k]);
     }
-    for (c in 1 : scale_components) {
-      target += scale_prior_lpdf(scales[c] | scale_family, scale_shape[c], scale_scale[c]);
+    {
+      array[scale_components] vector[scale_features] bounds
+          = scale_bounds(scale_floor, scale_components, corr_chol);
+      for (c in 1 : scale_components) { // d scales / d excess = 1
+        target += scale_prior_lpdf(scales[c] | bounds[c], scale_family, scale_shape[c],
+                                   scale_scale[c]);
+      }
     }
     for (r in 1 : n_correlations) {
       target += lkj_corr_cholesky_lpdf(corr_chol[r] | correlation_shape);

@@ -51,16 +51,8 @@ def prior_predictive(
     model: MixtureSpec, dataset: Dataset, n: int, rng: np.random.Generator
 ) -> PriorPredictive:
     """Draw n mixtures from the prior, and from each as many rows as the data have."""
-    d = dataset.n_features
-    space = model.space(d)
     priors = model.priors.resolve(dataset, model.structure, model.n_components)
-    r = space.n_correlations
-    mixtures = space.from_free(
-        priors.weights.draw(n, rng),
-        priors.means.draw(n, rng),
-        priors.scales.draw(n, rng),
-        priors.correlation.draw(n * r, d, rng).reshape(n, r, d, d) if r else None,
-    )
+    mixtures = priors.draw(n, model.structure, rng)
     rows = dataset.n_observations
     x = np.stack([predict.sample(mixtures[i : i + 1], rows, rng)[0] for i in range(n)])
     return PriorPredictive(x, mixtures, dataset, priors)

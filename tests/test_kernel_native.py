@@ -430,7 +430,7 @@ def test_nuts_takes_the_same_steps_on_both_kernels(
     start = {
         "weights": [0.5, 0.5],
         "means": [[-2.0, 0.0], [2.0, 1.0]],
-        "scales": np.ones((data["scale_components"], data["scale_features"])).tolist(),
+        "excess": np.ones((data["scale_components"], data["scale_features"])).tolist(),
         "corr_chol": [np.eye(2).tolist()] * data["n_correlations"],
     }
     draws = {}

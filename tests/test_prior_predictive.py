@@ -119,6 +119,9 @@ def test_a_fit_with_the_defaults_written_out_is_the_fit_without(covariance_type:
     for part in dataclasses.fields(without):
         a, b = getattr(without, part.name), getattr(shown, part.name)
         assert type(a) is type(b)
+        if isinstance(a, np.ndarray):
+            np.testing.assert_array_equal(a, b)
+            continue
         for parameter in dataclasses.fields(a):
             np.testing.assert_array_equal(
                 getattr(a, parameter.name), getattr(b, parameter.name), err_msg=part.name
@@ -132,6 +135,7 @@ def test_printed_priors_name_every_part() -> None:
         "means        Normal(location=[2.5], scale=[3])",
         "scales       HalfCauchy(scale=[1.247])",
         "correlation  LKJ(shape=2)",
+        "resolution   [1]",
     ]
     assert str(sg.Priors()) == ""
 

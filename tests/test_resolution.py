@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import stangmm as sg
-from stangmm.data.resolution import resolution, scale_floor
+from stangmm.data.resolution import resolution, rounding_error
 
 
 def of(values: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -50,4 +50,5 @@ def test_a_row_of_weight_three_is_three_rows_and_missing_values_are_none() -> No
 def test_the_floor_is_the_standard_deviation_of_the_rounding_error() -> None:
     x = sg.datasets.faithful().to_numpy()
     error = np.random.default_rng(8).uniform(-0.5, 0.5, 100_000)
-    assert scale_floor(x)[1] == pytest.approx(error.std(), rel=0.01)  # waiting: whole minutes
+    floor = rounding_error(resolution(x))
+    assert floor[1] == pytest.approx(error.std(), rel=0.01)  # waiting: whole minutes

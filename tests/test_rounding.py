@@ -7,7 +7,9 @@ import pytest
 
 from stangmm.base.rounding import rounded_covariance, significant, to_grid
 from stangmm.methods.stan.shared import rounded
+from stangmm.model.covariance import structure_named
 from stangmm.model.mixture import Mixture
+from stangmm.model.parameters import ParameterSpace
 
 RNG = np.random.default_rng(20261125)
 NOISE = 1e-14  # relative; sums of many numbers differ by about so much between processors
@@ -63,11 +65,15 @@ def test_a_start_is_a_mixture_near_the_given_one(nearly_one: float) -> None:
     chol = np.tile(np.eye(d), (k, 1, 1))
     chol[:, 1, :2] = [nearly_one, np.sqrt(1 - nearly_one**2)]
     mixture = Mixture(weights, RNG.normal(size=(k, d)), np.exp(RNG.normal(size=(k, d))), chol)
-    start = rounded(mixture)
+    floor = np.array([1e-3, 1e-5, 0.0])
+    space = ParameterSpace(k, d, structure_named("full"), floor)
+    start = rounded(mixture, space)
+    assert (start.scales > space.scale_bounds(start.corr_chol)).all()
     assert start.weights.sum() == pytest.approx(1.0, abs=1e-15)
     assert start.weights == pytest.approx(weights, rel=1e-4)
     assert (np.abs(start.means - mixture.means) <= 2.0**-12 * mixture.scales).all()
-    assert start.scales == pytest.approx(mixture.scales, rel=2.0**-16)
+    unbounded = rounded(mixture, ParameterSpace(k, d, structure_named("full")))
+    assert unbounded.scales == pytest.approx(mixture.scales, rel=2.0**-16)
     assert start.corr_chol is not None
     assert (start.corr_chol**2).sum(axis=-1) == pytest.approx(1.0, abs=1e-15)
     assert (np.diagonal(start.corr_chol, axis1=1, axis2=2) > 0).all()

@@ -129,11 +129,11 @@ def test_cholesky_factor_jacobian_is_the_derivative(d: int) -> None:
 
 
 def log_jacobian(parameters: dict[str, np.ndarray], version: tuple[int, int, int]) -> np.ndarray:
-    """Of all parameters of the model, leading axes kept; a lower bound is exp: log x."""
+    """Of all parameters of the model, leading axes kept; a lower bound of 0 is exp: log x."""
     simplex = (
         stick_breaking_log_jacobian if version < (2, 37, 0) else isometric_log_ratio_log_jacobian
     )
-    total = np.log(parameters["scales"]).sum(axis=(-2, -1))
+    total = np.log(parameters["excess"]).sum(axis=(-2, -1))
     total = total + cholesky_factor_corr_log_jacobian(parameters["corr_chol"]).sum(axis=-1)
     if parameters["weights"].shape[-1] > 1:
         total = total + simplex(parameters["weights"])
@@ -151,7 +151,10 @@ def model(request: pytest.FixtureRequest) -> CompiledModel:
 def make_problem(
     covariance_type: str, family: str = "half-Cauchy", k: int = 3, d: int = 2, weighted: bool = True
 ) -> Problem:
-    """Random data in units far from 1, priors that differ between components and features."""
+    """Random data in units far from 1, priors that differ between components and features.
+
+    The resolution is so coarse that it bounds the scales.
+    """
     seed = [COVARIANCE_TYPES.index(covariance_type), list(SCALES).index(family), k, d]
     rng = np.random.default_rng(seed)
     x = random_mixture(rng, covariance_type, 3, d).sample(rng, 25) * 40 + 1000
@@ -163,6 +166,7 @@ def make_problem(
         sg.Normal(rng.normal(1000, 50, (k, d)), rng.uniform(30, 90, (k, d))),
         scales,
         sg.LKJ(1.7),
+        resolution=rng.uniform(20, 60, d),
     )
     weight = rng.integers(0, 4, 25) + rng.random(25) if weighted else None
     return Problem.build(Dataset.from_input(x, weight), k, structure, priors)

@@ -11,6 +11,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import DataError, ModelError
+from stangmm.data.resolution import resolution
 
 Missing: TypeAlias = Literal["error", "marginalize"]
 
@@ -141,6 +142,12 @@ class Dataset:
     def counted(self) -> Dataset:
         """Give the rows of positive weight: those that the fit sees."""
         return self._counted
+
+    @cached_property
+    def resolution(self) -> FloatArray:
+        """How finely each feature was recorded, shape (D,); see `stangmm.data.resolution`."""
+        counted = self.counted()
+        return resolution(counted.x, counted.sample_weight)
 
     def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and population standard deviation of each feature, both (D,).

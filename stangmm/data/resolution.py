@@ -39,9 +39,9 @@ def resolution(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatA
     return np.array([_step(x[own, d], counts[own].sum()) for d, own in enumerate(seen.T)])
 
 
-def scale_floor(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatArray:
-    """Standard deviation of the rounding error of each feature, shape (D,); see `resolution`."""
-    return np.asarray(resolution(x, sample_weight) / np.sqrt(12.0))
+def rounding_error(step: FloatArray) -> FloatArray:
+    """Standard deviation of the error of values that were rounded to multiples of a step."""
+    return np.asarray(step / np.sqrt(12.0))
 
 
 def _step(values: FloatArray, times: float) -> float:

@@ -323,7 +323,7 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
     result = deepcopy(psis)
     # Defaults are scaled by the data: without the row they would be other priors.
     used = fit.priors
-    priors = Priors(used.weights, used.means, used.scales, used.correlation)
+    priors = Priors(used.weights, used.means, used.scales, used.correlation, used.resolution)
     model = replace(fit.model, priors=priors)
     advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
     failed = []

@@ -25,7 +25,6 @@ from stangmm.base.thresholds import (
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
-from stangmm.data.resolution import scale_floor
 from stangmm.judge.chains import group_chains
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
@@ -383,7 +382,7 @@ def _of_restarts(info: RestartInfo) -> Iterator[Check]:
 
 def _of_ties(fit: Fitted) -> Iterator[Check]:
     """Say which components are as narrow as the data's rounding: they stand on equal values."""
-    floor = scale_floor(fit.dataset.x, fit.dataset.sample_weight)
+    floor = fit.priors.space(fit.model.structure).scale_floor
     narrow = (fit.mixture.scales[0] < NARROW_AS_ROUNDING * floor).any(axis=0)
     if narrow.any():
         names = [n for n, own in zip(fit.dataset.feature_names, narrow, strict=True) if own]

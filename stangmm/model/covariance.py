@@ -14,6 +14,10 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import ModelError
+from stangmm.data.resolution import rounding_error
+
+# A combination of features may be so much narrower than if their rounding errors were independent.
+_CANCELLING = 0.5
 
 
 class CovarianceStructure(ABC):
@@ -35,6 +39,14 @@ class CovarianceStructure(ABC):
     def unit(self, sd: FloatArray) -> FloatArray:
         """Scale factors (D,) by which data of standard deviation ``sd`` may be divided."""
         return sd
+
+    def scale_floor(self, resolution: FloatArray) -> FloatArray:
+        """Smallest standard deviations (S,) of a component, given the data's resolution (D,).
+
+        Of each feature given the features before it. Data are rounded, and no component can be
+        known to be narrower than the rounding.
+        """
+        return rounding_error(resolution)
 
     def min_rows(self, n_features: int) -> float:
         """Rows a component must hold; with fewer its covariance is a spike, not an estimate."""
@@ -65,11 +77,19 @@ class CovarianceStructure(ABC):
         """
 
 
-class Full(CovarianceStructure):
+class _Correlated(CovarianceStructure):
+    correlated = True
+
+    def scale_floor(self, resolution: FloatArray) -> FloatArray:
+        """Where features were computed from each other their rounding errors may cancel."""
+        error = rounding_error(resolution)
+        return _CANCELLING * error if len(error) > 1 else error
+
+
+class Full(_Correlated):
     """Each component has a covariance matrix of its own."""
 
     name = "full"
-    correlated = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
         """(K, D)."""
@@ -88,11 +108,10 @@ class Full(CovarianceStructure):
         return second - means[..., :, np.newaxis] * means[..., np.newaxis, :]
 
 
-class Tied(CovarianceStructure):
+class Tied(_Correlated):
     """All components share one covariance matrix."""
 
     name = "tied"
-    correlated = True
     pooled = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -160,6 +179,10 @@ class Spherical(CovarianceStructure):
         """One common factor, the root mean square: the features must keep their proportions."""
         largest = sd.max()
         return np.full_like(sd, largest * np.sqrt(np.mean((sd / largest) ** 2)))
+
+    def scale_floor(self, resolution: FloatArray) -> FloatArray:
+        """One for all features: the largest."""
+        return rounding_error(resolution.max(keepdims=True))
 
     def compact(self, covariances: FloatArray) -> FloatArray:
         """(K,)."""

@@ -7,7 +7,6 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture, log_likelihood
-from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import ResolvedPriors
 
 
@@ -15,12 +14,12 @@ def log_prior(
     mixture: Mixture, priors: ResolvedPriors, structure: CovarianceStructure
 ) -> FloatArray:
     """Log prior density of the free parameters (constrained scale), shape (...)."""
-    space = ParameterSpace(mixture.n_components, mixture.n_features, structure)
+    space = priors.space(structure)
     free = space.free(mixture)
     total = (
         priors.weights.log_density(free["weights"])
         + priors.means.log_density(free["means"])
-        + priors.scales.log_density(free["scales"])
+        + priors.scales.log_density(free["scales"], space.scale_bounds(mixture.corr_chol))
     )
     if space.n_correlations:
         total = total + priors.correlation.log_density(free["corr_chol"])

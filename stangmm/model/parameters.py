@@ -2,9 +2,9 @@
 
 The one place that counts parameters. As vectors without constraints, a whole batch at a time and
 with the log Jacobian, weights are in isometric log-ratio coordinates (Egozcue et al. 2003,
-doi:10.1023/A:1023818214614), scales are logarithms, correlations are inverse hyperbolic tangents of
-the canonical partial correlations, as Stan has them (Lewandowski, Kurowicka & Joe 2009,
-doi:10.1016/j.jmva.2009.04.008).
+doi:10.1023/A:1023818214614), scales are logarithms of what they are above their lower bounds,
+correlations are inverse hyperbolic tangents of the canonical partial correlations, as Stan has them
+(Lewandowski, Kurowicka & Joe 2009, doi:10.1016/j.jmva.2009.04.008).
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from stangmm.base.arrays import FloatArray
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 
+# Of a scale: what is above its bound by less cannot be told from it.
+_LAST_BITS = float(np.finfo(np.float64).eps)
+
 
 @dataclass(frozen=True, eq=False)
 class ParameterSpace:
     """The free parameters of the mixtures of one model.
 
-    In the order of an unconstrained vector: K - 1 coordinates of the weights, K D means, C S log
-    scales, and D (D - 1) / 2 coordinates of each of R correlation matrices.
+    In the order of an unconstrained vector: K - 1 coordinates of the weights, K D means, C S logs
+    of scales above their bounds, and D (D - 1) / 2 coordinates of each of R correlation matrices.
 
     Attributes
     ----------
     n_components, n_features : int
         K and D.
     structure : CovarianceStructure
+    scale_floor : ndarray, shape (S,), or float
+        Lower bounds of each feature's standard deviation given the features before it; 0: none.
     """
 
     n_components: int
     n_features: int
     structure: CovarianceStructure
+    scale_floor: FloatArray | float = 0.0
 
     @property
     def size(self) -> int:
@@ -87,6 +93,37 @@ class ParameterSpace:
             "scales": mixture.scales[..., :c, :s],
             "corr_chol": chol[..., : self.n_correlations, :, :],
         }
+
+    def scale_bounds(self, corr_chol: FloatArray | None) -> FloatArray:
+        """Lower bounds of the free scales, shape (..., C, S).
+
+        Given the features before it, feature d has the standard deviation scale_d L_dd, with L the
+        Cholesky factor of the correlations: they leave scale_d > floor_d / L_dd.
+
+        Parameters
+        ----------
+        corr_chol : ndarray, shape (..., R or K, D, D), or None
+            Cholesky factors of the correlation matrices; None without correlations.
+        """
+        floor: FloatArray = np.broadcast_to(self.scale_floor, self.scale_shape)
+        if corr_chol is None or not self.n_correlations:
+            return floor
+        diagonal = np.diagonal(corr_chol[..., : self.n_correlations, :, :], axis1=-2, axis2=-1)
+        return floor / diagonal
+
+    def excess(self, mixture: Mixture) -> FloatArray:
+        """How far the free scales are above their bounds, shape (..., C, S), always positive.
+
+        What is on a bound, or below it by its last bits, is brought just above it.
+        """
+        scales = self.free(mixture)["scales"]
+        return np.asarray(
+            np.maximum(scales - self.scale_bounds(mixture.corr_chol), _LAST_BITS * scales)
+        )
+
+    def share_above(self, mixture: Mixture) -> FloatArray:
+        """Which part of the free scales is above their bounds, shape (..., C, S); 1: no bound."""
+        return np.asarray(self.excess(mixture) / self.free(mixture)["scales"])
 
     def from_free(
         self,
@@ -142,7 +179,7 @@ class ParameterSpace:
         parts = [
             log_weights @ self._contrasts,
             free["means"].reshape(*batch, -1),
-            np.log(free["scales"]).reshape(*batch, -1),
+            np.log(self.excess(mixture)).reshape(*batch, -1),
         ]
         if self.n_correlations:
             parts.append(_partial_correlations(free["corr_chol"]).reshape(*batch, -1))
@@ -150,11 +187,12 @@ class ParameterSpace:
 
     def mixtures(self, vectors: FloatArray) -> Mixture:
         """Mixtures (...) at vectors (..., P): the inverse of `vectors`."""
-        weights, means, log_scales, correlations = self._parts(vectors)
+        weights, means, log_excess, correlations = self._parts(vectors)
         corr_chol = None
         if self.n_correlations:
             corr_chol = _correlation_factors(correlations, self.n_features)
-        return self.from_free(np.exp(weights), means, np.exp(log_scales), corr_chol)
+        scales = np.exp(log_excess) + self.scale_bounds(corr_chol)
+        return self.from_free(np.exp(weights), means, scales, corr_chol)
 
     def log_jacobian(self, vectors: FloatArray) -> FloatArray:
         """Log |d parameters / d vector|, shape (...), at vectors (..., P).
@@ -163,9 +201,9 @@ class ParameterSpace:
         weights, means, free scales, and what stands below the diagonals of the correlations'
         Cholesky factors.
         """
-        log_weights, _, log_scales, correlations = self._parts(vectors)
+        log_weights, _, log_excess, correlations = self._parts(vectors)
         total = 0.5 * np.log(self.n_components) + log_weights.sum(axis=-1)
-        total = total + log_scales.sum(axis=(-2, -1))
+        total = total + log_excess.sum(axis=(-2, -1))
         if self.n_correlations:
             # d C_ij / d u_ij = sech(u_ij)^2 times the sech of all before it in the row.
             i, j = np.tril_indices(self.n_features, -1)
@@ -190,7 +228,7 @@ class ParameterSpace:
         return basis
 
     def _parts(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Log weights (..., K), means, log scales (..., C, S), correlations (..., R, pairs)."""
+        """Log weights (..., K), means, log excess (..., C, S), correlations (..., R, pairs)."""
         k, d = self.n_components, self.n_features
         batch = vectors.shape[:-1]
         weights, means, scales, correlations = np.split(

@@ -6,18 +6,30 @@ spreads them to full shape and fills in defaults that are scaled by the data.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import gammaln, xlogy
+from scipy.special import (
+    gammainc,
+    gammaincinv,
+    gammaln,
+    hyp1f1,
+    log_ndtr,
+    ndtri_exp,
+    xlogy,
+)
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.model.covariance import CovarianceStructure, structure_named
+from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
+
+# A scale so near below its bound, relative to it, is on it: bounds and scales are rounded, too.
+_LAST_BITS = 1e-12
 
 
 def _positive(name: str, value: ArrayLike) -> FloatArray:
@@ -48,18 +60,27 @@ def _spread(name: str, value: FloatArray, shape: tuple[int, ...], meaning: str) 
         ) from error
 
 
-def _words(prior: Any) -> str:
-    """Name of a prior's family with its parameters, to four digits."""
-    parts = []
-    for field in fields(prior):
-        text = np.array2string(
-            np.asarray(getattr(prior, field.name)),
+def _resolution(value: ArrayLike) -> FloatArray:
+    array = _finite("resolution", value)
+    if array.ndim > 1 or (array < 0).any():
+        raise ModelError(
+            "resolution must be a number or one for each feature, not negative (0: scales have no "
+            f"lower bound), got {value!r}."
+        )
+    return array
+
+
+def _words(part: Any) -> str:
+    """Name of a prior's family with its parameters, or numbers, to four digits."""
+    if isinstance(part, np.ndarray):
+        return np.array2string(
+            part,
             separator=", ",
             max_line_width=1_000_000,
             formatter={"float_kind": lambda v: f"{v:.4g}"},
         )
-        parts.append(f"{field.name}={text}")
-    return f"{type(prior).__name__}({', '.join(parts)})"
+    parts = [f"{f.name}={_words(np.asarray(getattr(part, f.name)))}" for f in fields(part)]
+    return f"{type(part).__name__}({', '.join(parts)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +153,23 @@ class Normal:
 
 
 class ScalePrior:
-    """Base of the priors of the standard deviations; each fills in one density."""
+    """Base of the priors of the standard deviations; each fills in one density.
+
+    Each may be cut off at a lower bound: the density below it is zero, that above is divided by
+    the probability above it.
+    """
 
     family: ClassVar[int]  # the code of the family in the Stan model
     scale: Any
 
-    def log_density(self, scales: FloatArray) -> FloatArray:
-        """Log density of scales, shape (..., C, S), summed over both axes."""
-        return np.asarray(self._each(scales).sum(axis=(-2, -1)))
+    def log_density(self, scales: FloatArray, bounds: FloatArray | float = 0.0) -> FloatArray:
+        """Log density of scales, shape (..., C, S), above bounds; summed over both axes.
+
+        A scale that is below its bound by its last bits is on it.
+        """
+        each = self._each(scales) - self._log_above(np.asarray(bounds))
+        inside = scales >= bounds * (1.0 - _LAST_BITS)
+        return np.asarray(np.where(inside, each, -np.inf).sum(axis=(-2, -1)))
 
     def shape_or_one(self) -> FloatArray:
         """Shape parameter as an array like ``scale``; ones for families without a shape."""
@@ -154,11 +184,30 @@ class ScalePrior:
         scale = _spread(f"{type(self).__name__} scale", self.scale, shape, "(components, features)")
         return replace(self, scale=scale)  # type: ignore[type-var]
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
-        raise NotImplementedError
+    def draw(
+        self, n: int, rng: np.random.Generator, bounds: FloatArray | float = 0.0
+    ) -> FloatArray:
+        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S).
+
+        Parameters
+        ----------
+        n : int
+        rng : numpy Generator
+        bounds : ndarray, shape (C, S) or (n, C, S)
+        """
+        # Of the probability above the bound, so much is above the draw; never 0.
+        above = 1.0 - rng.random((n, *np.asarray(self.scale).shape))
+        return np.maximum(self._quantile(above, np.asarray(bounds)), bounds)
 
     def _each(self, scales: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+    def _log_above(self, bounds: FloatArray) -> FloatArray:
+        """Log probability above bounds."""
+        raise NotImplementedError
+
+    def _quantile(self, above: FloatArray, bounds: FloatArray) -> FloatArray:
+        """Scale above which lies this share of the probability above the bound."""
         raise NotImplementedError
 
 
@@ -188,10 +237,12 @@ class HalfCauchy(ScalePrior):
         b = np.asarray(self.scale)
         return np.asarray(np.log(2 / np.pi) - np.log(b) - np.log1p((scales / b) ** 2))
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+    def _log_above(self, bounds: FloatArray) -> FloatArray:
+        return np.asarray(np.log(2 / np.pi) + np.log(np.arctan2(np.asarray(self.scale), bounds)))
+
+    def _quantile(self, above: FloatArray, bounds: FloatArray) -> FloatArray:
         b = np.asarray(self.scale)
-        return np.asarray(b * np.abs(rng.standard_cauchy((n, *b.shape))))
+        return np.asarray(b / np.tan(above * np.arctan2(b, bounds)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +271,12 @@ class HalfNormal(ScalePrior):
         b = np.asarray(self.scale)
         return np.asarray(0.5 * np.log(2 / np.pi) - np.log(b) - 0.5 * (scales / b) ** 2)
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
+    def _log_above(self, bounds: FloatArray) -> FloatArray:
+        return np.asarray(np.log(2) + log_ndtr(-bounds / np.asarray(self.scale)))
+
+    def _quantile(self, above: FloatArray, bounds: FloatArray) -> FloatArray:
         b = np.asarray(self.scale)
-        return np.asarray(b * np.abs(rng.standard_normal((n, *b.shape))))
+        return np.asarray(-b * ndtri_exp(np.log(above) + log_ndtr(-bounds / b)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,11 +327,30 @@ class InverseGamma(ScalePrior):
         of_variance = a * np.log(b) - gammaln(a) - 2 * (a + 1) * log_scales - b / scales**2
         return np.asarray(of_variance + np.log(2) + log_scales)  # d variance = 2 scale d scale
 
-    def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw standard deviations, shape (n, C, S), for parameters of shape (C, S)."""
-        a, b = np.asarray(self.shape), np.asarray(self.scale)
-        precision = rng.standard_gamma(a, (n, *a.shape))
-        return np.asarray(np.sqrt(b / np.maximum(precision, np.finfo(float).tiny)))
+    def _log_above(self, bounds: FloatArray) -> FloatArray:
+        return _log_gamma_ratio(np.asarray(self.shape), self._largest_precision(bounds))
+
+    def _quantile(self, above: FloatArray, bounds: FloatArray) -> FloatArray:
+        a, largest = np.asarray(self.shape), self._largest_precision(bounds)
+        precision = gammaincinv(a, above * gammainc(a, largest))
+        # Where that is too small for a double the density is a power of the precision.
+        precision = np.where(precision > 0, precision, largest * above ** (1 / a))
+        least = np.finfo(float).tiny
+        return np.asarray(np.sqrt(np.asarray(self.scale) / np.maximum(precision, least)))
+
+    def _largest_precision(self, bounds: FloatArray) -> FloatArray:
+        """In units in which the rate of the gamma distribution is 1."""
+        b, least = np.asarray(self.scale), np.finfo(float).tiny ** 0.25
+        return np.asarray(b / np.maximum(bounds, least) ** 2)
+
+
+def _log_gamma_ratio(a: FloatArray, y: FloatArray) -> FloatArray:
+    """Log of the lower incomplete gamma function ratio P(a, y) (DLMF 8.5.1 where it is tiny)."""
+    ratio = gammainc(a, y)
+    tiny = ratio < 1e-200
+    y = np.where(tiny, np.maximum(y, np.finfo(float).tiny), 1.0)
+    series = a * np.log(y) - y - gammaln(a + 1) + np.log(hyp1f1(1.0, a + 1, y))
+    return np.asarray(np.where(tiny, series, np.log(np.where(tiny, 1.0, ratio))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,6 +434,16 @@ class Priors:
         Default ``HalfCauchy`` with each feature's standard deviation as its median.
     correlation : LKJ, optional
         Default ``LKJ(2)``; used by "full" and "tied" covariances.
+    resolution : float or array, shape (D,), optional
+        The step to which each feature was rounded, in the units of the data. No component is
+        narrower than that rounding: the prior of the scales has no mass below. Default: what the
+        data show (`stangmm.data.resolution`), which bounds nothing where they are not rounded; 0
+        bounds nothing anywhere.
+
+    Raises
+    ------
+    ModelError
+        A prior that is none, a resolution that is negative or not finite.
 
     Examples
     --------
@@ -377,6 +459,7 @@ class Priors:
     means: Normal | None = None
     scales: ScalePrior | None = None
     correlation: LKJ | None = None
+    resolution: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         kinds: dict[str, tuple[type, str]] = {
@@ -389,6 +472,8 @@ class Priors:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise ModelError(f"The prior of the {name} must be {known}, got {value!r}.")
+        if self.resolution is not None:
+            object.__setattr__(self, "resolution", _resolution(self.resolution))
 
     @classmethod
     def from_data(
@@ -429,6 +514,7 @@ class Priors:
         means        Normal(location=[3.35, 69.5], scale=[3.5, 53])
         scales       HalfCauchy(scale=[1.139, 13.57])
         correlation  LKJ(shape=2)
+        resolution   [0.001, 1]
         """
         dataset = Dataset.from_input(X, sample_weight, missing=missing)
         return cls(*cls()._completed(dataset, structure_named(covariance_type)))
@@ -440,7 +526,7 @@ class Priors:
 
     def _completed(
         self, dataset: Dataset, structure: CovarianceStructure
-    ) -> tuple[Dirichlet, Normal, ScalePrior, LKJ]:
+    ) -> tuple[Dirichlet, Normal, ScalePrior, LKJ, FloatArray]:
         """Fill in the defaults: the one place where they are."""
         low, high = dataset.range()
         unit = structure.unit(dataset.mean_and_sd()[1])
@@ -450,6 +536,7 @@ class Priors:
             self.means or Normal(low + (high - low) / 2, high - low),
             self.scales or HalfCauchy(unit[:n_scales]),
             self.correlation or LKJ(),
+            dataset.resolution if self.resolution is None else np.asarray(self.resolution),
         )
 
     def resolve(
@@ -474,7 +561,7 @@ class Priors:
             A parameter's shape does not fit K components and D features.
         """
         k, d = n_components, dataset.n_features
-        weights, means, scales, correlation = self._completed(dataset, structure)
+        weights, means, scales, correlation, step = self._completed(dataset, structure)
         alpha = _spread("Dirichlet concentration", np.asarray(weights.concentration), (k,), "(K,)")
         location = _spread("Normal location", np.asarray(means.location), (k, d), "(K, D)")
         scale = _spread("Normal scale", np.asarray(means.scale), (k, d), "(K, D)")
@@ -483,17 +570,37 @@ class Priors:
             means=Normal(location, scale),
             scales=scales.spread(ParameterSpace(k, d, structure).scale_shape),
             correlation=correlation,
+            resolution=_spread("resolution", step, (d,), "(D,)"),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedPriors:
-    """Complete priors: concentration (K,), means (K, D), scales (C, S) and LKJ shape."""
+    """Complete priors: concentration (K,), means (K, D), scales (C, S) and LKJ shape.
+
+    And the resolution (D,) of the data, which bounds the scales from below.
+    """
 
     weights: Dirichlet
     means: Normal
     scales: ScalePrior
     correlation: LKJ
+    resolution: FloatArray = field(default_factory=lambda: np.zeros(1))
+
+    def space(self, structure: CovarianceStructure) -> ParameterSpace:
+        """Give the space of the parameters, with the scales' lower bounds."""
+        k, d = np.asarray(self.means.location).shape
+        resolution = np.broadcast_to(self.resolution, (d,))
+        return ParameterSpace(k, d, structure, structure.scale_floor(resolution))
+
+    def draw(self, n: int, structure: CovarianceStructure, rng: np.random.Generator) -> Mixture:
+        """Draw mixtures (n,): the correlations first, which say how far down scales may go."""
+        space = self.space(structure)
+        d, r = space.n_features, space.n_correlations
+        weights, means = self.weights.draw(n, rng), self.means.draw(n, rng)
+        corr_chol = self.correlation.draw(n * r, d, rng).reshape(n, r, d, d) if r else None
+        scales = self.scales.draw(n, rng, space.scale_bounds(corr_chol))
+        return space.from_free(weights, means, scales, corr_chol)
 
     @property
     def exchangeable(self) -> bool:
@@ -516,4 +623,5 @@ class ResolvedPriors:
             means=Normal(location, np.asarray(self.means.scale) / unit),
             scales=self.scales.in_units_of(unit[:n_scale_features]),
             correlation=self.correlation,
+            resolution=self.resolution / unit,
         )

@@ -15,11 +15,13 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import DataError
 from stangmm.data.dataset import Dataset
 from stangmm.data.groups import RowGroup, group_rows
-from stangmm.data.resolution import scale_floor
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import Priors, ResolvedPriors
+
+# Standard deviation, in units of that of the data, that is nothing to a double.
+_TOO_NARROW = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +41,9 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
-    scale_floor : ndarray, shape (D,)
-        Standard deviation of the rounding of each feature of x (`stangmm.data.resolution`): no
-        component can be known to be narrower.
+    scale_floor : ndarray, shape (S,)
+        Smallest standard deviations of a component for maximum likelihood: those of the priors, and
+        where these have none as small as a double tells from zero.
     groups : tuple of RowGroup
         How rows that miss values or whose component is known follow one another in x; empty when
         there are none. Missing values are NaN.
@@ -85,20 +87,20 @@ class Problem:
         if dataset.incomplete or len(dataset.labelled_components):
             order, groups = group_rows(x, counted.labels)
             x, sample_weight = x[order], None if sample_weight is None else sample_weight[order]
-        floor = scale_floor(x, sample_weight) / unit
         x = x - center
         x /= unit
+        standardized = resolved.in_units_of(center, unit)
         problem = cls(
             x=x,
             sample_weight=sample_weight,
             groups=groups,
             n_components=n_components,
             structure=structure,
-            priors=resolved.in_units_of(center, unit),
+            priors=standardized,
             user_priors=resolved,
             center=center,
             unit=unit,
-            scale_floor=floor,
+            scale_floor=np.maximum(standardized.space(structure).scale_floor, _TOO_NARROW),
         )
         if structure.correlated:
             complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
@@ -113,7 +115,7 @@ class Problem:
     @cached_property
     def space(self) -> ParameterSpace:
         """The space of the free parameters."""
-        return ParameterSpace(self.n_components, self.n_features, self.structure)
+        return self.priors.space(self.structure)
 
     @property
     def n_observations(self) -> int:

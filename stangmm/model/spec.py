@@ -43,7 +43,9 @@ class MixtureSpec:
     def __repr__(self) -> str:
         """Only what differs from the defaults, beside the two that say most."""
         given = [
-            f"{f.name}={p!r}" for f in fields(self.priors) if (p := getattr(self.priors, f.name))
+            f"{f.name}={p!r}"
+            for f in fields(self.priors)
+            if (p := getattr(self.priors, f.name)) is not None
         ]
         priors = f", priors=Priors({', '.join(given)})" if given else ""
         return (

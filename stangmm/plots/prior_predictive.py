@@ -28,6 +28,7 @@ _POINTS = 401
 # data on either side: priors of scales have heavy tails, beside which the data would be a line.
 _MIDDLE = (0.25, 0.75)
 _MOST_RANGES = 1.5
+_END = 0.04  # of an axis, without ticks
 _MOST_HEIGHT = 1.6  # of the picture, in heights of the highest bar
 
 
@@ -85,6 +86,8 @@ def _panel(drawn: PriorDraws, feature: int, ax: Axes) -> None:
     outside = float(((rows < low) | (rows > high)).mean())
     cut = int((curves.max(axis=1) > _MOST_HEIGHT * top).sum())
     ax.set_xlim(low, high)
+    ticks = ax.get_xticks()  # the label of one at the very end would stick out
+    ax.set_xticks(ticks[(ticks >= low) & (ticks <= high - _END * (high - low))])
     ax.set_ylim(0, _MOST_HEIGHT * top)
     ax.set_title(_beyond(outside, cut), fontsize=8, color=MUTED)
     ax.set_xlabel(name(drawn.dataset.feature_names[feature], room(ax)))

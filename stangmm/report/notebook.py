@@ -24,12 +24,16 @@ _MOST_FEATURES = 4  # whose means and scales are listed
 
 def model_html(model: MixtureSpec) -> str:
     """Number of components, covariances and priors of a model."""
+    given = {f.name: getattr(model.priors, f.name) for f in fields(model.priors)}
+    resolution = given.pop("resolution")
+    default = "default, scaled by the data"
     return _rendered(
         "model",
         components=count(model.n_components, "component"),
         covariance_type=model.covariance_type,
         priors={
-            f.name.replace("_", " "): getattr(model.priors, f.name) for f in fields(model.priors)
+            **{f"prior of the {name}": (prior, default) for name, prior in given.items()},
+            "resolution of the data": (resolution, "as the data show"),
         },
     )
 

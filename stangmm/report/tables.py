@@ -125,9 +125,11 @@ def priors_words(fit: Fitted) -> dict[str, str]:
     if not has_priors(fit):
         return {}
     used = {f.name: getattr(fit.priors, f.name) for f in fields(fit.priors)}
+    resolution = used.pop("resolution")
     if not fit.model.space(fit.dataset.n_features).n_correlations:
         used.pop("correlation", None)
-    return {name: _prior_words(prior) for name, prior in used.items()}
+    words = {name: _prior_words(prior) for name, prior in used.items()}
+    return words | {"resolution": f"{_array_words(resolution)}: no component is narrower"}
 
 
 def _prior_words(prior: Any) -> str:

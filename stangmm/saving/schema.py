@@ -96,6 +96,7 @@ KINDS = (
         ("means", "means", "prior"),
         ("scales", "scales", "prior"),
         ("correlation", "correlation", "prior"),
+        ("resolution", "resolution", "numbers () or (D,): steps of rounding; null: as data show"),
     ),
     _kind(
         "full priors", "Priors with full shapes; there are C scale vectors of S' scales.",
@@ -104,6 +105,7 @@ KINDS = (
         ("means", "means", "prior (K, D)"),
         ("scales", "scales", "prior (C, S')"),
         ("correlation", "correlation", "prior"),
+        ("resolution", "resolution", "numbers (D,): steps of rounding, which bound the scales"),
     ),
     _kind(
         "restarts", "Facts of a point estimate.", RestartInfo,

@@ -71,6 +71,7 @@ def mixture_problem(
         "scale_family": 1,
         "scale_shape": np.zeros((components, features)),
         "scale_scale": np.full((components, features), 2.5),
+        "scale_floor": np.zeros(features),
         "correlation_shape": 2.0,
         "use_prior": 1,
         "use_likelihood": 1,
@@ -78,7 +79,7 @@ def mixture_problem(
     parameters = {
         "weights": weights,
         "means": means + 0.1 * rng.normal(size=(k, d)),
-        "scales": scales * rng.uniform(0.9, 1.1, scales.shape),
+        "excess": scales * rng.uniform(0.9, 1.1, scales.shape),
         "corr_chol": chol,
     }
     return data, parameters

@@ -18,7 +18,7 @@ from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
 
 # Standard deviation that regularization leaves in every direction, relative to each feature's size.
-_NARROWEST = 1e-3
+_NARROWEST = 0.5e-3
 # Along flat directions the likelihood is rounded so coarsely that it does not tell when to end: EM
 # ends when no number changes by more than this.
 _SETTLED = 1e-8
@@ -66,5 +66,5 @@ def regularized_problem(
     # Without correlations, features may be anything.
     problem = Problem.build(dataset, n_components, structure_named("diag"), Priors())
     size = np.sqrt(EMSpace(problem).typical)
-    floor = np.maximum(problem.scale_floor, _NARROWEST * size)
+    floor = np.maximum(structure.scale_floor(problem.priors.resolution), _NARROWEST * size)
     return replace(problem, structure=structure, scale_floor=floor)

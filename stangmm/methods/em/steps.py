@@ -25,9 +25,6 @@ from stangmm.model.problem import Problem
 _NAMED_ROWS = 200
 # A variance so near its lower bound, relative to it, is at the bound.
 AT_RESOLUTION = 1.002
-# Where features were computed from each other their rounding errors may cancel: a combination of
-# them may be so much narrower than it could be if the errors were independent.
-_CANCELLING = 0.5
 # From this share of the rows on, tied values are no spike but a cluster.
 _SHARE_OF_TIES = 0.25
 # Values are no further from the median than so many scales, for a typical covariance.
@@ -182,17 +179,14 @@ class EMSpace:
     @cached_property
     def _floor(self) -> FloatArray:
         """Smallest variances, shape (D,)."""
-        floor = self.problem.scale_floor**2
-        if self.structure.one_scale:
-            floor = np.full_like(floor, floor.max())
-        return floor
+        return np.asarray(np.broadcast_to(self.problem.scale_floor**2, self.n_features))
 
     @property
     def _narrowest(self) -> FloatArray:
         """Smallest standard deviations of a covariance matrix, shape (D,)."""
         if self.problem.n_features == 1:
             return self.problem.scale_floor
-        return np.maximum(_CANCELLING * self.problem.scale_floor, _NARROWEST)
+        return np.maximum(self.problem.scale_floor, _NARROWEST)
 
     @cached_property
     def _to_rounding(self) -> FloatArray:

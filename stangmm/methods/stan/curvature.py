@@ -97,7 +97,9 @@ def scores(
     The rows miss the same features and may come from a known component. With the precision P of
     the features that are there, zero elsewhere, g = P (x - mu), and L = diag(scales) C: d/d mu = g,
     d/d log scale_i = g_i (x - mu)_i - 1 (0 for a feature that is missing), d/d C_ij =
-    scale_i (g_i (L' g)_j - (P L)_ij).
+    scale_i (g_i (L' g)_j - (P L)_ij). Scales are unconstrained by the log of what is above their
+    bounds, floor_i / C_ii: with a the share of scale_i that it is, d log scale_i = a d log excess_i
+    - (1 - a) d log C_ii.
     """
     k, d = problem.n_components, problem.n_features
     c, s = problem.space.scale_shape
@@ -116,14 +118,16 @@ def scores(
     deviation = np.where(seen, x, 0.0)[:, np.newaxis] - seen * mixture.means  # (N, K, D)
     g = np.einsum("kij,nkj->nki", precision, deviation)
     scale = (g * deviation - 1.0 * seen).reshape(len(x), k, s, d // s).sum(axis=3)  # (N, K, S)
+    above = problem.space.share_above(mixture)
     parts, squares = [responsibility @ of_weights], [responsibility @ of_weights**2]
-    for each, shared in ((g, False), (scale, c < k)):
+    for each, shared in ((g, False), (above * scale, c < k)):
         _collect(parts, squares, each, responsibility, shared)
     if n_corr and mixture.corr_chol is not None:
         i, j = np.tril_indices(d)
         factor = mixture.cholesky
         y = np.einsum("kji,nkj->nki", factor, g)
         of_chol = mixture.scales[:, i] * (g[:, :, i] * y[:, :, j] - (precision @ factor)[:, i, j])
+        of_chol[:, :, i == j] -= (1.0 - above) * scale / np.einsum("kii->ki", mixture.corr_chol)
         unconstrained = np.einsum("nkm,kmp->nkp", of_chol, of_corr)
         _collect(parts, squares, unconstrained, responsibility, n_corr < k)
     return np.concatenate(parts, axis=1), np.concatenate(squares, axis=1)

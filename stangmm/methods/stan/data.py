@@ -37,6 +37,7 @@ class StanData:
     scale_family: int  # 1 half-Cauchy, 2 half-normal, 3 inverse gamma on the variance
     scale_shape: FloatArray  # (C, S)
     scale_scale: FloatArray  # (C, S)
+    scale_floor: FloatArray  # (S,); 0: no lower bound
     correlation_shape: float
     use_prior: int  # 0 or 1
     use_likelihood: int  # 0 or 1
@@ -67,6 +68,7 @@ class StanData:
             scale_family=priors.scales.family,
             scale_shape=np.asarray(priors.scales.shape_or_one()),
             scale_scale=np.asarray(priors.scales.scale),
+            scale_floor=np.asarray(problem.space.scale_floor),
             correlation_shape=priors.correlation.shape,
             use_prior=int(use_prior),
             use_likelihood=int(use_likelihood),
@@ -95,4 +97,9 @@ def stan_parameters(mixture: Mixture, space: ParameterSpace) -> dict[str, FloatA
     """Values of the Stan model's parameters for one mixture: what initial values look like."""
     free = space.free(mixture)
     weights = np.maximum(free["weights"], 1e-10)  # the boundary has no place on Stan's scale
-    return free | {"weights": weights / weights.sum()}
+    return {
+        "weights": weights / weights.sum(),
+        "means": free["means"],
+        "excess": space.excess(mixture),
+        "corr_chol": free["corr_chol"],
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from stangmm.methods.em.restarts import collapsed
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
+from stangmm.model.parameters import ParameterSpace
 from stangmm.model.problem import Problem
 
 SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
@@ -31,6 +32,8 @@ INSTRUCTION_SET = "STANGMM_INSTRUCTION_SET"
 # Chains start two posterior standard deviations away from an optimum, or less, so that they lie at
 # most four times as far below it as a typical draw. A move is halved at most so many times.
 _JITTER, _HALVINGS = 2.0, 20
+# Scales start at least this share of their bounds above them.
+_OFF_BOUND = 2.0**-10
 # Optima of the likelihood around which the posterior has less than exp(-this) of the mass that it
 # has around the best get no chain.
 _PLAUSIBLE = 5.0
@@ -105,9 +108,29 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
     optima = optima or EM().regularized(problem, run).optima
 
+    optima = tuple(_inside(optimum, problem) for optimum in optima)
+
     ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
     return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+
+
+def _inside(optimum: Optimum, problem: Problem) -> Optimum:
+    """An optimum whose scales are above their bounds, not on them.
+
+    With N_k equal values the likelihood falls by one nat where the scale is above its bound by the
+    N_k-th part.
+    """
+    space, mixture = problem.space, optimum.mixture
+    held = np.maximum(mixture.weights * problem.total_weight, 1.0)[:, np.newaxis]
+    held = held if space.scale_shape[0] == len(held) else held.sum(axis=0, keepdims=True)
+    bounds, excess = space.scale_bounds(mixture.corr_chol), space.excess(mixture)
+    if (excess >= bounds / held).all():
+        return optimum
+    free = space.free(mixture) | {"scales": bounds + np.maximum(excess, bounds / held)}
+    mixture = space.from_free(**free)
+    reached = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
+    return replace(optimum, mixture=mixture, objective=float(reached))
 
 
 def _log_mass(optimum: Optimum, problem: Problem) -> float:
@@ -153,7 +176,7 @@ def jittered(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mi
     weights, means, factors = _random_directions(mixture, problem, rng)
     size = _JITTER
     for _ in range(_HALVINGS):
-        moved = _moved(mixture, size * weights, size * means, size * factors)
+        moved = _moved(mixture, problem.space, size * weights, size * means, size * factors)
         if log_joint(moved, problem) >= lowest:
             return moved
         size *= 0.5
@@ -172,16 +195,16 @@ def _random_directions(
     """Changes of one posterior standard deviation for known labels.
 
     Of the log weights (K,); of the means (K, D) in units of their components' Cholesky factors;
-    and of these factors (K, D, D), lower triangles with what they are multiplied by less the
-    identity.
+    and of these factors (K, D, D): below the diagonal of what they are multiplied by, and on it of
+    the logs of what is above the bounds.
     """
     k, d = mixture.means.shape
     c, s = problem.space.scale_shape
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
     held = counts if c == k else np.full(1, problem.total_weight)
-    log_scales = rng.standard_normal((c, s)) * np.sqrt(s / (2.0 * d * held))[:, np.newaxis]
+    log_excess = CompleteDataVariances.of(mixture, problem).log_excess
     factors = np.zeros((k, d, d))
-    factors[:, np.arange(d), np.arange(d)] = log_scales
+    factors[:, np.arange(d), np.arange(d)] = rng.standard_normal((c, s)) * np.sqrt(log_excess)
     if problem.space.n_correlations:
         below = np.tril(rng.standard_normal((c, d, d)), -1)
         factors += below / np.sqrt(held)[:, np.newaxis, np.newaxis]
@@ -190,18 +213,22 @@ def _random_directions(
 
 
 def _moved(
-    mixture: Mixture, log_weights: FloatArray, means: FloatArray, factors: FloatArray
+    mixture: Mixture,
+    space: ParameterSpace,
+    log_weights: FloatArray,
+    means: FloatArray,
+    factors: FloatArray,
 ) -> Mixture:
     """Change a mixture as `_random_directions` says."""
     weights = mixture.weights * np.exp(log_weights)
     cholesky = mixture.cholesky
     moved = mixture.means + (cholesky @ means[..., np.newaxis])[..., 0]
     triangle = np.tril(factors, -1)
-    diagonal = np.einsum("kii->ki", factors)
+    diagonal = 1.0 + space.share_above(mixture) * np.expm1(np.einsum("kii->ki", factors))
     if mixture.corr_chol is None:
-        scales, corr_chol = mixture.scales * np.exp(diagonal), None
+        scales, corr_chol = mixture.scales * diagonal, None
     else:
-        triangle = triangle + np.exp(diagonal)[:, np.newaxis, :] * np.eye(len(diagonal[0]))
+        triangle = triangle + diagonal[:, np.newaxis, :] * np.eye(len(diagonal[0]))
         factor = cholesky @ triangle
         scales = np.sqrt((factor**2).sum(axis=-1))
         corr_chol = factor / scales[..., np.newaxis]
@@ -213,12 +240,14 @@ class CompleteDataVariances:
     """Posterior variances as they would be if the rows' components were known.
 
     A mean's is scale^2 / N_k, a log scale's 1 / (2 N_k), a log weight's 1 / N_k, that of a
-    correlation's coordinate 1 / N_k, where N_k is the number of rows that determine it.
+    correlation's coordinate 1 / N_k, where N_k is the number of rows that determine it. What a
+    scale that stands on its bound is above it has an exponential distribution, the log of which
+    has a curvature of 1.
     """
 
     log_weights: FloatArray  # (K,)
     means: FloatArray  # (K, D)
-    log_scales: FloatArray  # (C, S)
+    log_excess: FloatArray  # (C, S), of scales above their bounds
     correlations: FloatArray  # (R, D (D - 1) / 2)
 
     @classmethod
@@ -230,10 +259,12 @@ class CompleteDataVariances:
         total = problem.total_weight
         counts = np.maximum(mixture.weights * total, 1.0)
         held = counts if c == k else np.full(c, total)
+        share = problem.space.share_above(mixture)
+        of_scales = 2.0 * d * held[:, np.newaxis] / s
         return cls(
             log_weights=1.0 / counts,
             means=mixture.scales**2 / counts[:, np.newaxis],
-            log_scales=np.broadcast_to(s / (2.0 * d * held[:, np.newaxis]), (c, s)),
+            log_excess=1.0 / (share**2 * of_scales + (1.0 - share)),
             correlations=np.broadcast_to(1.0 / held[:r, np.newaxis], (r, problem.space.n_pairs)),
         )
 
@@ -245,27 +276,32 @@ class CompleteDataVariances:
         """
         after = 1.0 / np.cumsum(1.0 / self.log_weights[::-1])[::-1]
         weights = self.log_weights[:-1] + after[1:]
-        parts = (weights, self.means, self.log_scales, self.correlations)
+        parts = (weights, self.means, self.log_excess, self.correlations)
         return significant(np.concatenate([part.ravel() for part in parts]))
 
 
-def rounded(mixture: Mixture) -> Mixture:
+def rounded(mixture: Mixture, space: ParameterSpace) -> Mixture:
     """A mixture as a starting value: its numbers rounded far below posterior standard deviations.
 
     Weights and the rows of correlations' factors are brought back to their sums afterwards, which
-    are exact, so that they have the same bits on every machine.
+    are exact, so that they have the same bits on every machine. Scales on their bounds, where the
+    unconstrained scale has no place for them, are brought above.
     """
+    excess = space.excess(mixture)
     weights = significant(np.maximum(mixture.weights, 1e-10), bits=16)
-    corr_chol = mixture.corr_chol
+    corr_chol = mixture.corr_chol if space.n_correlations else None
     if corr_chol is not None:
+        corr_chol = corr_chol[..., : space.n_correlations, :, :]
         corr_chol = to_grid(corr_chol, np.ones(()), bits=20)
         diagonal = np.einsum("...ii->...i", corr_chol)  # a view
         np.maximum(diagonal, 2.0**-20, out=diagonal)
         corr_chol = corr_chol / np.sqrt((corr_chol**2).sum(axis=-1, keepdims=True))
-    return Mixture(
+    bounds = space.scale_bounds(corr_chol)
+    excess = significant(np.maximum(excess, _OFF_BOUND * bounds), bits=16)
+    return space.from_free(
         weights / weights.sum(axis=-1, keepdims=True),
         to_grid(mixture.means, mixture.scales, bits=12),
-        significant(mixture.scales, bits=16),
+        bounds + excess,
         corr_chol,
     )
 
@@ -274,7 +310,7 @@ def stan_inits(
     run: CmdStanRun, mixtures: list[Mixture], problem: Problem, name: str = "start"
 ) -> list[str]:
     """Write initial values, one file for each mixture, rounded."""
-    mixtures = [rounded(mixture) for mixture in mixtures]
+    mixtures = [rounded(mixture, problem.space) for mixture in mixtures]
     return [
         run.write_json(
             f"{name}-{i}",
