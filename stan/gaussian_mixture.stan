@@ -47,14 +47,11 @@ functions {
   }
 
   // Log of the lower incomplete gamma function ratio P(a, y): its series (DLMF 8.7.1) has no
-  // cancellation. Where y is large it is 1 to all digits.
+  // cancellation.
   real log_gamma_ratio(real a, real y) {
     real term = 1;
     real total = 1;
     real n = 0;
-    if (y > 2 * a + 100) {
-      return 0;
-    }
     while (term > 1e-17 * total) {
       n += 1;
       term *= y / (a + n);
@@ -81,7 +78,11 @@ functions {
       return normal_lpdf(scale | 0, b) - sum(above);
     }
     for (s in 1 : S) {
-      above[s] = log_gamma_ratio(a[s], b[s] / square(bound[s]));
+      if (square(bound[s]) * (2 * a[s] + 100) < b[s]) { // 1 to all digits
+        above[s] = 0;
+      } else {
+        above[s] = log_gamma_ratio(a[s], b[s] / square(bound[s]));
+      }
     }
     return inv_gamma_lpdf(square(scale) | a, b) + sum(log(scale)) + S * log2() - sum(above);
   }

@@ -26,16 +26,28 @@ from stangmm.model.mixture import Mixture
 
 LogDensity = Callable[[np.ndarray], np.ndarray]
 
+
+@dataclass(frozen=True)
+class PriorOfSd:
+    """A prior of standard deviations without bound, and what scipy says of it."""
+
+    prior: Any
+    log_density: LogDensity
+    log_above: LogDensity  # log probability above
+
+
 # ---- exact answers ---------------------------------------------------------------------------
 
 STEP = 0.02
-LOG_SD = np.arange(-18.0, 18.0, STEP)  # the trapezoid rule is exact to rounding here
+LOG_EXCESS = np.arange(-18.0, 18.0, STEP)  # the trapezoid rule is exact to rounding here
 
 
-def _given_sd(rows: np.ndarray, location: np.ndarray, width: np.ndarray) -> np.ndarray:
+def _given_sd(
+    rows: np.ndarray, location: np.ndarray, width: np.ndarray, sd: np.ndarray
+) -> np.ndarray:
     """Log density of rows (n, D) by feature and sd, shape (D, grid); the mean is integrated out."""
     n = len(rows)
-    variance = np.exp(2 * LOG_SD)
+    variance = sd**2
     center = rows.mean(axis=0)
     within = ((rows - center) ** 2).sum(axis=0)[:, np.newaxis] / variance
     of_center = variance / n + width[:, np.newaxis] ** 2
@@ -48,7 +60,7 @@ def _given_sd(rows: np.ndarray, location: np.ndarray, width: np.ndarray) -> np.n
 
 
 def _over_sd(log_density: np.ndarray) -> np.ndarray:
-    return np.asarray(logsumexp(log_density + LOG_SD, axis=-1) + np.log(STEP))
+    return np.asarray(logsumexp(log_density + LOG_EXCESS, axis=-1) + np.log(STEP))
 
 
 def _subsets(x: np.ndarray) -> list[np.ndarray]:
@@ -85,14 +97,16 @@ def exact(
     alpha: np.ndarray,
     locations: np.ndarray,
     width: np.ndarray,
-    log_prior_of_sd: LogDensity,
+    prior: PriorOfSd,
+    floor: float,
 ) -> float:
     """Log evidence of data (N, D) for alpha (K,), locations (K, D), width (D,)."""
-    log_prior = log_prior_of_sd(np.exp(LOG_SD))
+    sd = floor + np.exp(LOG_EXCESS)
+    log_prior = prior.log_density(sd) - prior.log_above(np.array(floor))
     subsets = _subsets(x)
 
     def marginal(rows: np.ndarray, location: np.ndarray) -> Any:
-        given = _given_sd(rows, location, width)
+        given = _given_sd(rows, location, width, sd)
         if structure == "diag":
             return _over_sd(given + log_prior).sum()
         if structure == "spherical":
@@ -107,22 +121,28 @@ def exact(
 
 
 def exact_full(
-    x: np.ndarray, k: int, location: np.ndarray, width: float, log_prior_of_sd: LogDensity
+    x: np.ndarray, k: int, location: np.ndarray, width: float, prior: PriorOfSd, floor: float
 ) -> float:
-    """As `exact` for "full", D = 2, alpha = 1 and LKJ(2): two sds and a correlation on a grid."""
+    """As `exact` for "full", D = 2, alpha = 1 and LKJ(2): two sds and a correlation on a grid.
+
+    The second feature's sd given the first, sd_2 sqrt(1 - r^2), has the same lower bound.
+    """
     step = 0.25
-    log_sd = np.arange(-3.0, 5.0, step)
-    sd_1, sd_2, r = (
-        a.ravel()
-        for a in np.meshgrid(np.exp(log_sd), np.exp(log_sd), np.tanh(np.arange(-5.0, 5.01, step)))
+    log_excess = np.arange(np.log(floor) - 7.0, 5.0, step)
+    u_1, u_2, atanh_r = (
+        a.ravel() for a in np.meshgrid(log_excess, log_excess, np.arange(-6.0, 6.01, step))
     )
+    r = np.tanh(atanh_r)
+    bound = floor * np.cosh(atanh_r)
+    sd_1, sd_2 = floor + np.exp(u_1), bound + np.exp(u_2)
     # (1 + r) / 2 is Beta(2, 2) under LKJ(2); d r = (1 - r^2) d atanh r
-    log_prior = stats.beta(2, 2).logpdf((1 + r) / 2) - np.log(2) + np.log1p(-(r**2))
-    log_prior += log_prior_of_sd(sd_1) + log_prior_of_sd(sd_2) + np.log(sd_1 * sd_2)
+    log_prior = stats.beta(2, 2).logpdf((1 + r) / 2) - np.log(2) - 2 * np.log(np.cosh(atanh_r))
+    log_prior += prior.log_density(sd_1) - prior.log_above(np.array(floor)) + u_1
+    log_prior += prior.log_density(sd_2) - prior.log_above(bound) + u_2
 
     def log_normal(u: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Log density of N(0, [[a, c], [c, b]]) at u, summed over the rows of u."""
-        det = a * b - c**2
+        det = a * b / np.cosh(atanh_r) ** 2
         s = u.T @ u
         quadratic = (b * s[0, 0] + a * s[1, 1] - 2 * c * s[0, 1]) / det
         return -0.5 * quadratic - len(u) * (np.log(2 * np.pi) + 0.5 * np.log(det))
@@ -133,9 +153,11 @@ def exact_full(
         # Rows given the mean = rows about their centre, and the centre given the mean.
         within = log_normal(rows - center, a, b, c)
         at_center = log_normal(np.zeros((1, 2)), a / n, b / n, c / n)
-        of_center = log_normal(
-            (center - location)[np.newaxis], a / n + width**2, b / n + width**2, c / n
-        )
+        var_1, var_2 = a / n + width**2, b / n + width**2
+        u = center - location
+        det = var_1 * var_2 - (c / n) ** 2
+        squared = (var_2 * u[0] ** 2 + var_1 * u[1] ** 2 - 2 * c / n * u[0] * u[1]) / det
+        of_center = -0.5 * (squared + np.log(det)) - np.log(2 * np.pi)
         return float(logsumexp(within - at_center + of_center + log_prior) + 3 * np.log(step))
 
     one = _with_empty([marginal(rows) for rows in _subsets(x)])
@@ -144,17 +166,24 @@ def exact_full(
 
 # ---- cases -----------------------------------------------------------------------------------
 
-LOG_PRIOR_OF_SD: dict[str, tuple[Any, LogDensity]] = {
-    "half-Cauchy": (sg.HalfCauchy(1.0), stats.halfcauchy(scale=1.0).logpdf),
-    "half-normal": (sg.HalfNormal(2.0), stats.halfnorm(scale=2.0).logpdf),
-    "inverse gamma": (
+PRIORS_OF_SD = {
+    "half-Cauchy": PriorOfSd(
+        sg.HalfCauchy(1.0), stats.halfcauchy(scale=1.0).logpdf, stats.halfcauchy(scale=1.0).logsf
+    ),
+    "half-normal": PriorOfSd(
+        sg.HalfNormal(2.0), stats.halfnorm(scale=2.0).logpdf, stats.halfnorm(scale=2.0).logsf
+    ),
+    "inverse gamma": PriorOfSd(
         sg.InverseGamma(2.0, 1.0),
         lambda sd: stats.invgamma(2.0, scale=1.0).logpdf(sd**2) + np.log(2 * sd),
+        lambda sd: stats.invgamma(2.0, scale=1.0).logsf(sd**2),
     ),
 }
 SEVEN = np.array([-2.1, -1.6, -1.2, -0.3, 1.1, 1.9, 2.2])[:, np.newaxis]
 EIGHT = np.append(SEVEN, [[4.5]], axis=0)
 APART = np.array([-9.0, -8.5, -8.0, -0.3, 0.0, 0.5, 8.0, 9.2])[:, np.newaxis]
+TIED = np.array([2.0, 2.0, 2.0, 3.0, 5.0, 6.0])[:, np.newaxis]
+TIED_PLANE = np.array([[2.0, 1.0]] * 3 + [[3.0, 1.0], [5.0, 2.0], [6.0, 4.0]])
 PLANE = np.array([[-2.0, -1.0], [-1.2, 0.3], [-1.6, -0.2], [0.4, 0.2], [1.5, 1.9], [2.1, 0.9]])
 NUTS = sg.NUTS(adapt_delta=0.95)
 
@@ -168,29 +197,31 @@ class Case:
     width: float = 3.0
     alpha: Sequence[float] = (1.0,)  # one for each component, or one for all
     locations: Sequence[float] = (0.0,)
+    rounded_to: float = 0.1
 
     def fit(self, seed: int = 1, settings: sg.NUTS = NUTS) -> sg.Fit:
         locations = np.reshape(self.locations, (-1, 1))
         priors = sg.Priors(
             weights=sg.Dirichlet(np.array(self.alpha) if len(self.alpha) > 1 else self.alpha[0]),
             means=sg.Normal(locations if len(locations) > 1 else locations[0], self.width),
-            scales=LOG_PRIOR_OF_SD[self.family][0],
+            scales=PRIORS_OF_SD[self.family].prior,
         )
         model = sg.GaussianMixture(self.k, self.structure, priors)
         return fit_quick(model, self.x, settings, seed=seed)
 
     def exact(self) -> float:
         d = self.x.shape[1]
-        log_prior = LOG_PRIOR_OF_SD[self.family][1]
+        prior, floor = PRIORS_OF_SD[self.family], self.rounded_to / np.sqrt(12)
         if self.structure == "full":
-            return exact_full(self.x, self.k, np.zeros(d), self.width, log_prior)
+            return exact_full(self.x, self.k, np.zeros(d), self.width, prior, floor / 2)
         return exact(
             self.structure,
             self.x,
             np.broadcast_to(self.alpha, self.k),
             np.broadcast_to(np.reshape(self.locations, (-1, 1)), (self.k, d)),
             np.full(d, self.width),
-            log_prior,
+            prior,
+            floor,
         )
 
 
@@ -207,14 +238,19 @@ CASES = {
     "K=3, overlapping, half-Cauchy": Case("diag", EIGHT, 3, "half-Cauchy", alpha=(2.0,)),
     "K=3, apart, half-normal": Case("diag", APART, 3, "half-normal", 8.0),
     "K=3, D=2, diag": Case("diag", PLANE, 3, "inverse gamma"),
+    "K=1, equal values, half-Cauchy": Case("diag", TIED, 1, "half-Cauchy", rounded_to=1.0),
+    "K=2, equal values, half-Cauchy": Case("diag", TIED, 2, "half-Cauchy", rounded_to=1.0),
+    "K=2, equal values, half-normal": Case("diag", TIED, 2, "half-normal", rounded_to=1.0),
+    "K=2, equal values, inverse gamma": Case("diag", TIED, 2, "inverse gamma", rounded_to=1.0),
+    "K=2, D=2, full, equal rows": Case("full", TIED_PLANE, 2, "half-Cauchy", rounded_to=1.0),
     "K=7, more than the data can tell": Case("diag", SEVEN, 7, "inverse gamma"),
 }
 
 
-@pytest.mark.parametrize("family", LOG_PRIOR_OF_SD)
+@pytest.mark.parametrize("family", PRIORS_OF_SD)
 def test_the_enumeration_for_one_component_is_scipys_integral(family: str) -> None:
     """What is compared with below, against an integral without any algebra."""
-    log_prior = LOG_PRIOR_OF_SD[family][1]
+    prior, floor = PRIORS_OF_SD[family], 0.1 / np.sqrt(12)
 
     def likelihood_and_prior(mean: float, sd: float) -> float:
         squares = ((SEVEN - mean) ** 2).sum() / sd**2 + mean**2 / 9.0
@@ -222,16 +258,17 @@ def test_the_enumeration_for_one_component_is_scipys_integral(family: str) -> No
 
     def of_sd(sd: float) -> float:
         over_means = integrate.quad(likelihood_and_prior, -15, 15, args=(sd,), points=[0.0])[0]
-        return float(over_means * np.exp(log_prior(np.array(sd))))
+        return float(over_means * np.exp(prior.log_density(np.array(sd))))
 
     integral = sum(integrate.quad(of_sd, *limits)[0] for limits in ((0.2, 3), (3, 15), (15, 500)))
     enumerated = Case("diag", SEVEN, 1, family).exact()
-    assert enumerated == pytest.approx(np.log(integral), abs=1e-5)
+    expected = np.log(integral) - prior.log_above(np.array(floor))
+    assert enumerated == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.stan
 @pytest.mark.statistical
-@pytest.mark.parametrize("family", LOG_PRIOR_OF_SD)
+@pytest.mark.parametrize("family", PRIORS_OF_SD)
 def test_one_component_agrees_with_quadrature(family: str) -> None:
     case = Case("diag", SEVEN, 1, family)
     evidence = log_evidence(case.fit())

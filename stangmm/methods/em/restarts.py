@@ -14,6 +14,8 @@ from stangmm.model.problem import Problem
 # Standard deviation, relative to that of the data's rounding, below which a component is nothing
 # but rounded values.
 _AT_RESOLUTION = 1.001
+# From this share of the rows on, tied values are no spike but a cluster.
+SHARE_OF_TIES = 0.25
 # Smallest standard deviation of a component in any direction, relative to its largest: with less
 # its rows lie in a plane.
 _FLAT = 1e-5
@@ -53,23 +55,33 @@ def effective_rows(n_rows: int, total_weight: float) -> float:
 
 
 def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
-    """Whether a component holds too few rows, is flat, or is as narrow as the data's resolution.
+    """Whether a component holds too few rows, is flat, or a spike on a few tied values.
 
-    For mixtures (R,) in the problem's units.
+    For mixtures (R,) in the problem's units. If all others are, spikes are none.
     """
-    finite: BoolArray = np.asarray(np.isfinite(mixture.scales).all(axis=(1, 2)))
-    if mixture.corr_chol is not None:
-        finite &= np.isfinite(mixture.corr_chol).all(axis=(1, 2, 3))
-    narrow: BoolArray = np.ones(len(finite), dtype=np.bool_)
-    own = mixture[finite]
-    too_narrow = (own.scales < _AT_RESOLUTION * problem.scale_floor).any(axis=(1, 2))
-    if own.corr_chol is not None:
-        values = np.linalg.svd(own.cholesky)[1]
-        too_narrow |= (values[..., -1] < _FLAT * values[..., 0]).any(axis=1)
-    narrow[finite] = too_narrow
     n_rows = effective_rows(problem.n_observations, problem.total_weight)
     few = too_few_rows(problem.structure, mixture.weights * n_rows, problem.n_features)
-    return np.asarray(narrow | few)
+    bad: BoolArray = np.asarray(few | flat(mixture))
+    spike = at_resolution(mixture, problem) & (mixture.weights < SHARE_OF_TIES)
+    spiked: BoolArray = np.asarray(bad | spike.any(axis=1))
+    return bad if spiked.all() else spiked
+
+
+def at_resolution(mixture: Mixture, problem: Problem) -> BoolArray:
+    """Which components are as narrow as the data's resolution, shape (R, K)."""
+    return np.asarray((mixture.scales < _AT_RESOLUTION * problem.scale_floor).any(axis=-1))
+
+
+def flat(mixture: Mixture) -> BoolArray:
+    """Whether a component's rows lie in a plane, or it is none at all, for mixtures (R,)."""
+    finite: BoolArray = np.asarray(np.isfinite(mixture.scales).all(axis=(1, 2)))
+    if mixture.corr_chol is None:
+        return ~finite
+    finite &= np.isfinite(mixture.corr_chol).all(axis=(1, 2, 3))
+    values = np.linalg.svd(mixture[finite].cholesky)[1]
+    result = ~finite
+    result[finite] = (values[..., -1] < _FLAT * values[..., 0]).any(axis=1)
+    return result
 
 
 def usable(converged: BoolArray, is_collapsed: BoolArray) -> BoolArray:

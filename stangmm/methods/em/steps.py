@@ -14,7 +14,7 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
-from stangmm.methods.em.restarts import effective_rows, too_few_rows
+from stangmm.methods.em.restarts import SHARE_OF_TIES, effective_rows, too_few_rows
 from stangmm.methods.em.rows import EMRows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
@@ -25,8 +25,6 @@ from stangmm.model.problem import Problem
 _NAMED_ROWS = 200
 # A variance so near its lower bound, relative to it, is at the bound.
 AT_RESOLUTION = 1.002
-# From this share of the rows on, tied values are no spike but a cluster.
-_SHARE_OF_TIES = 0.25
 # Values are no further from the median than so many scales, for a typical covariance.
 _FAR_OUT, _MAD_TO_SD = 10.0, 1.4826
 # Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
@@ -50,12 +48,19 @@ class EMSpace:
     pseudo_rows : float
         Rows with the `typical` covariance that each component gets besides its own. What EM climbs
         is then the likelihood times the prior density of which these rows give the mode.
+    keep_spikes : bool
+        Whether components on a few tied values are like others.
     """
 
     def __init__(
-        self, problem: Problem, rows: IntArray | None = None, pseudo_rows: float = 0.0
+        self,
+        problem: Problem,
+        rows: IntArray | None = None,
+        pseudo_rows: float = 0.0,
+        keep_spikes: bool = False,
     ) -> None:
         self.problem, self.rows, self.pseudo_rows = problem, rows, pseudo_rows
+        self.keep_spikes = keep_spikes
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
         self.frame: FloatArray | None = None
@@ -95,7 +100,7 @@ class EMSpace:
     def subset(self, rows: IntArray) -> EMSpace:
         """The same coordinates with some of these rows."""
         rows = rows if self.rows is None else self.rows[rows]
-        return EMSpace(self.problem, rows, self.pseudo_rows)
+        return EMSpace(self.problem, rows, self.pseudo_rows, self.keep_spikes)
 
     def random_rows(self, n_rows: int, rng: np.random.Generator) -> IntArray:
         """So many rows, ascending, and besides some of each component that has known ones."""
@@ -173,7 +178,9 @@ class EMSpace:
             bound = np.asarray(values[..., 0] < AT_RESOLUTION)
             values = np.linalg.eigvalsh(covariances)
             bound |= values[..., 0] < AT_RESOLUTION * _FLATTEST * values[..., -1]
-        few = parameters.weights < _SHARE_OF_TIES
+        if self.keep_spikes:
+            return np.zeros(len(covariances), dtype=bool)
+        few = parameters.weights < SHARE_OF_TIES
         return np.asarray((bound & few).any(axis=1))
 
     @cached_property

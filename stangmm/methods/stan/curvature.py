@@ -6,8 +6,9 @@ gradients of log p(x_n); Berndt, Hall, Hall & Hausman 1974). A sampler that star
 metric has nothing left to adapt but the step size.
 
 Where features are highly correlated within a component, so are its means, scales and correlations
-in the posterior, and no diagonal metric fits: then the curvature is the metric, too, though the
-posterior may be far from normal.
+in the posterior, and no diagonal metric fits; where a component is very narrow, as on equal values,
+a sampler does not find its own metric. Then the curvature is the metric, too, though the posterior
+may be far from normal.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ _INFORMATIVE_ROWS = 50.0
 # Or, where features are so correlated within a component (condition number of the correlations), as
 # soon as each component holds as many rows as it has free numbers.
 _CORRELATED = 100.0
+# The same where a component is so narrow that the variance of its mean is below this: Stan's
+# adaptation shrinks variances towards 0.001, which is too coarse then.
+_FINE = 1e-5
+# A scale is at its lower bound when that is more than this share of it.
+_AT_BOUND = 0.5
 # There must not be more parameters than this.
 _MAX_PARAMETERS = 300
 _BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
@@ -38,7 +44,8 @@ def inverse_metric(
 ) -> FloatArray | None:
     """Posterior covariance (P, P) of the unconstrained parameters, or None.
 
-    It is None where the posterior is not normal, unless features are highly correlated.
+    It is None where the posterior is not normal, unless features are highly correlated or a
+    component is very narrow.
 
     Parameters
     ----------
@@ -53,8 +60,10 @@ def inverse_metric(
     n = problem.n_observations
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
     held = float(mixture.weights.min()) * problem.total_weight * seen_least
-    correlated = _condition(mixture) > _CORRELATED
-    if free > _MAX_PARAMETERS or held < (1.0 if correlated else _ROWS_PER_PARAMETER) * own:
+    counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
+    of_means = mixture.scales**2 / counts[:, np.newaxis]
+    needed = float(of_means.min()) < _FINE or _condition(mixture) > _CORRELATED
+    if free > _MAX_PARAMETERS or held < (1.0 if needed else _ROWS_PER_PARAMETER) * own:
         return None
     rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
     weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
@@ -69,13 +78,35 @@ def inverse_metric(
             score, squares = scores(mixture, problem, x[block], transforms, group.component)
             observed += score.T @ (score * weight_of_group[block, np.newaxis])
             complete += weight_of_group[block] @ squares
+    if (problem.space.share_above(mixture) < 1.0 - _AT_BOUND).any():
+        _add_for_bounds(observed, complete, mixture, problem)
     prior = _prior_precision(mixture, problem, free)
     observed += np.diag(prior)
     root = 1.0 / np.sqrt(complete + prior)
     least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
-    if not correlated and least * held < _INFORMATIVE_ROWS:
+    if not needed and least * held < _INFORMATIVE_ROWS:
         return None
     return rounded_covariance(np.linalg.inv(observed))
+
+
+def _add_for_bounds(
+    observed: FloatArray, complete: FloatArray, mixture: Mixture, problem: Problem
+) -> None:
+    """Add to the information on means what rows that vary less than the scales do not show.
+
+    The score of a mean is zero at rows that are equal to it, though it is known from N_k of them to
+    scale / sqrt(N_k).
+    """
+    k, d = mixture.means.shape
+    inverse = np.linalg.inv(mixture.cholesky)
+    known = np.swapaxes(inverse, -1, -2) @ inverse  # (K, D, D), precisions of known labels
+    known *= (mixture.weights * problem.total_weight)[:, np.newaxis, np.newaxis]
+    for component in range(k):
+        own = slice(k - 1 + component * d, k - 1 + (component + 1) * d)
+        missing = np.maximum(1.0 - complete[own] / known[component].diagonal(), 0.0)
+        complete[own] += missing * known[component].diagonal()
+        root = np.sqrt(missing)
+        observed[own, own] += known[component] * root[:, np.newaxis] * root
 
 
 def _condition(mixture: Mixture) -> float:

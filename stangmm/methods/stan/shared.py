@@ -19,7 +19,7 @@ from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
-from stangmm.methods.em.restarts import collapsed
+from stangmm.methods.em.restarts import at_resolution, flat
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
@@ -98,14 +98,19 @@ def stan_run(
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one around which most of the posterior lies first.
 
-    Where every EM restart collapses, or ends on equal values, where the posterior may be unbounded,
-    the optima of EM with regularized covariances take over. From a start given by hand it is the
-    one optimum that EM reaches from there.
+    Where every EM restart collapses, or the user has taken the bounds of the scales away and every
+    one ends on equal values, the optima of EM with regularized covariances take over. From a start
+    given by hand it is the one optimum that EM reaches from there.
     """
     optima: tuple[Optimum, ...] = ()
+    unbounded = not np.all(problem.space.scale_floor)
+
+    def has_mass(mixture: Mixture) -> bool:
+        return not (flat(mixture)[0] or (unbounded and at_resolution(mixture, problem).any()))
+
     with suppress(InferenceError):
-        found = EM().search(problem, run).optima
-        optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
+        found = EM().search_with_spikes(problem, run).optima
+        optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
     optima = optima or EM().regularized(problem, run).optima
 
     optima = tuple(_inside(optimum, problem) for optimum in optima)
