@@ -290,6 +290,7 @@ def facts() -> dict[str, str]:
     of_fits: dict[str, str] = json.loads((FOLDER / "facts.json").read_text())
     limits = {name: _words(value) for name, value in vars(thresholds).items() if name.isupper()}
     limits |= {f"ROWS_{kind}": f"{rows:g}" for kind, rows in thresholds.ROWS_PER_PARAMETER.items()}
+    limits |= {f"NARROW_{kind}": f"{t:g}" for kind, t in thresholds.NARROW_AS_ROUNDING.items()}
     em, advi, nuts, optimize = sg.EM(), sg.ADVI(), sg.NUTS(), sg.Optimize()
     defaults = {
         "EM_RESTARTS": em.restarts,

@@ -16,12 +16,14 @@ from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
 
-def _problem(covariance_type: str, k: int = 3, d: int = 3, n: int = 3000) -> Problem:
+def _problem(
+    covariance_type: str, k: int = 3, d: int = 3, n: int = 3000, resolution: float | None = None
+) -> Problem:
     rng = np.random.default_rng(1)
     factor = np.eye(d) + 0.4 * np.eye(d, k=1)
     x = 4.0 * rng.normal(size=(k, d))[rng.integers(k, size=n)] + rng.normal(size=(n, d)) @ factor
     structure = structure_named(covariance_type)
-    return Problem.build(Dataset.from_input(x), k, structure, sg.Priors())
+    return Problem.build(Dataset.from_input(x), k, structure, sg.Priors(resolution=resolution))
 
 
 def _cholesky(u: np.ndarray, d: int) -> np.ndarray:
@@ -62,25 +64,39 @@ def _sticks(weights: np.ndarray) -> np.ndarray:
     return np.log(share / (1 - share)) + np.log(np.arange(len(weights) - 1, 0, -1))
 
 
+@pytest.mark.parametrize("resolution", [0.0, 1.5])  # no bound; bounds of half the scales
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_scores_are_the_derivatives_of_each_rows_log_density(covariance_type: str) -> None:
-    problem = _problem(covariance_type, n=200)
+def test_scores_are_the_derivatives_of_each_rows_log_density(
+    covariance_type: str, resolution: float
+) -> None:
+    problem = _problem(covariance_type, n=200, resolution=resolution)
     k, d = problem.n_components, problem.n_features
     c, s = problem.structure.scale_shape(k, d)
     r, pairs = problem.structure.n_correlations(k, d), d * (d - 1) // 2
     start = EM(restarts=10).search(problem, Run(1)).best.mixture
-    at = [*_sticks(start.weights), *start.means.ravel(), *np.log(start.scales[:c, :s]).ravel()]
+    # Half the rounding with correlations, since rounding errors may cancel.
+    error = resolution / np.sqrt(12) / problem.unit * (0.5 if r else 1.0)
+    floor = error[:s]
+
+    def bounds(factors: np.ndarray | None) -> np.ndarray:
+        if factors is None:
+            return np.broadcast_to(floor, (c, s))
+        return np.asarray(floor / np.einsum("rii->ri", factors))
+
+    chol = None if start.corr_chol is None else start.corr_chol[:r]
+    excess = start.scales[:c, :s] - bounds(chol)
+    at = [*_sticks(start.weights), *start.means.ravel(), *np.log(excess).ravel()]
     if start.corr_chol is not None:
         for factor in start.corr_chol[:r]:
             at += _partial(factor)
 
     def mixture(u: np.ndarray) -> Mixture:
         weights, means, scales, chol = np.split(u, np.cumsum([k - 1, k * d, c * s]))
-        corr = None
+        corr = each = None
         if r:
             each = np.stack([_cholesky(part, d) for part in chol.reshape(r, pairs)])
             corr = np.broadcast_to(each, (k, d, d))
-        spread = np.broadcast_to(np.exp(scales.reshape(c, s)), (k, d))
+        spread = np.broadcast_to(np.exp(scales.reshape(c, s)) + bounds(each), (k, d))
         return Mixture(_simplex(weights), means.reshape(k, d), np.array(spread), corr)
 
     step, u = 1e-5, np.array(at)

@@ -26,8 +26,11 @@ def _batch(covariance_type: str, k: int, d: int, n: int = 5) -> Mixture:
     )
 
 
-def _space(covariance_type: str, k: int, d: int) -> ParameterSpace:
-    return ParameterSpace(k, d, structure_named(covariance_type))
+def _space(covariance_type: str, k: int, d: int, floor: float = 0.1) -> ParameterSpace:
+    """With lower bounds of the scales, from so much up."""
+    n_scales = 1 if covariance_type == "spherical" else d
+    bounds = floor * np.arange(1, n_scales + 1)
+    return ParameterSpace(k, d, structure_named(covariance_type), bounds)
 
 
 def _assert_same(one: Mixture, other: Mixture, rtol: float = 1e-12) -> None:
@@ -53,7 +56,7 @@ def _free_parameters(mixture: Mixture, space: ParameterSpace) -> np.ndarray:
 
 @pytest.mark.parametrize(("covariance_type", "k", "d"), EACH)
 def test_a_mixture_comes_back_from_its_vector(covariance_type: str, k: int, d: int) -> None:
-    space = _space(covariance_type, k, d)
+    space = _space(covariance_type, k, d, floor=0.01)
     mixture = _batch(covariance_type, k, d)
     vectors = space.vectors(mixture)
     pairs = d * (d - 1) // 2
@@ -71,6 +74,9 @@ def test_a_vector_comes_back_from_its_mixture(covariance_type: str, k: int, d: i
     mixture = space.mixtures(vectors)
     assert mixture.batch_shape == (2, 3)
     np.testing.assert_allclose(mixture.weights.sum(axis=-1), 1.0, rtol=1e-12)
+    # The standard deviation of a feature given the features before it is above the floor.
+    conditional = np.diagonal(np.linalg.cholesky(mixture.covariances), axis1=-2, axis2=-1)
+    assert (conditional >= space.scale_floor * (1 - 1e-9)).all()
     if mixture.corr_chol is not None:
         product = mixture.corr_chol @ np.swapaxes(mixture.corr_chol, -1, -2)
         diagonal = np.diagonal(product, axis1=-2, axis2=-1)
@@ -97,7 +103,7 @@ def test_the_log_jacobian_is_that_of_numerical_differentiation(
 
 
 def test_correlations_near_one_keep_their_digits() -> None:
-    space = _space("tied", 1, 3)
+    space = _space("tied", 1, 3, floor=0.0)
     vectors = np.zeros((2, space.size))
     vectors[0, -3:] = [9.0, -7.0, 8.0]  # 1 - |correlation| of 3e-8
     vectors[1, -3:] = [100.0, 50.0, -80.0]  # beyond what 1 - tanh can resolve
@@ -113,3 +119,11 @@ def test_a_weight_of_zero_has_a_vector() -> None:
     vector = space.vectors(mixture)
     assert np.isfinite(vector).all()
     np.testing.assert_allclose(space.mixtures(vector).weights, [0.3, 0.0, 0.7], atol=1e-300)
+
+
+def test_a_scale_on_its_bound_has_a_vector_and_comes_back() -> None:
+    space = _space("diag", 2, 1, floor=0.25)
+    mixture = Mixture(np.full(2, 0.5), np.zeros((2, 1)), np.array([[0.25], [2.0]]))
+    vector = space.vectors(mixture)
+    assert np.isfinite(vector).all()
+    np.testing.assert_allclose(space.mixtures(vector).scales, mixture.scales, rtol=1e-15)

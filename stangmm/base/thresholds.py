@@ -25,8 +25,10 @@ EVIDENCE_ERROR_OK = 0.5
 EVIDENCE_OVERLAP_OK = 0.02
 
 COLLAPSED_SHARE_OK = 0.5
-# A component whose scale is less than so many times that of the rounding stands on equal values.
-NARROW_AS_ROUNDING = 1.01
+# A component whose scale, given the features before it, is less than so many times its lower bound
+# stands on equal values. Draws lie above the bound, by its N_k-th part where N_k values are equal;
+# 1.7 is that of two neighbouring values.
+NARROW_AS_ROUNDING = {"point": 1.01, "approximation": 1.5, "mcmc": 1.5}
 # How far below the best the next optimum should lie, in nats: 3 is a twentieth of the likelihood.
 GAP_OK = 3.0
 # Rows that a component should hold for each free number of its own: a point estimate needs more of

@@ -126,8 +126,8 @@ def diagnose(fit: Fitted) -> Diagnosis:
     elif isinstance(fit.info, VariationalInfo):
         checks = _of_approximation(fit.info)
     else:
-        checks = chain(_of_restarts(fit.info), _of_ties(fit))
-    return Diagnosis((*checks, *_of_labelling(fit), _smallest_component(fit)))
+        checks = _of_restarts(fit.info)
+    return Diagnosis((*checks, *_of_ties(fit), *_of_labelling(fit), _smallest_component(fit)))
 
 
 def _smallest_component(fit: Fitted) -> Check:
@@ -382,18 +382,24 @@ def _of_restarts(info: RestartInfo) -> Iterator[Check]:
 
 def _of_ties(fit: Fitted) -> Iterator[Check]:
     """Say which components are as narrow as the data's rounding: they stand on equal values."""
-    floor = fit.priors.space(fit.model.structure).scale_floor
-    narrow = (fit.mixture.scales[0] < NARROW_AS_ROUNDING * floor).any(axis=0)
-    if narrow.any():
-        names = [n for n, own in zip(fit.dataset.feature_names, narrow, strict=True) if own]
-        yield Check(
-            "components on equal values",
-            int((fit.mixture.scales[0] < NARROW_AS_ROUNDING * floor).any(axis=1).sum()),
-            "0",
-            "warn",
-            f"How many components are as narrow in {', '.join(names)} as the values are rounded: "
-            "they stand on values that occur many times. The scale there is that of the rounding, "
-            "and the likelihood depends on it.",
-            "Ask whether these values are measurements, or stand for something else (zero, a "
-            "limit, a guess).",
-        )
+    space = fit.priors.space(fit.model.structure)
+    bounds = NARROW_AS_ROUNDING[fit.kind] * space.scale_bounds(fit.mixture.corr_chol)
+    below = np.asarray((space.free(fit.mixture)["scales"] < bounds).mean(axis=0) > 0.5)
+    narrow = np.broadcast_to(below, (fit.model.n_components, fit.dataset.n_features))
+    if not narrow.any():
+        return
+    names = [fit.dataset.feature_names[d] for d in np.flatnonzero(narrow.any(axis=0))]
+    given = ", given the features before," if space.n_correlations else ""
+    what = "likelihood depends" if fit.kind == "point" else "posterior and its evidence depend"
+    yield Check(
+        "components on equal values",
+        int(narrow.any(axis=1).sum()),
+        "0",
+        "warn",
+        f"How many components are as narrow in {', '.join(names)}{given} as the values are "
+        "rounded: they stand on values that occur many times. The scale there is that of the "
+        f"rounding, and the {what} on it.",
+        "Ask whether these values are measurements, or stand for something else (zero, a limit, a "
+        "guess). If some were rounded more coarsely than others, give their step: "
+        "Priors(resolution=...).",
+    )
