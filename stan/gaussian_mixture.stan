@@ -27,16 +27,6 @@
 functions {
 #include mixture_lpdf.stan
 
-  // Lower bounds of the scales: scale_floor over the diagonals of the correlations' factors.
-  array[] vector scale_bounds(vector scale_floor, int scale_components, array[] matrix corr_chol) {
-    array[scale_components] vector[num_elements(scale_floor)] bounds
-        = rep_array(scale_floor, scale_components);
-    for (r in 1 : size(corr_chol)) {
-      bounds[r] = scale_floor ./ diagonal(corr_chol[r]);
-    }
-    return bounds;
-  }
-
   // Log of erfc(z) for z >= 0; an asymptotic series where erfc is too small for a double.
   real log_erfc(real z) {
     if (z < 25) {
@@ -61,30 +51,31 @@ functions {
   }
 
   // Log prior density of one vector of scales (any length), with its normalizing constant.
-  // family: 1 half-Cauchy(b), 2 half-normal(b), 3 inverse gamma(a, b) on the square of the scale,
-  // each cut off below `bound` and divided by the probability above it.
-  real scale_prior_lpdf(vector scale, vector bound, int family, vector a, vector b) {
-    int S = num_elements(scale);
-    vector[S] above; // log probabilities, of both halves in the first two families
+  // family: 1 half-Cauchy(b), 2 half-normal(b), 3 inverse gamma(a, b) on the square of the scale.
+  real scale_prior_lpdf(vector scale, int family, vector a, vector b) {
     if (family == 1) {
-      for (s in 1 : S) {
-        above[s] = log(atan2(b[s], bound[s])) - log(pi());
-      }
-      return cauchy_lpdf(scale | 0, b) - sum(above);
+      return cauchy_lpdf(scale | 0, b) + num_elements(scale) * log2();
     } else if (family == 2) {
-      for (s in 1 : S) {
-        above[s] = log_erfc(bound[s] / (b[s] * sqrt2())) - log2();
-      }
-      return normal_lpdf(scale | 0, b) - sum(above);
+      return normal_lpdf(scale | 0, b) + num_elements(scale) * log2();
     }
-    for (s in 1 : S) {
-      if (square(bound[s]) * (2 * a[s] + 100) < b[s]) { // 1 to all digits
-        above[s] = 0;
+    return inv_gamma_lpdf(square(scale) | a, b) + sum(log(scale)) + num_elements(scale) * log2();
+  }
+
+  // Log prior probability that the scales are above their bounds, by which the density is divided.
+  real scale_prior_log_above(vector bound, int family, vector a, vector b) {
+    vector[num_elements(bound)] above;
+    for (s in 1 : num_elements(bound)) {
+      if (family == 1) {
+        above[s] = log(atan2(b[s], bound[s])) + log2() - log(pi());
+      } else if (family == 2) {
+        above[s] = log_erfc(bound[s] / (b[s] * sqrt2()));
+      } else if (square(bound[s]) * (2 * a[s] + 100) < b[s]) {
+        above[s] = 0; // to all digits
       } else {
         above[s] = log_gamma_ratio(a[s], b[s] / square(bound[s]));
       }
     }
-    return inv_gamma_lpdf(square(scale) | a, b) + sum(log(scale)) + S * log2() - sum(above);
+    return sum(above);
   }
 }
 data {
@@ -123,6 +114,13 @@ transformed data {
   if (n_groups > 0 && sum(group_rows) != N) {
     reject("the groups have ", sum(group_rows), " rows, but x has ", N);
   }
+  real log_above_floor = 0; // without correlations the bounds are known
+  if (n_correlations == 0) {
+    for (c in 1 : scale_components) {
+      log_above_floor += scale_prior_log_above(scale_floor, scale_family, scale_shape[c],
+                                               scale_scale[c]);
+    }
+  }
 }
 parameters {
   simplex[K] weights;                                             // mixing proportions
@@ -132,9 +130,12 @@ parameters {
 }
 transformed parameters {
   array[scale_components] vector<lower=0>[scale_features] scales; // standard deviations, units of x
-  scales = scale_bounds(scale_floor, scale_components, corr_chol);
   for (c in 1 : scale_components) {
-    scales[c] += excess[c];
+    if (n_correlations == 0) {
+      scales[c] = scale_floor + excess[c];
+    } else {
+      scales[c] = scale_floor ./ diagonal(corr_chol[c]) + excess[c];
+    }
   }
 }
 model {
@@ -143,16 +144,14 @@ model {
     for (k in 1 : K) {
       target += normal_lpdf(means[k] | means_location[k], means_scale[k]);
     }
-    {
-      array[scale_components] vector[scale_features] bounds
-          = scale_bounds(scale_floor, scale_components, corr_chol);
-      for (c in 1 : scale_components) { // d scales / d excess = 1
-        target += scale_prior_lpdf(scales[c] | bounds[c], scale_family, scale_shape[c],
-                                   scale_scale[c]);
-      }
+    for (c in 1 : scale_components) { // d scales / d excess = 1
+      target += scale_prior_lpdf(scales[c] | scale_family, scale_shape[c], scale_scale[c]);
     }
+    target += -log_above_floor;
     for (r in 1 : n_correlations) {
       target += lkj_corr_cholesky_lpdf(corr_chol[r] | correlation_shape);
+      target += -scale_prior_log_above(scale_floor ./ diagonal(corr_chol[r]), scale_family,
+                                       scale_shape[r], scale_scale[r]);
     }
   }
   if (use_likelihood) {

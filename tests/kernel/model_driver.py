@@ -33,7 +33,7 @@ def mixture_problem(
     data : dict
         The data block of gaussian_mixture.stan, with weak priors.
     parameters : dict
-        The parameters block at the truth, slightly off.
+        The parameters block at the truth, slightly off; scales for programs without bounds, too.
     """
     rng = np.random.default_rng(seed)
     components = 1 if covariance_type == "tied" else k
@@ -76,10 +76,12 @@ def mixture_problem(
         "use_prior": 1,
         "use_likelihood": 1,
     }
+    at = scales * rng.uniform(0.9, 1.1, scales.shape)
     parameters = {
         "weights": weights,
         "means": means + 0.1 * rng.normal(size=(k, d)),
-        "excess": scales * rng.uniform(0.9, 1.1, scales.shape),
+        "excess": at,
+        "scales": at,
         "corr_chol": chol,
     }
     return data, parameters
