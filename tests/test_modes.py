@@ -40,7 +40,8 @@ SQUARE = (np.sign(CORNERS)[:, np.newaxis] * 2.0 + SQUARE).reshape(-1, 2)
 # Three groups on a line for two components: the one in the middle goes left or right.
 LINE = np.add.outer([-6.0, 0.0, 6.2], [*GROUP[:, 0], 0.4]).reshape(-1, 1)
 LOCATION, WIDTH, SCALE = 0.0, 4.0, 2.0
-PRIORS = sg.Priors(means=sg.Normal(LOCATION, WIDTH), scales=sg.HalfNormal(SCALE))
+# The sum over allocations knows no lower bound of the scales.
+PRIORS = sg.Priors(means=sg.Normal(LOCATION, WIDTH), scales=sg.HalfNormal(SCALE), resolution=0.0)
 MODEL = sg.GaussianMixture(2, "diag", PRIORS)
 
 
