@@ -33,6 +33,9 @@ GAP_OK = 3.0
 # them than a posterior, which widens where rows are few. Draws below it may be this share.
 ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
 SPARSE_DRAWS_OK = 0.2
+# A component of an approximation that shares less than this part of its rows with the component
+# that it began as is another one; two halves of the data drawn at random share half of theirs.
+ROWS_KEPT_OK = 0.7
 
 # In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
 # posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.

@@ -22,6 +22,7 @@ from stangmm.base.thresholds import (
     PARETO_K_OK,
     R_HAT_FAIL,
     R_HAT_OK,
+    ROWS_KEPT_OK,
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
@@ -29,12 +30,14 @@ from stangmm.data.resolution import scale_floor
 from stangmm.judge.chains import group_chains
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.model.mixture import rows_kept
 from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Fitted, once
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -125,7 +128,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
     if isinstance(fit.info, McmcInfo):
         checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
     elif isinstance(fit.info, VariationalInfo):
-        checks = _of_approximation(fit.info)
+        checks = _of_approximation(fit, fit.info)
     else:
         checks = chain(_of_restarts(fit.info), _of_ties(fit))
     return Diagnosis((*checks, *_of_labelling(fit), _smallest_component(fit)))
@@ -300,7 +303,7 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
     return Check("R-hat", value, threshold, verdict, meaning, advice)
 
 
-def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
+def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
     from stangmm.posterior.arviz import pareto_k
 
     if len(info.elbo):
@@ -312,6 +315,8 @@ def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
             "The evidence lower bound at the end of the optimization.",
             "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
         )
+        if info.starts:
+            yield _rows_kept(fit, info)
     elif not info.converged:
         yield Check(
             "mode",
@@ -333,6 +338,27 @@ def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
         if k < PARETO_K_OK
         else "Take means as rough and intervals as too narrow; use NUTS, or for ADVI "
         'algorithm="fullrank".',
+    )
+
+
+def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
+    """Check whether the approximation still has the components that it began with."""
+    draws = fit.drawn.reshape(-1)
+    some = draws[np.linspace(0, len(fit.mixture.weights) - 1, _ROWS_KEPT_DRAWS).astype(int)]
+    data = fit.dataset
+    value = rows_kept(info.starts[0].mixture, some, data.x, data.labels)
+    good = value >= ROWS_KEPT_OK
+    return Check(
+        "components of the start",
+        value,
+        f">= {ROWS_KEPT_OK:g}",
+        "ok" if good else "warn",
+        "The share of its rows that a component has kept since the start, of the one that has kept "
+        "least.",
+        ""
+        if good
+        else "The approximation has lost a component that EM found, for one without rows or of "
+        "other rows: use NUTS, which tells how probable each solution is.",
     )
 
 
