@@ -77,10 +77,10 @@ class ADVI(StanMethod):
     Examples
     --------
     >>> import stangmm as sg
-    >>> model = sg.GaussianMixture(n_components=3, covariance_type="diag")
-    >>> fit = model.fit(sg.datasets.galaxies(), method=sg.ADVI(draws=500), seed=1)
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method=sg.ADVI(draws=1000), seed=2)
     >>> fit.kind, fit.lp.shape
-    ('approximation', (1, 500))
+    ('approximation', (1, 1000))
     """
 
     algorithm: Literal["meanfield", "fullrank"] = "meanfield"
