@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -17,15 +17,13 @@ from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, McmcInfo, Optimum
-from stangmm.methods.stan.curvature import inverse_metric
+from stangmm.methods.stan.regions import Region, regions
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
-    CompleteDataVariances,
     StanMethod,
     column,
     given_start,
     jittered,
-    plausible_optima,
     read_mixtures,
     stan_inits,
     stan_run,
@@ -34,6 +32,8 @@ from stangmm.model.problem import Problem
 
 if TYPE_CHECKING:
     from cmdstanpy import CmdStanMCMC, CmdStanModel
+
+T = TypeVar("T")
 
 # CmdStan's column, and the name that ArviZ knows it by.
 _SAMPLE_STATS = {
@@ -144,11 +144,14 @@ class NUTS(StanMethod):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
         model = self.compiled(run)
-        optima = self._for_each_chain(plausible_optima(problem, run))
-        starts = self._for_each_chain(given_start(problem)) or optima
-        adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
+        places = self._for_each_chain(regions(problem, run))
+        adaptation = self._adaptation(places, run, model.cmdstan.version)
         rng = run.rng("nuts jitter")
+        starts = self._for_each_chain(given_start(problem))
         points = [jittered(start.mixture, problem, rng) for start in starts]
+        if not starts:
+            points = [place.around(rng) for place in places]
+            starts = tuple(place.start(rng) for place in places)
         with stan_run(model, problem, self.name) as (cmdstan, data):
             inits = stan_inits(cmdstan, points, problem)
 
@@ -183,14 +186,13 @@ class NUTS(StanMethod):
                 raise
             return self._draws(mcmc, problem, starts)
 
-    def _for_each_chain(self, points: tuple[Optimum, ...]) -> tuple[Optimum, ...]:
+    def _for_each_chain(self, points: tuple[T, ...]) -> tuple[T, ...]:
         """Deal points to the chains; none if there are none."""
         return tuple(points[i % len(points)] for i in range(self.chains)) if points else ()
 
     def _adaptation(
         self,
-        optima: tuple[Optimum, ...],
-        problem: Problem,
+        places: tuple[Region, ...],
         run: Run,
         cmdstan_version: tuple[int, int, int],
     ) -> _Adaptation:
@@ -199,18 +201,13 @@ class NUTS(StanMethod):
         stick_breaking = cmdstan_version < (2, 37, 0)
         if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
             dense = {
-                id(optimum): inverse_metric(
-                    optimum.mixture, problem, rng, stick_breaking=stick_breaking
-                )
-                for optimum in optima
+                id(place): place.dense_metric(rng, stick_breaking=stick_breaking)
+                for place in places
             }
-            metrics = [dense[id(optimum)] for optimum in optima]
+            metrics = [dense[id(place)] for place in places]
             if all(metric is not None for metric in metrics):
                 return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
-        diagonal = tuple(
-            CompleteDataVariances.of(optimum.mixture, problem).inverse_metric()
-            for optimum in optima
-        )
+        diagonal = tuple(place.diagonal_metric(rng) for place in places)
         return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:

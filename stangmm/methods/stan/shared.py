@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.restarts import collapsed
 from stangmm.methods.stan.data import StanData, stan_parameters
+from stangmm.methods.stan.mode import posterior_mode
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
@@ -33,7 +34,10 @@ INSTRUCTION_SET = "STANGMM_INSTRUCTION_SET"
 _JITTER, _HALVINGS = 2.0, 20
 # Optima of the likelihood around which the posterior has less than exp(-this) of the mass that it
 # has around the best get no chain.
-_PLAUSIBLE = 5.0
+PLAUSIBLE = 5.0
+# Before their climb to the posterior's mode, optima may lie so much further below the best; so many
+# climb at most; modes whose log mass and log likelihood differ by less are one.
+_CLIMBED, _MOST_CLIMBS, _SAME = 5.0, 4, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +97,7 @@ def stan_run(
 
 
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
-    """Optima of the likelihood, the one around which most of the posterior lies first.
+    """The posterior's modes near optima of the likelihood, that with most of the posterior first.
 
     Where every EM restart collapses, or ends on equal values, where the posterior may be unbounded,
     the optima of EM with regularized covariances take over. From a start given by hand it is the
@@ -105,12 +109,34 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
     optima = optima or EM().regularized(problem, run).optima
 
-    ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
+    near = _plausible(optima, problem, PLAUSIBLE + _CLIMBED)[:_MOST_CLIMBS]
+    rng = run.rng("posterior mode")
+    return _plausible(tuple(_at_mode(o, problem, rng) for o in near), problem, PLAUSIBLE)
+
+
+def _plausible(optima: tuple[Optimum, ...], problem: Problem, within: float) -> tuple[Optimum, ...]:
+    """Optima by mass, those left out that have exp(-within) of the best one's; each once."""
+    ranked = sorted(((log_mass(o, problem), -i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
-    return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
+    kept: list[tuple[float, int]] = []
+    for mass, i in ranked:
+        same = any(
+            abs(mass - m) < _SAME and abs(optima[-i].objective - optima[-j].objective) < _SAME
+            for m, j in kept
+        )
+        if mass > best - within and not same:
+            kept.append((mass, i))
+    return tuple(optima[-i] for _, i in kept)
 
 
-def _log_mass(optimum: Optimum, problem: Problem) -> float:
+def _at_mode(optimum: Optimum, problem: Problem, rng: np.random.Generator) -> Optimum:
+    """The posterior's mode near an optimum of the likelihood, with the log likelihood there."""
+    mixture = posterior_mode(optimum.mixture, problem, rng)
+    reached = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
+    return replace(optimum, mixture=mixture, objective=float(reached))
+
+
+def log_mass(optimum: Optimum, problem: Problem) -> float:
     """Roughly the log posterior mass around an optimum: its height times a normal's volume.
 
     The volume is that for known labels, on the unconstrained scale. A narrow component makes the
