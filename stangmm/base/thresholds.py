@@ -23,6 +23,8 @@ MODES_APART = 3.0
 # The evidence: its largest standard error in nats, and how far proposal and posterior must overlap.
 EVIDENCE_ERROR_OK = 0.5
 EVIDENCE_OVERLAP_OK = 0.02
+# Draws may miss so much of the evidence (a share of it, about so many nats) unsaid.
+EVIDENCE_MISSING_OK = 0.1
 
 COLLAPSED_SHARE_OK = 0.5
 # A component whose scale is less than so many times that of the rounding stands on equal values.

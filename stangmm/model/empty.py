@@ -11,25 +11,28 @@ components hold rows, the factors of the others are 1, and p(z | K) = r(K, m) p(
     r(K, m) = G(K alpha) G(m alpha + N) / (G(m alpha) G(K alpha + N)),
 
 the same for all such z. Under exchangeable priors the parameters of an empty component integrate
-to 1. Let Z(m) be the evidence of m components. The allocations that leave j given components empty
-then add up to r(K, K - j) Z(K - j), and those that leave at least one empty, by inclusion and
-exclusion, to
+to 1. Let Z(K) be the evidence and F(m) the part of Z(m) in which each of m components holds a row.
+Sorting the allocations by how many components hold rows gives
 
-    E(K) = sum over j >= 1 of (-1)^(j + 1) C(K, j) r(K, K - j) Z(K - j).
+    Z(K) = sum over m = 1 ... K of C(K, m) r(K, m) F(m),
 
-For alpha = 1 and j = 1 this is Z(K) >= Z(K - 1) K (K - 1) / (N + K - 1), less what two empty
-components count twice. See Nobile 2004 (doi:10.1214/009053604000000788) for alpha = 1.
+in which no allocation counts twice. In terms of evidences alone, F(m) by inclusion and exclusion,
+
+    Z(K) >= K r(K, K - 1) Z(K - 1) - C(K, 2) r(K, K - 2) Z(K - 2),
+
+where for alpha = 1 the first term is Z(K - 1) K (K - 1) / (N + K - 1), and the second what
+allocations with two empty components count twice (Nobile 2004, doi:10.1214/009053604000000788).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import gammaln
 
 from stangmm.base.arrays import FloatArray
 from stangmm.model.mixture import Mixture
+
+_CELLS = 4_000_000  # draws times rows whose components are drawn at most
 
 
 def log_share(k: int, occupied: int, alpha: float, n: float) -> float:
@@ -42,58 +45,24 @@ def log_share(k: int, occupied: int, alpha: float, n: float) -> float:
     )
 
 
-def log_ways(k: int, occupied: int) -> float:
-    """Log of the number of choices of m out of K components."""
-    return float(gammaln(k + 1) - gammaln(occupied + 1) - gammaln(k - occupied + 1))
+def log_times(k: int, occupied: int, alpha: float, n: float) -> float:
+    """Log of C(K, m) r(K, m): how often K components contain F(m)."""
+    ways = gammaln(k + 1) - gammaln(occupied + 1) - gammaln(k - occupied + 1)
+    return float(ways) + log_share(k, occupied, alpha, n)
 
 
-def log_empty_mass(k: int, log_evidences: Mapping[int, float], alpha: float, n: float) -> float:
-    """Log E(K), the part of the evidence where a component is empty; a lower bound of Z(K).
+def empty_share(mixture: Mixture, x: FloatArray, rng: np.random.Generator) -> float:
+    """In which share of the draws (S,) some component holds no row of x, shape (N, D).
 
-    Parameters
-    ----------
-    k : int
-        K.
-    log_evidences : mapping of int to float
-        Log Z(m) by m: of K - 1 and, as far as they are known, K - 2, ... An even number of them
-        gives a lower bound, an odd number an upper one (Bonferroni), all of them E(K) itself.
-    alpha : float
-        Concentration of the weights.
-    n : float
-        Number of rows.
+    For each draw, and of large data only for some, every row's component is drawn.
     """
-    terms, signs = [], []
-    for j in range(1, k):
-        if k - j not in log_evidences:
-            break
-        m = k - j
-        terms.append(log_ways(k, m) + log_share(k, m, alpha, n) + log_evidences[m])
-        signs.append(1.0 if j % 2 else -1.0)
-    if not terms:
-        return -np.inf
-    peak = max(terms)
-    total = float((np.array(signs) * np.exp(np.array(terms) - peak)).sum())
-    return peak + float(np.log(total)) if total > 0 else -np.inf
-
-
-def empty_probability(
-    mixture: Mixture, x: FloatArray, sample_weight: FloatArray | None = None
-) -> FloatArray:
-    """Probability that at least one component holds no row, given each mixture (...) and the rows.
-
-    By inclusion and exclusion up to two components; at most 1.
-    """
-    k = mixture.n_components
-    flat = mixture.reshape(-1)
-    single = np.zeros((len(flat.weights), k))
-    pairs = [(i, j) for i in range(k) for j in range(i)]
-    both = np.zeros((len(flat.weights), len(pairs)))
-    tiny = np.finfo(float).tiny
-    for draws, rows in flat.blocks(len(x)):
-        r = flat[draws].responsibilities(x[rows])  # (S, K, N)
-        weight = np.ones(r.shape[-1]) if sample_weight is None else sample_weight[rows]
-        single[draws] += np.log(np.maximum(1.0 - r, tiny)) @ weight
-        for at, (i, j) in enumerate(pairs):
-            both[draws, at] += np.log(np.maximum(1.0 - r[:, i] - r[:, j], tiny)) @ weight
-    probability = np.exp(single).sum(axis=1) - np.exp(both).sum(axis=1)
-    return np.asarray(np.clip(probability, 0.0, 1.0).reshape(mixture.batch_shape))
+    n_draws, k = mixture.weights.shape
+    chosen = np.linspace(0, n_draws - 1, max(1, min(n_draws, _CELLS // len(x)))).astype(int)
+    some = mixture[chosen]
+    held = np.zeros((len(chosen), k), dtype=bool)
+    for draws, rows in some.blocks(len(x)):
+        upper = np.cumsum(some[draws].responsibilities(x[rows]), axis=1)  # (S, K, N)
+        drawn = (rng.random((len(upper), 1, upper.shape[2])) > upper).sum(axis=1)  # (S, N)
+        for component in range(k):
+            held[draws, component] |= (np.minimum(drawn, k - 1) == component).any(axis=1)
+    return float((~held.all(axis=1)).mean())

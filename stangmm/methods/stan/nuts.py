@@ -51,6 +51,7 @@ _SAMPLE_STATS = {
 _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
+_EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,9 @@ class NUTS(StanMethod):
             if all(metric is not None for metric in metrics):
                 return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
         diagonal = tuple(place.diagonal_metric(rng) for place in places)
-        return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
+        empty = any(place.n_empty for place in places)
+        warmup = _EMPTY_WARMUP if empty else _METRIC_WARMUP
+        return _Adaptation("diag_e", diagonal, self.warmup or warmup)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
         """Show how many draws all chains have written; the warm-up writes nothing."""

@@ -26,7 +26,7 @@ from stangmm.methods.stan.shared import (
     log_mass,
     plausible_optima,
 )
-from stangmm.model.empty import log_share, log_ways
+from stangmm.model.empty import log_times
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.problem import Problem
@@ -154,6 +154,26 @@ def regions(problem: Problem, run: Run) -> tuple[Region, ...]:
     )
 
 
+def log_masses_with_empty(problem: Problem, run: Run, at_least: float) -> dict[int, float]:
+    """Log masses of the regions with fewer components that hold rows, by their number, roughly.
+
+    By Laplace's approximation around the modes of mixtures with so few components; regions whose
+    mass is far below ``at_least`` are left out.
+    """
+    if not _may_be_empty(problem):
+        return {}
+    rng = run.rng("laplace mass")
+    masses: dict[int, float] = {}
+    for mass, optimum, fewer in _with_fewer(problem, run, at_least):
+        value = mass
+        if fewer.space.size <= MAX_PARAMETERS:
+            value = laplace_mass(optimum.mixture, fewer, rng)
+            value += _log_labellings(fewer) + _log_of_empty(fewer, problem)
+        m = fewer.n_components
+        masses[m] = float(np.logaddexp(masses.get(m, -np.inf), value))
+    return masses
+
+
 def _may_be_empty(problem: Problem) -> bool:
     """Whether components are exchangeable and may hold no row."""
     return problem.start is None and problem.labels is None and problem.priors.exchangeable
@@ -161,15 +181,18 @@ def _may_be_empty(problem: Problem) -> bool:
 
 def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float, Optimum, Problem]]:
     """Optima of fewer components, as long as they have mass to speak of."""
-    found = []
+    found: list[tuple[float, Optimum, Problem]] = []
+    before = -np.inf
     for m in range(problem.n_components - 1, 0, -1):
         fewer = problem.with_components(m)
         extra = _log_labellings(fewer) + _log_of_empty(fewer, problem)
         these = [(log_mass(o, fewer) + extra, o, fewer) for o in plausible_optima(fewer, run)]
         largest = max(largest, these[0][0])
-        if these[0][0] < largest - PLAUSIBLE - _ROUGH:
+        far = these[0][0] < largest - PLAUSIBLE - _ROUGH
+        if far and these[0][0] < before:  # masses rise towards the best number and fall after it
             break
-        found += these
+        before = these[0][0]
+        found += [] if far else these
     return found
 
 
@@ -181,7 +204,7 @@ def _log_of_empty(fewer: Problem, problem: Problem) -> float:
     """Log of what the region with these components makes of their own evidence."""
     k, m = problem.n_components, fewer.n_components
     alpha = float(np.asarray(problem.priors.weights.concentration)[0])
-    return log_ways(k, m) + log_share(k, m, alpha, problem.total_weight)
+    return log_times(k, m, alpha, problem.total_weight)
 
 
 def _from_prior(problem: Problem, n: int, rng: np.random.Generator) -> Mixture:
