@@ -18,6 +18,7 @@ from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
 
 MAX_PARAMETERS = 200
+_MANY_ROWS = 50.0  # for each free number of a component
 _STEPS = 50
 # Gradients in coordinates of about one standard deviation: half its square is left to climb.
 _GRADIENT = 0.1
@@ -37,10 +38,13 @@ def log_posterior(vectors: FloatArray, problem: Problem) -> FloatArray:
 def posterior_mode(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> Mixture:
     """Climb from an optimum of the likelihood to the mode of the posterior.
 
-    Where the climb leads into a component that shrinks onto a few rows, or where there are so many
-    parameters that it would take as long as sampling, the optimum stays.
+    The optimum stays where every component holds so many rows that the prior hardly moves it, where
+    there are so many parameters that the climb would take as long as sampling, and where it leads
+    into a component that shrinks onto a few rows.
     """
-    if problem.space.size > MAX_PARAMETERS:
+    held = float(mixture.weights.min()) * problem.total_weight
+    enough = held >= _MANY_ROWS * problem.space.size_of_component
+    if enough or problem.space.size > MAX_PARAMETERS:
         return mixture
     start = problem.space.vectors(mixture)
     factor = _round_coordinates(mixture, problem, rng)

@@ -67,8 +67,10 @@ class _Adaptation:
 class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.
 
-    Chains start around EM's optima, jittered by about two posterior standard deviations; optima
-    that are nearly as probable as the best get chains of their own. With starting values given by
+    Chains start around modes of the posterior that are reached from EM's optima, jittered by about
+    two posterior standard deviations; modes that are nearly as probable as the best get chains of
+    their own. So does the part of the posterior where some components hold no row, if it can
+    matter: these components are drawn from the prior. With starting values given by
     hand (``init``) all chains start around these, jittered likewise; only the metric is that of
     the optimum which EM reaches from there.
 
@@ -78,7 +80,8 @@ class NUTS(StanMethod):
     warmup : int, optional
         Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
         nearly normal, for the step size alone: the metric then is the posterior's covariance as
-        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted.
+        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted, or 500
+        if a chain starts with components that hold no row.
     draws : int
         Iterations of each chain that are kept.
     adapt_delta : float

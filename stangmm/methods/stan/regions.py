@@ -22,7 +22,9 @@ from stangmm.methods.stan.mode import MAX_PARAMETERS, laplace_mass
 from stangmm.methods.stan.shared import (
     PLAUSIBLE,
     CompleteDataVariances,
+    climbed,
     jittered,
+    likelihood_optima,
     log_mass,
     plausible_optima,
 )
@@ -186,13 +188,16 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
     for m in range(problem.n_components - 1, 0, -1):
         fewer = problem.with_components(m)
         extra = _log_labellings(fewer) + _log_of_empty(fewer, problem)
-        these = [(log_mass(o, fewer) + extra, o, fewer) for o in plausible_optima(fewer, run)]
-        largest = max(largest, these[0][0])
-        far = these[0][0] < largest - PLAUSIBLE - _ROUGH
-        if far and these[0][0] < before:  # masses rise towards the best number and fall after it
+        optima = likelihood_optima(fewer, run)
+        mass = log_mass(optima[0], fewer) + extra
+        largest = max(largest, mass)
+        far = mass < largest - PLAUSIBLE - _ROUGH
+        if far and mass < before:  # masses rise towards the best number and fall after it
             break
-        before = these[0][0]
-        found += [] if far else these
+        before = mass
+        if not far:
+            modes = climbed(optima, fewer, run)
+            found += [(log_mass(o, fewer) + extra, o, fewer) for o in modes]
     return found
 
 

@@ -97,7 +97,12 @@ def stan_run(
 
 
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
-    """The posterior's modes near optima of the likelihood, that with most of the posterior first.
+    """The posterior's modes near optima of the likelihood, the one with most mass first."""
+    return climbed(likelihood_optima(problem, run), problem, run)
+
+
+def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Optima of the likelihood, the one around which most of the posterior lies first.
 
     Where every EM restart collapses, or ends on equal values, where the posterior may be unbounded,
     the optima of EM with regularized covariances take over. From a start given by hand it is the
@@ -108,10 +113,14 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         found = EM().search(problem, run).optima
         optima = tuple(o for o in found if not collapsed(o.mixture[np.newaxis], problem)[0])
     optima = optima or EM().regularized(problem, run).optima
+    return _plausible(optima, problem, PLAUSIBLE + _CLIMBED)
 
-    near = _plausible(optima, problem, PLAUSIBLE + _CLIMBED)[:_MOST_CLIMBS]
+
+def climbed(optima: tuple[Optimum, ...], problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Climb from the first optima to the posterior's modes; the plausible ones, best first."""
     rng = run.rng("posterior mode")
-    return _plausible(tuple(_at_mode(o, problem, rng) for o in near), problem, PLAUSIBLE)
+    modes = tuple(_at_mode(o, problem, rng) for o in optima[:_MOST_CLIMBS])
+    return _plausible(modes, problem, PLAUSIBLE)
 
 
 def _plausible(optima: tuple[Optimum, ...], problem: Problem, within: float) -> tuple[Optimum, ...]:
