@@ -511,14 +511,15 @@ class ResolvedPriors:
         """Give the priors of the first ``k`` components; shared scales stay as they are."""
         n = len(np.asarray(self.weights.concentration))
 
-        def first(prior: Any) -> Any:
+        def first(prior: Any) -> Any:  # parameters of shape (K, ...), not (1, ...)
             arrays = {f.name: np.asarray(getattr(prior, f.name)) for f in fields(prior)}
-            own = {name: a[:k] for name, a in arrays.items() if a.ndim and len(a) == n}
+            own = {name: a[:k] for name, a in arrays.items() if a.ndim == 2 and len(a) == n}
             return replace(prior, **own)
 
+        concentration = np.asarray(self.weights.concentration)[:k]
         return replace(
             self,
-            weights=first(self.weights),
+            weights=Dirichlet(concentration),
             means=first(self.means),
             scales=first(self.scales),
         )
