@@ -257,6 +257,9 @@ class Fit(Fitted, Predictions):
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
 
+        Where components may hold no row in a part of the posterior that the draws miss, fits with
+        fewer components are made, by the same settings, to add that part.
+
         Meng & Wong 1996; Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
 
         Parameters
@@ -280,9 +283,9 @@ class Fit(Fitted, Predictions):
         ConvergenceWarning
             It should not be believed.
         """
-        from stangmm.judge.evidence import log_evidence
+        from stangmm.judge.whole import whole_evidence
 
-        return log_evidence(self, seed=seed, progress=progress)
+        return whole_evidence(self, seed=seed, progress=progress)
 
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""

@@ -22,6 +22,8 @@ from scipy.special import gammaln, logsumexp
 import stangmm as sg
 from stangmm.judge.bridge import Bridge
 from stangmm.judge.evidence import Evidence, Labelling, log_evidence
+from stangmm.judge.whole import whole_evidence
+from stangmm.model.empty import empty_share, log_times
 from stangmm.model.mixture import Mixture
 
 LogDensity = Callable[[np.ndarray], np.ndarray]
@@ -288,6 +290,22 @@ def test_evidence_agrees_with_the_sum_over_all_allocations(name: str) -> None:
     evidence = log_evidence(case.fit())
     assert evidence.reliable
     assert evidence.standard_error < 0.1
+    assert abs(float(evidence) - case.exact()) < 3 * evidence.standard_error
+
+
+@pytest.mark.stan
+@pytest.mark.statistical
+def test_draws_and_evidence_have_their_share_of_empty_components() -> None:
+    """The exact share where one of two components is empty: 2 r(2, 1) Z(1) / Z(2)."""
+    case = CASES["K=2, overlapping, half-Cauchy"]
+    fit = case.fit()
+    exactly = log_times(2, 1, 1.0, len(SEVEN)) + replace(case, k=1).exact() - case.exact()
+    share = empty_share(fit.mixture, fit.dataset.x, np.random.default_rng(1))
+    # 4000 draws are worth 400 independent ones at least.
+    assert abs(share - np.exp(exactly)) < 4 * np.sqrt(np.exp(exactly) / 400)
+    evidence = whole_evidence(fit, progress=False)
+    assert evidence.reliable
+    assert evidence.added == 0.0
     assert abs(float(evidence) - case.exact()) < 3 * evidence.standard_error
 
 

@@ -123,8 +123,8 @@ def test_chains_from_one_start_agree_with_each_other_and_are_wrong(
     """What plain four-chain NUTS does, begun at the optimum of the lesser mode."""
     from stangmm.methods.stan import nuts
 
-    starts = nuts.plausible_optima
-    monkeypatch.setattr(nuts, "plausible_optima", lambda *a: starts(*a)[1:2])
+    starts = nuts.regions
+    monkeypatch.setattr(nuts, "regions", lambda *a: starts(*a)[1:2])
     fit = MODEL.fit(X, seed=1, progress=False)
     assert convergence(fit)["r_hat"] < 1.01
     assert fit.diagnose().verdict == "ok"

@@ -35,6 +35,8 @@ ABOVE_START = 1.0
 # The evidence: its largest standard error in nats, and how far proposal and posterior must overlap.
 EVIDENCE_ERROR_OK = 0.5
 EVIDENCE_OVERLAP_OK = 0.02
+# Draws may miss so much of the evidence (a share of it, about so many nats) unsaid.
+EVIDENCE_MISSING_OK = 0.1
 
 COLLAPSED_SHARE_OK = 0.5
 # A component whose scale, given the features before it, is less than so many times its lower bound
@@ -47,6 +49,9 @@ GAP_OK = 3.0
 # them than a posterior, which widens where rows are few. Draws below it may be this share.
 ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
 SPARSE_DRAWS_OK = 0.2
+# A component of an approximation that shares less than this part of its rows with the component
+# that it began as is another one; two halves of the data drawn at random share half of theirs.
+ROWS_KEPT_OK = 0.7
 
 # In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
 # posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.

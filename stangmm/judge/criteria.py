@@ -8,10 +8,10 @@ summed out. A row of sample weight w counts w times everywhere.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge.combining import combined
 from stangmm.judge.diagnostics import diagnose
-from stangmm.judge.evidence import log_evidence
+from stangmm.judge.whole import whole_evidence
 from stangmm.methods.base import Kind, Run
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
@@ -271,7 +271,7 @@ class Criterion:
     label: str
     higher_is_better: bool
     kinds: tuple[Kind, ...]
-    score: Callable[[Fitted], Score]
+    score: Callable[..., Score]  # of a fit, and of all fits by number of components
     pointwise: bool = False
 
     @property
@@ -280,7 +280,10 @@ class Criterion:
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
 
-def _score_loo(fit: Fitted) -> Score:
+Others: TypeAlias = Mapping[int, Fitted] | None  # fits of the same data, by K
+
+
+def _score_loo(fit: Fitted, others: Others = None) -> Score:
     result = psis_loo(fit)
     bad = len(bad_rows(fit, result))
     doubt = (
@@ -291,7 +294,7 @@ def _score_loo(fit: Fitted) -> Score:
     return Score(result["elpd_loo"], result["se"], pointwise, bad, doubt if bad else "")
 
 
-def _score_waic(fit: Fitted) -> Score:
+def _score_waic(fit: Fitted, others: Others = None) -> Score:
     result = waic(fit)
     doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
     pointwise = np.asarray(result["waic_i"])
@@ -300,8 +303,8 @@ def _score_waic(fit: Fitted) -> Score:
     )
 
 
-def _score_evidence(fit: Fitted) -> Score:
-    evidence = log_evidence(fit, progress=False)
+def _score_evidence(fit: Fitted, others: Others = None) -> Score:
+    evidence = whole_evidence(fit, others, progress=False)
     return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
 
 
@@ -310,9 +313,9 @@ CRITERIA = {
     for criterion in (
         Criterion("loo", "elpd_loo", True, _DRAWS, _score_loo, pointwise=True),
         Criterion("waic", "elpd_waic", True, _DRAWS, _score_waic, pointwise=True),
-        Criterion("bic", "bic", False, _ANY, lambda fit: Score(bic(fit))),
-        Criterion("aic", "aic", False, _ANY, lambda fit: Score(aic(fit))),
-        Criterion("icl", "icl", False, _ANY, lambda fit: Score(icl(fit))),
+        Criterion("bic", "bic", False, _ANY, lambda fit, others=None: Score(bic(fit))),
+        Criterion("aic", "aic", False, _ANY, lambda fit, others=None: Score(aic(fit))),
+        Criterion("icl", "icl", False, _ANY, lambda fit, others=None: Score(icl(fit))),
         Criterion("evidence", "log_evidence", True, ("mcmc",), _score_evidence),
     )
 }

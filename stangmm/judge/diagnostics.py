@@ -28,18 +28,21 @@ from stangmm.base.thresholds import (
     PARETO_K_OK,
     R_HAT_FAIL,
     R_HAT_OK,
+    ROWS_KEPT_OK,
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.model.mixture import rows_kept
 from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, once
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 _VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "fail")
@@ -135,7 +138,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
     elif isinstance(fit.info, McmcInfo):
         checks = chain(_of_modes(fit, fit.info), _of_chains(fit, fit.info))
     elif isinstance(fit.info, VariationalInfo):
-        checks = _of_approximation(fit.info)
+        checks = _of_approximation(fit, fit.info)
     else:
         checks = _of_restarts(fit.info)
     return Diagnosis((*checks, *_of_ties(fit), *_of_labelling(fit), _smallest_component(fit)))
@@ -439,7 +442,7 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
     return Check("R-hat", value, threshold, verdict, meaning, advice)
 
 
-def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
+def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
     from stangmm.posterior.arviz import pareto_k
 
     if len(info.elbo):
@@ -451,6 +454,8 @@ def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
             "The evidence lower bound at the end of the optimization.",
             "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
         )
+        if info.starts:
+            yield _rows_kept(fit, info)
     elif not info.converged:
         yield Check(
             "mode",
@@ -472,6 +477,27 @@ def _of_approximation(info: VariationalInfo) -> Iterator[Check]:
         if k < PARETO_K_OK
         else "Take means as rough and intervals as too narrow; use NUTS, or for ADVI "
         'algorithm="fullrank".',
+    )
+
+
+def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
+    """Check whether the approximation still has the components that it began with."""
+    draws = fit.drawn.reshape(-1)
+    some = draws[np.linspace(0, len(fit.mixture.weights) - 1, _ROWS_KEPT_DRAWS).astype(int)]
+    data = fit.dataset
+    value = rows_kept(info.starts[0].mixture, some, data.x, data.labels)
+    good = value >= ROWS_KEPT_OK
+    return Check(
+        "components of the start",
+        value,
+        f">= {ROWS_KEPT_OK:g}",
+        "ok" if good else "warn",
+        "The share of its rows that a component has kept since the start, of the one that has kept "
+        "least.",
+        ""
+        if good
+        else "The approximation has lost a component that EM found, for one without rows or of "
+        "other rows: use NUTS, which tells how probable each solution is.",
     )
 
 

@@ -77,6 +77,9 @@ class Evidence:
         Why the answer is not to be believed, and what to do; empty when it is.
     outside : float
         Of a mode: share of its draws that look as if they were in another one.
+    added : float
+        Nats in ``log_evidence`` for a part of the posterior where some component holds no row, and
+        which the draws miss. It is known from fits with fewer components.
 
     Examples
     --------
@@ -94,22 +97,28 @@ class Evidence:
     reliable: bool
     why: str
     outside: float = 0.0
+    added: float = 0.0
 
     def __float__(self) -> float:
         return self.log_evidence
 
     def __str__(self) -> str:
         doubt = "" if self.reliable else f" Not to be believed: {self.why}"
+        added = (
+            f" {self.added:.2f} of it are for components without rows, which the draws miss."
+            if self.added
+            else ""
+        )
         return (
             f"log evidence {self.log_evidence:.3f} (standard error {self.standard_error:.2g}, "
-            f"{self.n_draws:.0f} effective draws).{doubt}"
+            f"{self.n_draws:.0f} effective draws).{added}{doubt}"
         )
 
     __repr__ = __str__
 
 
 def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True) -> Evidence:
-    """Estimate the log marginal likelihood by bridge sampling.
+    """Estimate the log marginal likelihood by bridge sampling, of what the draws have visited.
 
     With sample weights, the likelihood is the weighted one.
 
@@ -163,7 +172,7 @@ def evidence_of_each(
     """
     for fit in fits:
         _check_usable(fit)
-    run = Run(_seed(fits[0], seed))
+    run = Run(checked_seed(fits[0], seed))
     advance = progress_bar("evidence", 3 * len(fits), shown=progress)
     targets = []
     for fit in fits:
@@ -482,7 +491,8 @@ def _check_usable(fit: Fitted) -> None:
         raise InferenceError("The draws do not vary: the chains did not move. Look at diagnose().")
 
 
-def _seed(fit: Fitted, seed: int | None) -> int:
+def checked_seed(fit: Fitted, seed: int | None) -> int:
+    """Give the fit's seed unless there is another, which is checked."""
     if seed is None:
         return fit.seed
     check_count("seed", seed, minimum=0)

@@ -391,7 +391,7 @@ def select_components(
                 fits[k] = outcome
         for k in sorted(fits):
             try:
-                score = rule.score(fits[k])
+                score = rule.score(fits[k], fits)
             except (InferenceError, ModelError) as error:
                 failures[k] = str(error)
                 continue

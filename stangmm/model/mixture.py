@@ -245,6 +245,22 @@ def log_likelihood(
     return total.reshape(mixture.batch_shape)
 
 
+def rows_kept(
+    before: Mixture, after: Mixture, x: FloatArray, labels: IntArray | None = None
+) -> float:
+    """Share of its rows that a component keeps from one mixture to another, of the one with least.
+
+    The rows that both give a component, over the most that either gives it: 1 where nothing
+    changes, 0 where the component has gone elsewhere. Components keep their numbers, and one that
+    never holds a whole row has nothing to keep. ``after`` may have leading axes: the average.
+    """
+    one = before.responsibilities(x, labels)  # (K, N)
+    other = after.responsibilities(x, labels).reshape(-1, *one.shape).mean(axis=0)
+    most = np.maximum(one.sum(axis=-1), other.sum(axis=-1))
+    both = np.minimum(one, other).sum(axis=-1)
+    return float(np.where(most < 1.0, 1.0, both / np.maximum(most, 1.0)).min())
+
+
 def _standardized(deviation: FloatArray, scales: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):
         ratio = np.divide(deviation, scales, out=deviation)

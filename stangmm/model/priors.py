@@ -614,6 +614,23 @@ class ResolvedPriors:
         )
         return all(bool((np.asarray(p) == np.asarray(p)[:1]).all()) for p in parameters)
 
+    def of_components(self, k: int) -> ResolvedPriors:
+        """Give the priors of the first ``k`` components; shared scales stay as they are."""
+        n = len(np.asarray(self.weights.concentration))
+
+        def first(prior: Any) -> Any:  # parameters of shape (K, ...), not (1, ...)
+            arrays = {f.name: np.asarray(getattr(prior, f.name)) for f in fields(prior)}
+            own = {name: a[:k] for name, a in arrays.items() if a.ndim == 2 and len(a) == n}
+            return replace(prior, **own)
+
+        concentration = np.asarray(self.weights.concentration)[:k]
+        return replace(
+            self,
+            weights=Dirichlet(concentration),
+            means=first(self.means),
+            scales=first(self.scales),
+        )
+
     def in_units_of(self, center: FloatArray, unit: FloatArray) -> ResolvedPriors:
         """Give the same priors for data (x - center) / unit; both have shape (D,)."""
         location = (np.asarray(self.means.location) - center) / unit

@@ -162,6 +162,16 @@ class Problem:
         log_unit = np.log(self.unit)
         return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
 
+    def with_components(self, k: int) -> Problem:
+        """Give the same problem with the first ``k`` components only, and no start by hand."""
+        return replace(
+            self,
+            n_components=k,
+            priors=self.priors.of_components(k),
+            user_priors=self.user_priors.of_components(k),
+            start=None,
+        )
+
     def rescaled(self, factor: float) -> Problem:
         """Give the same problem with a unit of ``factor``; its user's units are those of this."""
         center, factors = np.zeros(self.n_features), np.full(self.n_features, factor)

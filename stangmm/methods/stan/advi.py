@@ -6,14 +6,18 @@ Kucukelbir et al. 2017 (https://jmlr.org/papers/v18/16-107.html).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice, check_count, check_positive
 from stangmm.base.rounding import significant
+from stangmm.base.thresholds import ROWS_KEPT_OK
+from stangmm.cmdstan.run import CmdStanRun
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.methods.stan.shared import (
@@ -28,15 +32,26 @@ from stangmm.methods.stan.shared import (
     stan_run,
 )
 from stangmm.model.joint import log_prior
-from stangmm.model.mixture import Mixture
+from stangmm.model.mixture import Mixture, rows_kept
 from stangmm.model.problem import Problem
+
+if TYPE_CHECKING:
+    from cmdstanpy import CmdStanModel
+
+# Stan's approximation starts with standard deviation 1 in every coordinate, mostly far wider than
+# the posterior, and has to shrink before its mean has gone anywhere. Steps (Stan's eta) of at most
+# this length do that; the second is tried where a component of the start was lost by the first.
+# Stan's own search for a step size begins at 100, and looks at the ELBO after 50 steps only.
+_STEP_SIZES = (0.1, 0.03)
 
 
 @dataclass(frozen=True)
 class ADVI(StanMethod):
     """Settings of automatic differentiation variational inference.
 
-    It starts at EM's optimum, or at starting values given by hand (``init``).
+    It starts at EM's optimum, or at starting values given by hand (``init``), and climbs by short
+    steps so that it stays with the components that are there. Where one is lost all the same, it
+    climbs once more by shorter steps.
 
     Parameters
     ----------
@@ -62,10 +77,10 @@ class ADVI(StanMethod):
     Examples
     --------
     >>> import stangmm as sg
-    >>> model = sg.GaussianMixture(n_components=3, covariance_type="diag")
-    >>> fit = model.fit(sg.datasets.galaxies(), method=sg.ADVI(draws=500), seed=1)
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method=sg.ADVI(draws=1000), seed=2)
     >>> fit.kind, fit.lp.shape
-    ('approximation', (1, 500))
+    ('approximation', (1, 1000))
     """
 
     algorithm: Literal["meanfield", "fullrank"] = "meanfield"
@@ -101,10 +116,46 @@ class ADVI(StanMethod):
         start, optimum = (o.in_units_of(problem) for o in (start, optimum))
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
         size = float(significant(max(1.0, abs(optimum.objective + prior))))  # of the ELBO, nearly
+        climbs: list[_Climb] = []
         with stan_run(model, problem, self.name) as (cmdstan, data):
             (init,) = stan_inits(cmdstan, [start.mixture], problem)
-            vb = cmdstan.call(
-                lambda stan: stan.variational(
+            for step_size in _STEP_SIZES:
+                climb = self._climb(cmdstan, data, init, step_size, self.tolerance / size, run)
+                climbs.append(climb)
+                mixture, _ = read_mixtures(climb.columns, climb.mean, problem)
+                if rows_kept(start.mixture, mixture, problem.x, problem.labels) >= ROWS_KEPT_OK:
+                    break
+            else:  # all have left it: then it is the best of them
+                climb = max(climbs, key=lambda each: each.elbo[-1])
+        mixture, log_likelihood = read_mixtures(climb.columns, climb.draws, problem)
+        info = VariationalInfo(
+            elbo_iterations=climb.iterations,
+            elbo=climb.elbo,
+            converged=climb.converged,
+            log_p=column(climb.columns, climb.draws, "log_p__")[0],
+            log_q=column(climb.columns, climb.draws, "log_g__")[0],
+            starts=(start,),
+        )
+        # Back to the units of the problem that was given.
+        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+
+    def _climb(
+        self,
+        cmdstan: CmdStanRun,
+        data: str,
+        init: str,
+        step_size: float,
+        relative_tolerance: float,
+        run: Run,
+    ) -> _Climb:
+        """Climb the ELBO once, with steps of one size."""
+        name = f"step-{step_size}"  # in the names of this climb's files
+
+        def approximate(stan: CmdStanModel) -> None:
+            # cmdstanpy 1.3 cannot read a file without an adaptation, which is complete all the
+            # same: it is read below.
+            with suppress(ValueError):
+                stan.variational(
                     data=data,
                     seed=run.stan_seed("advi"),
                     inits=init,  # type: ignore[arg-type]  # a file, as for sample()
@@ -112,31 +163,20 @@ class ADVI(StanMethod):
                     iter=self.iterations,
                     grad_samples=self.gradient_samples,
                     elbo_samples=self.elbo_samples,
+                    eta=step_size,
+                    adapt_engaged=False,
                     eval_elbo=self.evaluate_every,
-                    tol_rel_obj=self.tolerance / size,
+                    tol_rel_obj=relative_tolerance,
                     draws=self.draws,
                     require_converged=False,
                     save_diagnostics=True,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
-                ),
-                watch=self._watch(cmdstan.directory, run),
-            )
-            columns = tuple(vb.column_names)
-            table = np.asarray(vb.variational_sample)[np.newaxis]  # (1, draws, columns)
-            iterations, elbo = _read_elbo(cmdstan.directory)
-            converged = "ELBO CONVERGED" in cmdstan.console()
-        mixture, log_likelihood = read_mixtures(columns, table, problem)
-        info = VariationalInfo(
-            elbo_iterations=iterations,
-            elbo=elbo,
-            converged=converged,
-            log_p=column(columns, table, "log_p__")[0],
-            log_q=column(columns, table, "log_g__")[0],
-            starts=(start,),
-        )
-        # Back to the units of the problem that was given.
-        return Draws(mixture, log_likelihood, info).in_user_units(problem)
+                    time_fmt=name,
+                )
+
+        cmdstan.call(approximate, watch=self._watch(cmdstan.directory, run))
+        return _Climb.read(cmdstan.directory, name)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
         """Show how many iterations the diagnostic file tells of."""
@@ -165,9 +205,38 @@ def _standard_error(mixture: Mixture, problem: Problem) -> float:
     return float(np.exp2(np.rint(0.5 * np.log2(variances).mean())))
 
 
-def _read_elbo(directory: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and ELBO from the diagnostic file that Stan writes."""
-    (path,) = directory.glob("*diagnostic*.csv")
-    rows = [line.split(",") for line in path.read_text().splitlines() if line[:1].isdigit()]
-    table = np.array([[float(row[0]), float(row[2])] for row in rows])
-    return table[:, 0], table[:, 1]
+@dataclass(frozen=True, eq=False)
+class _Climb:
+    """What one climb of the ELBO came to."""
+
+    columns: tuple[str, ...]
+    mean: FloatArray  # (columns,), at the approximation's mean on the unconstrained scale
+    draws: FloatArray  # (1, draws, columns)
+    iterations: FloatArray  # (T,)
+    elbo: FloatArray  # (T,)
+    converged: bool
+
+    @classmethod
+    def read(cls, directory: Path, name: str) -> _Climb:
+        """Read the files that Stan wrote under a name."""
+        (path,) = directory.glob(f"*{name}.csv")
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        table = np.loadtxt(lines[1:], delimiter=",", ndmin=2)
+        (path,) = directory.glob(f"*{name}-diagnostic.csv")
+        rows = [line.split(",") for line in path.read_text().splitlines() if line[:1].isdigit()]
+        trace = np.array([[float(row[0]), float(row[2])] for row in rows])
+        (path,) = directory.glob(f"*{name}*.txt")
+        return cls(
+            columns=tuple(_stan_name(field) for field in lines[0].split(",")),
+            mean=table[0],
+            draws=table[np.newaxis, 1:],
+            iterations=trace[:, 0],
+            elbo=trace[:, 1],
+            converged="ELBO CONVERGED" in path.read_text(),
+        )
+
+
+def _stan_name(field: str) -> str:
+    """``means.1.2`` in Stan's files is means[1,2]."""
+    name, *index = field.split(".")
+    return f"{name}[{','.join(index)}]" if index else name

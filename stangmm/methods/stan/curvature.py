@@ -13,9 +13,11 @@ may be far from normal.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.rounding import rounded_covariance
 from stangmm.methods.em.by_group import rows_by_group
 from stangmm.model.mixture import Mixture
@@ -57,7 +59,6 @@ def inverse_metric(
         Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
     """
     free, own = problem.space.size, problem.space.size_of_component
-    n = problem.n_observations
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
     held = float(mixture.weights.min()) * problem.total_weight * seen_least
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
@@ -65,28 +66,60 @@ def inverse_metric(
     needed = float(of_means.min()) < _FINE or _condition(mixture) > _CORRELATED
     if free > _MAX_PARAMETERS or held < (1.0 if needed else _ROWS_PER_PARAMETER) * own:
         return None
+    observed, complete = information(mixture, problem, rng, stick_breaking=stick_breaking)
+    root = 1.0 / np.sqrt(complete)
+    least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
+    if not needed and least * held < _INFORMATIVE_ROWS:
+        return None
+    return rounded_covariance(np.linalg.inv(observed))
+
+
+def information(
+    mixture: Mixture, problem: Problem, rng: np.random.Generator, *, stick_breaking: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Information (P, P) of rows and prior, and its diagonal (P,) as if labels were known.
+
+    Arguments as in `inverse_metric`.
+    """
+    free, n = problem.space.size, problem.n_observations
     rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
+    observed, complete = np.zeros((free, free)), np.zeros(free)
+    for score, squares, weight in _blocks_of_scores(mixture, problem, stick_breaking, rows):
+        observed += score.T @ (score * weight[:, np.newaxis])
+        complete += weight @ squares
+    if (problem.space.share_above(mixture) < 1.0 - _AT_BOUND).any():
+        _add_for_bounds(observed, complete, mixture, problem)
+    prior = _prior_precision(mixture, problem, free)
+    return observed + np.diag(prior), complete + prior
+
+
+def score_sum(mixture: Mixture, problem: Problem) -> FloatArray:
+    """Gradient of the log likelihood, shape (P,), in the coordinates of `ParameterSpace`."""
+    blocks = _blocks_of_scores(mixture, problem, stick_breaking=False)
+    total = np.zeros(problem.space.size)
+    for score, _, weight in blocks:
+        total += weight @ score
+    return total
+
+
+def _blocks_of_scores(
+    mixture: Mixture, problem: Problem, stick_breaking: bool, rows: IntArray | None = None
+) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Scores (n, P), squares (n, P) and weights (n,) of the rows, block by block.
+
+    The weights of some of the rows (``rows``) add up to the weight of all.
+    """
+    n = problem.n_observations
     weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
     scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
-    observed, complete = np.zeros((free, free)), np.zeros(free)
     transforms = weights_jacobian(mixture.weights, stick_breaking), correlation_jacobians(mixture)
-    step = max(1, _BLOCK // free)
+    step = max(1, _BLOCK // problem.space.size)
     for group, index in rows_by_group(problem, rows):
         x, weight_of_group = problem.x[index], scale * weight[index]
         for first in range(0, len(x), step):
             block = slice(first, first + step)
             score, squares = scores(mixture, problem, x[block], transforms, group.component)
-            observed += score.T @ (score * weight_of_group[block, np.newaxis])
-            complete += weight_of_group[block] @ squares
-    if (problem.space.share_above(mixture) < 1.0 - _AT_BOUND).any():
-        _add_for_bounds(observed, complete, mixture, problem)
-    prior = _prior_precision(mixture, problem, free)
-    observed += np.diag(prior)
-    root = 1.0 / np.sqrt(complete + prior)
-    least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
-    if not needed and least * held < _INFORMATIVE_ROWS:
-        return None
-    return rounded_covariance(np.linalg.inv(observed))
+            yield score, squares, weight_of_group[block]
 
 
 def _add_for_bounds(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -17,16 +17,13 @@ from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, McmcInfo, Optimum
-from stangmm.methods.stan.curvature import inverse_metric
+from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
-    CompleteDataVariances,
     StanMethod,
     column,
     given_start,
     jittered,
-    led_on,
-    plausible_optima,
     read_mixtures,
     stan_inits,
     stan_run,
@@ -35,6 +32,8 @@ from stangmm.model.problem import Problem
 
 if TYPE_CHECKING:
     from cmdstanpy import CmdStanMCMC, CmdStanModel
+
+T = TypeVar("T")
 
 # CmdStan's column, and the name that ArviZ knows it by.
 _SAMPLE_STATS = {
@@ -52,6 +51,7 @@ _SAMPLE_STATS = {
 _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
+_EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,13 @@ class _Adaptation:
 class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.
 
-    Chains start around EM's optima, jittered by about two posterior standard deviations; optima
-    that are nearly as probable as the best get chains of their own. If draws lead to an optimum
-    that is better than all of EM's, the chains start once more, from there. With starting values
-    given by hand (``init``) all chains start around these, jittered likewise; only the metric is
-    that of the optimum which EM reaches from there.
+    Chains start around modes of the posterior that are reached from EM's optima, jittered by about
+    two posterior standard deviations; modes that are nearly as probable as the best get chains of
+    their own. So does the part of the posterior where some components hold no row, if it can
+    matter: these components are drawn from the prior. If draws lead to an optimum that is better
+    than all of EM's, the chains start once more, from there. With starting values given by hand
+    (``init``) all chains start around these, jittered likewise; only the metric is that of the
+    optimum which EM reaches from there.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ class NUTS(StanMethod):
     warmup : int, optional
         Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
         nearly normal, for the step size alone: the metric then is the posterior's covariance as
-        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted.
+        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted, or 500
+        if a chain starts with components that hold no row.
     draws : int
         Iterations of each chain that are kept.
     adapt_delta : float
@@ -145,25 +148,30 @@ class NUTS(StanMethod):
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
-        known = plausible_optima(problem, run)
+        known = regions(problem, run)
         draws = self._sample(problem, run, known)
-        better = () if problem.start is not None else led_on(draws, known, problem)
-        return self._sample(problem, run, better, left=known) if better else draws
+        better = () if problem.start is not None else led_on(draws, known, problem, run)
+        if not better:
+            return draws
+        return self._sample(problem, run, better, left=tuple(place.optimum for place in known))
 
     def _sample(
         self,
         problem: Problem,
         run: Run,
-        known: tuple[Optimum, ...],
+        known: tuple[Region, ...],
         left: tuple[Optimum, ...] = (),
     ) -> Draws:
-        """Run the chains around optima, or around starting values given by hand."""
+        """Run the chains in some regions, or around starting values given by hand."""
         model = self.compiled(run)
-        optima = self._for_each_chain(known)
-        starts = self._for_each_chain(given_start(problem)) or optima
-        adaptation = self._adaptation(optima, problem, run, model.cmdstan.version)
+        places = self._for_each_chain(known)
+        adaptation = self._adaptation(places, run, model.cmdstan.version)
         rng = run.rng("nuts jitter")
+        starts = self._for_each_chain(given_start(problem))
         points = [jittered(start.mixture, problem, rng) for start in starts]
+        if not starts:
+            points = [place.around(rng) for place in places]
+            starts = tuple(place.start(rng) for place in places)
         with stan_run(model, problem, self.name) as (cmdstan, data):
             inits = stan_inits(cmdstan, points, problem)
 
@@ -198,14 +206,13 @@ class NUTS(StanMethod):
                 raise
             return self._draws(mcmc, problem, starts, left)
 
-    def _for_each_chain(self, points: tuple[Optimum, ...]) -> tuple[Optimum, ...]:
+    def _for_each_chain(self, points: tuple[T, ...]) -> tuple[T, ...]:
         """Deal points to the chains; none if there are none."""
         return tuple(points[i % len(points)] for i in range(self.chains)) if points else ()
 
     def _adaptation(
         self,
-        optima: tuple[Optimum, ...],
-        problem: Problem,
+        places: tuple[Region, ...],
         run: Run,
         cmdstan_version: tuple[int, int, int],
     ) -> _Adaptation:
@@ -214,19 +221,16 @@ class NUTS(StanMethod):
         stick_breaking = cmdstan_version < (2, 37, 0)
         if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
             dense = {
-                id(optimum): inverse_metric(
-                    optimum.mixture, problem, rng, stick_breaking=stick_breaking
-                )
-                for optimum in optima
+                id(place): place.dense_metric(rng, stick_breaking=stick_breaking)
+                for place in places
             }
-            metrics = [dense[id(optimum)] for optimum in optima]
+            metrics = [dense[id(place)] for place in places]
             if all(metric is not None for metric in metrics):
                 return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
-        diagonal = tuple(
-            CompleteDataVariances.of(optimum.mixture, problem).inverse_metric()
-            for optimum in optima
-        )
-        return _Adaptation("diag_e", diagonal, self.warmup or _METRIC_WARMUP)
+        diagonal = tuple(place.diagonal_metric(rng) for place in places)
+        empty = any(place.n_empty for place in places)
+        warmup = _EMPTY_WARMUP if empty else _METRIC_WARMUP
+        return _Adaptation("diag_e", diagonal, self.warmup or warmup)
 
     def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
         """Show how many draws all chains have written; the warm-up writes nothing."""

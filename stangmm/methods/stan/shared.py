@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,20 +11,17 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
-from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_choice
 from stangmm.base.errors import InferenceError
 from stangmm.base.rounding import significant, to_grid
-from stangmm.base.thresholds import GAP_OK
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
-from stangmm.methods.draws import Draws, Optimum
-from stangmm.methods.em.climb import climb
+from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
-from stangmm.methods.em.restarts import at_resolution, collapsed, flat
-from stangmm.methods.em.steps import EMSpace
+from stangmm.methods.em.restarts import at_resolution, flat
 from stangmm.methods.stan.data import StanData, stan_parameters
+from stangmm.methods.stan.mode import posterior_mode
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.parameters import ParameterSpace
@@ -40,7 +37,10 @@ _JITTER, _HALVINGS = 2.0, 20
 _OFF_BOUND = 2.0**-10
 # Optima of the likelihood around which the posterior has less than exp(-this) of the mass that it
 # has around the best get no chain.
-_PLAUSIBLE = 5.0
+PLAUSIBLE = 5.0
+# Before their climb to the posterior's mode, optima may lie so much further below the best; so many
+# climb at most; modes whose log mass and log likelihood differ by less are one.
+_CLIMBED, _MOST_CLIMBS, _SAME = 5.0, 4, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,11 @@ def stan_run(
 
 
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """The posterior's modes near optima of the likelihood, the one with most mass first."""
+    return climbed(likelihood_optima(problem, run), problem, run)
+
+
+def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one around which most of the posterior lies first.
 
     Where every EM restart collapses, or the user has taken the bounds of the scales away and every
@@ -116,40 +121,30 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         found = EM().search_with_spikes(problem, run).optima
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
     optima = optima or EM().regularized(problem, run).optima
-    return plausible([_inside(optimum, problem) for optimum in optima], problem)
+    optima = tuple(_inside(optimum, problem) for optimum in optima)
+    return plausible(optima, problem, PLAUSIBLE + _CLIMBED)
 
 
-def plausible(optima: Sequence[Optimum], problem: Problem) -> tuple[Optimum, ...]:
-    """Those with about as much of the posterior around them as the best has, this one first."""
-    ranked = sorted(((_log_mass(o, problem), i) for i, o in enumerate(optima)), reverse=True)
+def climbed(optima: tuple[Optimum, ...], problem: Problem, run: Run) -> tuple[Optimum, ...]:
+    """Climb from the first optima to the posterior's modes; the plausible ones, best first."""
+    rng = run.rng("posterior mode")
+    modes = tuple(at_mode(o, problem, rng) for o in optima[:_MOST_CLIMBS])
+    return plausible(modes, problem, PLAUSIBLE)
+
+
+def plausible(optima: tuple[Optimum, ...], problem: Problem, within: float) -> tuple[Optimum, ...]:
+    """Optima by mass, those left out that have exp(-within) of the best one's; each once."""
+    ranked = sorted(((log_mass(o, problem), -i) for i, o in enumerate(optima)), reverse=True)
     best = ranked[0][0]
-    return tuple(optima[i] for value, i in ranked if value > best - _PLAUSIBLE)
-
-
-def led_on(draws: Draws, optima: tuple[Optimum, ...], problem: Problem) -> tuple[Optimum, ...]:
-    """Plausible optima with one that EM had missed and chains lead to; empty if they do not.
-
-    Draws lie below the maximum of the likelihood. Where the best of a chain climbs clearly above
-    all optima that were known, to where more of the posterior is than around any of them, these
-    were not the best places to start from.
-    """
-    at = draws.log_likelihood.argmax(axis=1)
-    best = draws.mixture[np.arange(len(at)), at]
-    space = EMSpace(problem)
-    with one_blas_thread():
-        ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
-    mixture = space.mixture_of(ends.parameters)
-    height = np.where(
-        ends.collapsed | space.spiked(ends.parameters) | collapsed(mixture, problem),
-        -np.inf,
-        ends.log_likelihood,
-    )
-    top = int(np.argmax(height))
-    if not height[top] > max(o.objective for o in optima) + GAP_OK:
-        return ()
-    found = Optimum(mixture[top], float(height[top]), 0, bool(ends.converged[top]), np.empty(0))
-    known = plausible((found, *optima), problem)
-    return known if known[0] is found else ()
+    kept: list[tuple[float, int]] = []
+    for mass, i in ranked:
+        same = any(
+            abs(mass - m) < _SAME and abs(optima[-i].objective - optima[-j].objective) < _SAME
+            for m, j in kept
+        )
+        if mass > best - within and not same:
+            kept.append((mass, i))
+    return tuple(optima[-i] for _, i in kept)
 
 
 def _inside(optimum: Optimum, problem: Problem) -> Optimum:
@@ -170,7 +165,14 @@ def _inside(optimum: Optimum, problem: Problem) -> Optimum:
     return replace(optimum, mixture=mixture, objective=float(reached))
 
 
-def _log_mass(optimum: Optimum, problem: Problem) -> float:
+def at_mode(optimum: Optimum, problem: Problem, rng: np.random.Generator) -> Optimum:
+    """The posterior's mode near an optimum of the likelihood, with the log likelihood there."""
+    mixture = posterior_mode(optimum.mixture, problem, rng)
+    reached = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
+    return replace(optimum, mixture=mixture, objective=float(reached))
+
+
+def log_mass(optimum: Optimum, problem: Problem) -> float:
     """Roughly the log posterior mass around an optimum: its height times a normal's volume.
 
     The volume is that for known labels, on the unconstrained scale. A narrow component makes the
