@@ -282,7 +282,7 @@ def test_one_component_agrees_with_quadrature(family: str) -> None:
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", CASES)
 def test_evidence_agrees_with_the_sum_over_all_allocations(name: str) -> None:
-    """Three standard errors, since the largest of many differences is looked at.
+    """Four standard errors, since the largest of 25 is looked at, and they are estimates, too.
 
     The error is far below log 2, so that a labelling too many or too few does not pass.
     """
@@ -290,7 +290,7 @@ def test_evidence_agrees_with_the_sum_over_all_allocations(name: str) -> None:
     evidence = log_evidence(case.fit())
     assert evidence.reliable
     assert evidence.standard_error < 0.1
-    assert abs(float(evidence) - case.exact()) < 3 * evidence.standard_error
+    assert abs(float(evidence) - case.exact()) < 4 * evidence.standard_error
 
 
 @pytest.mark.stan

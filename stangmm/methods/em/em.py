@@ -139,14 +139,6 @@ class EM(Method):
     def _climb(self, space: EMSpace, start: EMParameters) -> Climbed:
         return climb(space, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
 
-    def search_with_spikes(self, problem: Problem, run: Run) -> RestartInfo:
-        """As `search`, with optima of which a component is a spike on a few tied values.
-
-        Where equal values stand for a cluster is a question of what they mean; a posterior with
-        bounded scales has its mass there all the same.
-        """
-        return self._search(EMSpace(problem, keep_spikes=True), run)
-
     def regularized(self, problem: Problem, run: Run) -> RestartInfo:
         """As `search`, with covariances shrunk towards that of the data so that none collapses.
 

@@ -48,19 +48,12 @@ class EMSpace:
     pseudo_rows : float
         Rows with the `typical` covariance that each component gets besides its own. What EM climbs
         is then the likelihood times the prior density of which these rows give the mode.
-    keep_spikes : bool
-        Whether components on a few tied values are like others.
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        rows: IntArray | None = None,
-        pseudo_rows: float = 0.0,
-        keep_spikes: bool = False,
+        self, problem: Problem, rows: IntArray | None = None, pseudo_rows: float = 0.0
     ) -> None:
         self.problem, self.rows, self.pseudo_rows = problem, rows, pseudo_rows
-        self.keep_spikes = keep_spikes
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
         self.frame: FloatArray | None = None
@@ -100,7 +93,7 @@ class EMSpace:
     def subset(self, rows: IntArray) -> EMSpace:
         """The same coordinates with some of these rows."""
         rows = rows if self.rows is None else self.rows[rows]
-        return EMSpace(self.problem, rows, self.pseudo_rows, self.keep_spikes)
+        return EMSpace(self.problem, rows, self.pseudo_rows)
 
     def random_rows(self, n_rows: int, rng: np.random.Generator) -> IntArray:
         """So many rows, ascending, and besides some of each component that has known ones."""
@@ -178,8 +171,6 @@ class EMSpace:
             bound = np.asarray(values[..., 0] < AT_RESOLUTION)
             values = np.linalg.eigvalsh(covariances)
             bound |= values[..., 0] < AT_RESOLUTION * _FLATTEST * values[..., -1]
-        if self.keep_spikes:
-            return np.zeros(len(covariances), dtype=bool)
         few = parameters.weights < SHARE_OF_TIES
         return np.asarray((bound & few).any(axis=1))
 

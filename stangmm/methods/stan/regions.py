@@ -194,7 +194,7 @@ def led_on(
     if not found.objective > least:
         return ()
     better = regions(problem, run, also=(found,))
-    return better if better[0].optimum is found else ()
+    return better if better[0].optimum.objective > least else ()
 
 
 def log_masses_with_empty(problem: Problem, run: Run, at_least: float) -> dict[int, float]:

@@ -118,7 +118,7 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         return not (flat(mixture)[0] or (unbounded and at_resolution(mixture, problem).any()))
 
     with suppress(InferenceError):
-        found = EM().search_with_spikes(problem, run).optima
+        found = EM().search(problem, run).optima
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
     optima = optima or EM().regularized(problem, run).optima
     optima = tuple(_inside(optimum, problem) for optimum in optima)
