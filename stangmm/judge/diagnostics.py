@@ -228,20 +228,25 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
 
 
 def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
-    """Say if draws are above the best start, which so was not the likelihood's maximum."""
+    """Say if draws are so far above the best start that the posterior's mode is elsewhere.
+
+    Where the prior has moved a mode away from the likelihood's maximum, this lies above it by about
+    half a nat for each parameter at most, and all draws below the maximum.
+    """
     if not info.starts or fit.started_by_hand:
         return
     best = max(start.objective for start in info.starts)
     above = float(fit.total_log_likelihood.max()) - best
-    if above > ABOVE_START:
+    allowed = ABOVE_START + 0.5 * fit.model.n_parameters(fit.dataset.n_features)
+    if above > allowed:
         yield Check(
             "draws above the best start",
             above,
-            f"<= {ABOVE_START:g}",
+            f"<= {allowed:g}",
             "warn",
-            f"By how many nats the log likelihood of the best draw is above {best:.2f}, EM's best "
-            "plausible optimum, around which chains started. Draws lie below the maximum of the "
-            "likelihood: it is elsewhere, or a component has shrunk onto a few rows.",
+            f"By how many nats the log likelihood of the best draw is above {best:.2f}, that of "
+            "the best mode around which chains started. There is a better mode elsewhere, or a "
+            "component has shrunk onto a few rows.",
             "Fit again with init=fit, so that all chains start from the best draw, and compare.",
         )
 
