@@ -416,7 +416,8 @@ def stan_data(covariance_type: str) -> dict[str, Any]:
         "weights_concentration": np.full(k, 2.0),
         "means_location": np.zeros((k, d)), "means_scale": np.full((k, d), 4.0),
         "scale_family": 1, "scale_shape": np.zeros((components, features)),
-        "scale_scale": np.ones((components, features)), "correlation_shape": 2.0,
+        "scale_scale": np.ones((components, features)), "scale_floor": np.full(features, 0.1),
+        "correlation_shape": 2.0,
         "use_prior": 1, "use_likelihood": 1,
     }  # fmt: skip
 
