@@ -127,7 +127,7 @@ def fit_here(n: int) -> dict[str, Any]:
     setattr(nuts_module.NUTS, "_draws", draws)  # noqa: B010 - it is replaced on purpose
     stopwatch.watch(Dataset, "from_input", "check")
     stopwatch.watch(Problem, "build", "check")
-    stopwatch.watch(nuts_module, "plausible_optima", "EM")
+    stopwatch.watch(nuts_module, "regions", "EM")
     stopwatch.watch(nuts_module.NUTS, "_adaptation", "metric")
     stopwatch.watch(CmdStanRun, "write_json", "write")
     stopwatch.watch(CmdStanRun, "call", "read")

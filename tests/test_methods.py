@@ -59,7 +59,7 @@ def test_without_a_seed_one_is_drawn_and_kept(method: str) -> None:
 def test_the_posterior_has_named_dimensions(fits: LazyFits, method: str) -> None:
     fit = fits[method]
     k, names = fit.model.n_components, list(fits.X.columns)
-    shapes = {"point": (1, 1), "approximation": (1, 4000), "mcmc": (4, 1000)}
+    shapes = {"point": (1, 1), "approximation": (1, 4000), "mcmc": (4, 2000)}
     chains, draws = shapes[METHODS[method].kind]
     dims = {
         "weights": ("chain", "draw", "component"),

@@ -337,7 +337,7 @@ def test_pairs_show_the_draws_of_the_component(fits_galaxies: Any) -> None:
     every = np.column_stack([fit.mixture.weights[:, 1], fit.mixture.means[:, 1, 0]])
     assert len(shown) == 1000
     assert {tuple(row) for row in shown} <= {tuple(row) for row in every}
-    assert legend_of(ax)[0] == "component 1\n1,000 of 4,000 draws"
+    assert legend_of(ax)[0] == "component 1\n1,000 of 8,000 draws"
 
 
 @pytest.mark.stan
