@@ -287,7 +287,8 @@ def test_evidence_agrees_with_the_sum_over_all_allocations(name: str) -> None:
     The error is far below log 2, so that a labelling too many or too few does not pass.
     """
     case = CASES[name]
-    evidence = log_evidence(case.fit())
+    careful = replace(NUTS, adapt_delta=0.995)  # so that few draws diverge at a scale's bound
+    evidence = log_evidence(case.fit(settings=careful if "equal rows" in name else NUTS))
     assert evidence.reliable
     assert evidence.standard_error < 0.1
     assert abs(float(evidence) - case.exact()) < 4 * evidence.standard_error
