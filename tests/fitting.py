@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 
 import stangmm as sg
+from stangmm.cmdstan.run import CmdStanRun
 from stangmm.methods import METHODS, Method
 from stangmm.methods.stan.recent import RecentStanMethod
 
@@ -53,3 +55,20 @@ def fit_and_listen(model: sg.GaussianMixture, X: Any, method: Method) -> tuple[s
         warnings.simplefilter("always", sg.ConvergenceWarning)
         fit = model.fit(X, method=method, seed=1, progress=False)
     return fit, [str(warning.message) for warning in caught]
+
+
+def values_at_start(run: CmdStanRun, data: str, start: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the columns and one row, (1, columns), of what Stan says of a start, lp first."""
+    optimized = run.call(
+        lambda stan: stan.optimize(
+            data=data,
+            inits=start,
+            seed=1,
+            iter=1,
+            save_iterations=True,
+            require_converged=False,
+            sig_figs=17,
+            output_dir=run.directory,
+        )
+    )
+    return tuple(optimized.column_names), optimized.optimized_iterations_np[:1]

