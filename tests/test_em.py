@@ -249,7 +249,7 @@ def test_a_shared_covariance_does_not_collapse_on_ties() -> None:
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
 def test_where_every_restart_collapses_the_error_says_what_to_do(covariance_type: str) -> None:
     x = np.random.default_rng(17).normal(size=(14, 2))
-    with pytest.raises(sg.InferenceError, match=r"All 50 EM restarts collapsed.*Use fewer comp"):
+    with pytest.raises(sg.InferenceError, match=r"All \d+ EM restarts collapsed.*Use fewer comp"):
         em(x, 10, covariance_type)
 
 

@@ -7,7 +7,7 @@ component, and what the M step needs of a block. Both work on R running mixtures
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,6 +37,15 @@ class EMParameters:
     weights: FloatArray  # (R, K)
     means: FloatArray  # (R, K, D)
     covariances: FloatArray  # (R, C, D) or (R, C, D, D), C = K or 1
+
+    @classmethod
+    def joined(cls, parts: Sequence[EMParameters]) -> EMParameters:
+        """The mixtures of all parts, one after the other."""
+        return cls(
+            np.concatenate([part.weights for part in parts]),
+            np.concatenate([part.means for part in parts]),
+            np.concatenate([part.covariances for part in parts]),
+        )
 
     def __getitem__(self, index: BoolArray | IntArray) -> EMParameters:
         return EMParameters(self.weights[index], self.means[index], self.covariances[index])

@@ -67,13 +67,8 @@ class Climbed:
 
     def with_others(self, other: Climbed) -> Climbed:
         """These runs and then the others."""
-        one, two = self.parameters, other.parameters
         return Climbed(
-            EMParameters(
-                np.concatenate([one.weights, two.weights]),
-                np.concatenate([one.means, two.means]),
-                np.concatenate([one.covariances, two.covariances]),
-            ),
+            EMParameters.joined([self.parameters, other.parameters]),
             np.concatenate([self.log_likelihood, other.log_likelihood]),
             np.concatenate([self.converged, other.converged]),
             np.concatenate([self.collapsed, other.collapsed]),
@@ -152,6 +147,7 @@ class _Memory:
         self._image: EMParameters  # EM's step from `best`
         self._at = np.empty(0)  # (R, P): u of `best`
         self._residual = np.empty(0)  # (R, P): f there
+        self._metric = np.empty(0)  # (R, P): of the steps there
         self._moves = np.empty(0)  # (R, M, P): differences of u
         self._changes = np.empty(0)  # (R, M, P): differences of f
         self._stretch = np.ones(n_runs)  # of EM's step, where the likelihood curves upwards
@@ -160,17 +156,19 @@ class _Memory:
     def keep(self, runs: IntArray) -> None:
         """Go on with some of the runs."""
         self.best, self._image = self.best[runs], self._image[runs]
-        for name in ("accelerated", "_at", "_residual", "_moves", "_changes", "_steps", "_stretch"):
+        for name in ("accelerated", "_at", "_residual", "_metric", "_moves", "_changes"):
             setattr(self, name, getattr(self, name)[runs])
+        self._steps, self._stretch = self._steps[runs], self._stretch[runs]
 
     def step(
         self, trial: EMParameters, image: EMParameters, falls: BoolArray
     ) -> tuple[EMParameters, FloatArray]:
         """Next trials, and how many nats they are expected to gain."""
-        at, _ = encoded(trial)
+        at, metric = encoded(trial)
         residual = encoded(image)[0] - at
         if not hasattr(self, "best"):
             self.best, self._image, self._at, self._residual = trial, image, at, residual
+            self._metric = metric
             self._moves = np.zeros((*at.shape[:1], _MEMORY, at.shape[1]))
             self._changes = np.zeros_like(self._moves)
             self._steps += 1
@@ -181,12 +179,13 @@ class _Memory:
         self._changes[good, slot] = residual[good] - self._residual[good]
         self._steps[good] += 1
         self._at[good], self._residual[good] = at[good], residual[good]
+        self._metric[good] = metric[good]
         self.best = _chosen(falls, self.best, trial)
         self._image = _chosen(falls, self._image, image)
         if falls.any():
             self._steps[falls] = 1
             self._moves[falls] = self._changes[falls] = 0.0
-        metric = encoded(self.best)[1]
+        metric = self._metric
         step = self._accelerated_step(metric)
         to_gain = 0.5 * self._space.total * (metric**2 * self._residual * step).sum(axis=1)
         leaving = to_gain < 0
@@ -241,13 +240,13 @@ def encoded(parameters: EMParameters) -> tuple[FloatArray, FloatArray]:
     own = root if c == k else np.ones((r, 1, 1))
     if covariances.ndim == 3:
         sd = np.sqrt(covariances)
-        spread, of_spread = np.log(sd), np.broadcast_to(np.sqrt(2.0) * own, sd.shape)
+        spread, of_spread = np.log(sd), np.sqrt(2.0) * own * np.ones_like(sd)
     else:
         factor = np.linalg.cholesky(covariances)
         diagonal = np.arange(factor.shape[-1])
         log_diagonal = np.log(factor[..., diagonal, diagonal])
         sd = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
-        of_spread = np.broadcast_to((own / sd)[..., np.newaxis], factor.shape).copy()
+        of_spread = (own / sd)[..., np.newaxis] * np.ones_like(factor)
         of_spread[..., diagonal, diagonal] = np.sqrt(2.0) * own
         spread = factor
         spread[..., diagonal, diagonal] = log_diagonal

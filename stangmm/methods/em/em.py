@@ -37,7 +37,8 @@ class EM(Method):
     """Settings of Expectation-Maximization.
 
     It starts from partitions of the rows by clustering of several kinds, in several coordinate
-    systems, and from the best optimum so far with two components merged and another one split.
+    systems; then from the best optimum so far with two components merged and another one split, and
+    where there are many optima, with rows that have changed their components.
     From starting values given by hand (``init``), it runs once, without restarts.
 
     No component gets narrower than the data are rounded (`stangmm.data.resolution`), so that the
@@ -48,10 +49,9 @@ class EM(Method):
     Parameters
     ----------
     restarts : int
-        Starting points, at most. EM stops sooner when nearly all of the first ten end at the same
-        optimum, or, from twenty on, when a quarter of those that were followed to their end do, by
-        starts of different kinds. Of a batch of starts that takes long, the most promising are
-        followed to their end.
+        Starting points, at most. EM stops sooner when starts of different kinds have reached the
+        best optimum again and again, and none near it is higher. Of a batch of starts that takes
+        long, the most promising are followed to their end.
     tolerance : float
         A run has converged when the log likelihood that it can still gain, as the last steps
         predict it, is below this many nats, or when fifty accelerated steps together have gained
@@ -69,7 +69,7 @@ class EM(Method):
     -1130.264
     """
 
-    restarts: int = 50
+    restarts: int = 200
     tolerance: float = 1e-6
     max_iterations: int = 1000
 

@@ -13,11 +13,18 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import climb
-from stangmm.methods.em.partitions import k_means, rounded
+from stangmm.methods.em.partitions import (
+    ball_size,
+    denser_than_normal,
+    invariant_axes,
+    k_means,
+    rounded,
+)
 from stangmm.methods.em.starts import Starter, leaning
 
 _STEPS = 5  # of EM with one component more
-_CORES = (0.05, 0.1, 0.2)  # share of a component's rows that a narrow one may take
+_TEMPERATURES = (30.0, 10.0)  # nats
+_CORES, _LARGEST_CORE = 6, 0.25  # of a component, tried at once; share of its rows at most
 
 
 def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
@@ -33,13 +40,29 @@ def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
     one_scale = space.structure.one_scale
     loss = now - space.expectation(_merged(best, i, j, one_scale))[0]
     total = gain[:, np.newaxis] - loss
-    total[(component[:, np.newaxis] == i) | (component[:, np.newaxis] == j)] = -np.inf
+    if len(i) > 1:
+        total[(component[:, np.newaxis] == i) | (component[:, np.newaxis] == j)] = -np.inf
     order = np.argsort(-total.round(6), axis=None, kind="stable")[:n_moves]
     order = order[np.isfinite(total.ravel()[order])]
     if not len(order):
         return best[np.arange(0)]
     which, pair = np.unravel_index(order, total.shape)
     return _merged(reached.parameters[which], i[pair], j[pair], one_scale)
+
+
+def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
+    """Mixtures from the best one's classification, in which rows have changed their components.
+
+    With many features a component fits the very rows that it holds, and hundreds of optima differ
+    in a few of them. A row changes easily where its log odds are below the temperature.
+    """
+    log_share = np.log(np.maximum(starter.responsibilities(best), 1e-300)).round(6)
+    partitions = []
+    for i in range(n_starts):
+        noise = starter.rng.gumbel(size=log_share.shape)
+        z = (log_share / _TEMPERATURES[i % len(_TEMPERATURES)] + noise).argmax(axis=0)
+        partitions.append(np.where(starter.labels >= 0, starter.labels, z))
+    return starter.moments(partitions)
 
 
 def _splits(starter: Starter, best: EMParameters) -> tuple[EMParameters, IntArray]:
@@ -51,18 +74,15 @@ def _splits(starter: Starter, best: EMParameters) -> tuple[EMParameters, IntArra
         rows = np.flatnonzero(z == k)
         if k in starter.known or len(rows) < 2 * least + 2:
             continue
-        for half in _halves(starter, best, k, rows):
+        halves = _halves(starter, best, k, rows)
+        if best.weights.shape[1] == 2:  # the first half joins the other component: try either
+            halves += [~half for half in halves]
+        for half in halves:
             if min(half.sum(), len(half) - half.sum()) > least:
                 found.append((k, _split(starter, best, k, rows, half)))
     if not found:
         return best, np.empty(0, dtype=np.int64)
-    every = [p for _, p in found]
-    stacked = EMParameters(
-        np.concatenate([p.weights for p in every]),
-        np.concatenate([p.means for p in every]),
-        np.concatenate([p.covariances for p in every]),
-    )
-    return stacked, np.array([k for k, _ in found])
+    return EMParameters.joined([p for _, p in found]), np.array([k for k, _ in found])
 
 
 def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> list[BoolArray]:
@@ -76,17 +96,26 @@ def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> lis
         y = y @ np.linalg.inv(np.linalg.cholesky(covariance)).T
     y = rounded(y)
     distance = (y**2).sum(axis=1)
-    center = y[rng.integers(len(y))]
-    size = max(int(rng.choice(_CORES) * len(y)), 1)
-    near = np.zeros(len(y), dtype=bool)
-    near[np.argsort(((y - center) ** 2).sum(axis=1), kind="stable")[:size]] = True
     weight = starter.weight[rows]
-    return [
+    least = starter.space.structure.min_rows(starter.space.n_features)
+    halves = [
         k_means(y, 2, weight, rng) == 0,
         k_means(x, 2, weight, rng) == 0,
-        near,
         distance < np.median(distance),
     ]
+    if starter.space.structure.correlated and y.shape[1] > 1:
+        for axis in invariant_axes(y, weight).T[[0, -1]]:
+            from_middle = np.abs(rounded(y @ axis))
+            halves.append(from_middle < np.median(from_middle))
+    halves += denser_than_normal(y, least)
+    for i in range(_CORES):  # around rows anywhere, and around such as lie far out
+        far = np.ones(len(y)) if i % 3 == 0 else distance.round(6) + 1e-6
+        center = y[rng.choice(len(y), p=far / far.sum())]
+        near = np.zeros(len(y), dtype=bool)
+        size = ball_size(least, _LARGEST_CORE * len(y), rng)
+        near[np.argsort(((y - center) ** 2).sum(axis=1), kind="stable")[:size]] = True
+        halves.append(near)
+    return halves
 
 
 def _split(

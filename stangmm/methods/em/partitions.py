@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial import KDTree
+from scipy.special import gammaln
 
-from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 
 _LLOYD_STEPS = 20
 _CANDIDATES = 8  # rows of which the one in the densest place is taken
-_BALL_SHARES = (0.1, 0.2, 0.4)  # of the rows that each component had if all had as many
 _DECIMALS = 9
+# Sizes of the balls that are compared with a normal density, each twice the one before; up to so
+# many features; radii in standard deviations, at least; and gains in nats, at least.
+_SIZES, _FEW_FEATURES, _SMALLEST, _WORTH = 6, 6, 1e-2, 2.0
 
 
 def rounded(y: FloatArray) -> FloatArray:
@@ -89,7 +93,7 @@ def far_balls(
     if k == 1:
         return np.zeros(n, dtype=np.int64)
     centers = _far_rows(y, k, weight, np.full(n, -1), rng)
-    size = int(min(max(2.0 * least, rng.choice(_BALL_SHARES) * n / k), n / k))
+    size = ball_size(least, 0.4 * n / k, rng)
     distance = (centers**2).sum(axis=1) - 2.0 * (y @ centers.T) + (y**2).sum(axis=1)[:, np.newaxis]
     nearest = distance[:, :-1].argmin(axis=1)
     z = np.full(n, k - 1)
@@ -97,6 +101,55 @@ def far_balls(
         own = np.flatnonzero(nearest == j)
         z[own[np.argsort(distance[own, j], kind="stable")[:size]]] = j
     return z
+
+
+def invariant_axes(y: FloatArray, weight: FloatArray) -> FloatArray:
+    """Directions of whitened rows, as columns, from the least to the largest kurtosis.
+
+    Clusters of like size show in the first, small ones and narrow ones in the last (Tyler et al.
+    2009, doi:10.1111/j.1467-9868.2009.00706.x).
+    """
+    fourth = (weight * (y**2).sum(axis=1))[:, np.newaxis] * y
+    return np.asarray(np.linalg.eigh(fourth.T @ y)[1])
+
+
+def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
+    """Balls that hold more rows than one normal component would have there, the best of each size.
+
+    More by the scan statistic, the log likelihood ratio of the ball's count (Kulldorff 1997,
+    doi:10.1080/03610929708831995). None with many features, where balls are empty.
+
+    Parameters
+    ----------
+    y : ndarray, shape (N, D)
+        Rows in coordinates in which the component is standard normal.
+    """
+    n, d = y.shape
+    low = max(int(1.5 * least), 2)
+    sizes = [low * 2**i for i in range(_SIZES) if low * 2**i <= n // 4]
+    if d > _FEW_FEATURES or not sizes:
+        return []
+    tree = KDTree(y)
+    radius = np.maximum(tree.query(y, k=sizes)[0], _SMALLEST)
+    log_volume = d * np.log(radius) + 0.5 * d * np.log(np.pi) - gammaln(0.5 * d + 1.0)
+    log_density = -0.5 * (y**2).sum(axis=1) - 0.5 * d * np.log(2.0 * np.pi)
+    log_expected = np.log(n) + log_density[:, np.newaxis] + log_volume
+    more = np.log(sizes) - log_expected
+    gain = np.where(more > 0, sizes * (more - 1.0) + np.exp(np.minimum(log_expected, 50.0)), 0.0)
+    balls = []
+    for size, of_rows in zip(sizes, gain.T.round(6), strict=True):
+        center = int(of_rows.argmax())
+        if of_rows[center] > _WORTH:
+            ball = np.zeros(n, dtype=bool)
+            ball[tree.query(y[center], k=size)[1]] = True
+            balls.append(ball)
+    return balls
+
+
+def ball_size(least: float, most: float, rng: np.random.Generator) -> int:
+    """Rows in a ball, of any order of magnitude: small components are the hardest to see."""
+    low = max(1.5 * least, 2.0)
+    return int(low * (max(most, low) / low) ** rng.random())
 
 
 def dense_balls(
@@ -111,7 +164,7 @@ def dense_balls(
     z = np.full(n, -1)
     for j in range(k - 1):
         free = np.flatnonzero(z < 0)
-        size = int(max(2.0 * least, 2.0, rng.uniform(0.1, 0.5) * n / k))
+        size = ball_size(least, 0.5 * n / k, rng)
         if len(free) < size:
             break
         balls = []

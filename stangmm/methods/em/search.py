@@ -14,7 +14,7 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
-from stangmm.methods.em.moves import moved
+from stangmm.methods.em.moves import moved, shaken
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
 
@@ -24,14 +24,19 @@ _DRAFT_TOLERANCE = 1e-2  # nats; enough to know which optimum it will be
 # a covariance, and an exponential, which costs as much as ten products).
 _WORK, _EXPONENTIAL, _AT_LEAST = 2e6, 10, 3
 # No new batch or moves after so much work in all: some seconds.
-_ENOUGH_WORK = 6e9
+_ENOUGH_WORK = 2e9
 # A run is given up when it lies so many times the gain of its last five steps, and of a nat, below
 # the best.
 _PATIENCE = 30.0
-_MOVES = 6  # split-and-merge moves tried at once
-# Enough is known when the best was reached so often, by starts of so many kinds, and by such a
-# share of the runs that did not collapse: by nearly all, or of so many starts.
-_HITS, _KINDS, _SHARE = 3, 2, 0.25
+_MOVES, _SHAKEN = 6, 10  # starts near the best optimum that are tried at once
+SHAKEN = "shaken"
+_ROUGH = 0.25  # optima for each run, from which on rows are shaken
+# Starts of each kind in a batch, where a step of a batch does no more than this much work: up to
+# there numpy's calls cost as much for one run as for many.
+_COPIES, _CHEAP = 4, 4e5
+# Enough is known when the best was reached so often, by starts of so many kinds, and many times, or
+# by such a share of the runs that did not collapse: by nearly all, or of so many starts.
+_HITS, _KINDS, _MANY, _SHARE = 3, 2, 8, 0.25
 _NEARLY_ALL, _STARTS = 0.9, 20
 # Runs whose log likelihood, and whose log density of a row, differ by less are at one optimum.
 _SAME, _SAME_DENSITY, _PROBES = 0.05, 0.05, 50
@@ -51,6 +56,8 @@ class Search:
         self._max_iterations = max_iterations
         self._starter = Starter(space, rng)
         self._found: Climbed | None = None
+        self._spiked = np.zeros(0, dtype=bool)  # of those
+        self._optima: list[IntArray] | None = None  # among them
         self.kinds: list[str] = []
 
     @property
@@ -66,27 +73,48 @@ class Search:
             if self._found is not None and self._work_done() > _ENOUGH_WORK:
                 break
             left = restarts - len(self.kinds)
-            starts, kinds = self._starter.next(min(len(self._starter.makers), left))
-            self._climb(starts, kinds, advance)
-            if self.space.n_components > 2:
-                self._move(restarts, advance)
+            kinds = len(self._starter.makers)
+            self._climb(*self._starter.next(min(kinds * self._copies(kinds), left)), advance)
+            if self.space.n_components > 1:
+                self._look_near(restarts, advance)
 
-    def _move(self, restarts: int, advance: Callable[[int], None]) -> None:
-        """Split and merge for as long as it leads higher."""
+    def _look_near(self, restarts: int, advance: Callable[[int], None]) -> None:
+        """Start near the best optimum, for as long as that leads higher."""
         before = -np.inf
-        while (left := restarts - len(self.kinds)) and not self._is_enough():
+        while left := restarts - len(self.kinds):
             best = self.optima()[:1]
             if not best or not self.found.log_likelihood[best[0][0]] > before + _SAME:
                 return
             before = float(self.found.log_likelihood[best[0][0]])
-            near = moved(self._starter, self.found.parameters[best[0][:1]], min(_MOVES, left))
-            self._climb(near, ["split and merge"] * len(near.weights), advance)
+            at = self.found.parameters[best[0][:1]]
+            n_shaken = _SHAKEN if self._is_rough() else 0
+            copies = self._copies(_MOVES + n_shaken)
+            starts = moved(self._starter, at, min(copies * _MOVES, left))
+            kinds = ["split and merge"] * len(starts.weights)
+            if n_shaken := min(copies * n_shaken, left - len(kinds)):
+                starts = EMParameters.joined([starts, shaken(self._starter, at, n_shaken)])
+                kinds += [SHAKEN] * n_shaken
+            self._climb(starts, kinds, advance)
+
+    def _is_rough(self) -> bool:
+        """Whether so many runs have ended each at an optimum of its own that there must be more."""
+        counted = self._counted()
+        return len(self.optima()) > _ROUGH * int(counted.sum())
+
+    def _copies(self, n_starts: int) -> int:
+        """How many times as many starts to make where a step of all costs next to nothing."""
+        return int(np.clip(_CHEAP / (n_starts * _work(self.space)), 1, _COPIES))
 
     def optima(self) -> list[IntArray]:
         """Indices of the runs at each optimum, best first: of those that count and have ended."""
-        counted = good(self.space, self.found)
-        ended = counted & self.found.converged
-        return optima(self.space, self.found, ended if ended.any() else counted)
+        if self._optima is None:
+            counted = self._counted()
+            ended = counted & self.found.converged
+            self._optima = optima(self.space, self.found, ended if ended.any() else counted)
+        return self._optima
+
+    def _counted(self) -> BoolArray:
+        return counted_runs(self.found, self._spiked)
 
     def _climb(
         self, starts: EMParameters, kinds: list[str], advance: Callable[[int], None]
@@ -108,6 +136,8 @@ class Search:
             )
             runs.continued(going, later)
         self._found = runs if self._found is None else self._found.with_others(runs)
+        self._spiked = np.concatenate([self._spiked, self.space.spiked(runs.parameters)])
+        self._optima = None
         self.kinds.extend(kinds)
         advance(len(kinds))
 
@@ -115,7 +145,7 @@ class Search:
         """Which runs lie so far below the best that their last gains will not bring them there."""
         best = runs.log_likelihood[~runs.collapsed].max(initial=-np.inf)
         if self._found is not None:
-            counted = good(self.space, self._found)
+            counted = self._counted()
             best = max(best, self._found.log_likelihood[counted].max(initial=-np.inf))
         gains = np.array([path[-1] - path[max(0, len(path) - 6)] for path in runs.paths])
         return np.asarray(best - runs.log_likelihood > _PATIENCE * (gains + 1.0))
@@ -126,18 +156,23 @@ class Search:
     def _is_enough(self) -> bool:
         if not self.kinds:
             return False
-        counted = good(self.space, self.found)
-        if self.space.spiked(self.found.parameters)[counted].any():
+        counted = self._counted()
+        if self._spiked[counted].any():
             return False  # there may be an optimum without a spike
         best = self.optima()[:1]
         if not best:
             return False
         if self.space.n_components == 1:
             return True
-        kinds = {self.kinds[i] for i in best[0]}
-        share = len(best[0]) / counted.sum()
-        often = len(best[0]) >= _HITS and share >= _SHARE and len(kinds) >= _KINDS
-        return bool(often and (share >= _NEARLY_ALL or len(self.kinds) >= _STARTS))
+        # To have come back after a shake says nothing about other optima.
+        fresh = np.array([kind != SHAKEN for kind in self.kinds])
+        hits = best[0][fresh[best[0]]]
+        kinds = {self.kinds[i] for i in hits}
+        share = len(hits) / max((counted & fresh).sum(), 1)
+        if len(hits) < _HITS or len(kinds) < _KINDS:
+            return False
+        often = len(hits) >= _MANY or (share >= _SHARE and fresh.sum() >= _STARTS)
+        return bool(often or share >= _NEARLY_ALL)
 
 
 def n_followed(space: EMSpace) -> int:
@@ -154,7 +189,12 @@ def _work(space: EMSpace) -> float:
 
 def good(space: EMSpace, found: Climbed) -> BoolArray:
     """Runs that count: those without a spike on tied values, or if there are none, with it."""
-    free = ~found.collapsed & ~space.spiked(found.parameters)
+    return counted_runs(found, space.spiked(found.parameters))
+
+
+def counted_runs(found: Climbed, spiked: BoolArray) -> BoolArray:
+    """As `good`, where it is known which have a spike."""
+    free = ~found.collapsed & ~spiked
     return free if free.any() else ~found.collapsed
 
 

@@ -158,10 +158,14 @@ class Starter:
 
     def classified(self, mixture: EMParameters) -> IntArray:
         """The most probable component of each row under one mixture (leading axis 1)."""
+        likely = self.responsibilities(mixture).argmax(axis=0)
+        return np.where(self.labels >= 0, self.labels, likely)
+
+    def responsibilities(self, mixture: EMParameters) -> FloatArray:
+        """Of the rows, shape (K, N), under one mixture (leading axis 1)."""
         x = self.space.problem.x
         x = x if self.subset.rows is None else x[self.subset.rows]
-        likely = self.space.mixture_of(mixture)[0].responsibilities(x).argmax(axis=0)
-        return np.where(self.labels >= 0, self.labels, likely)
+        return self.space.mixture_of(mixture)[0].responsibilities(x)
 
     # ---- parameters --------------------------------------------------------------------------
 
