@@ -9,8 +9,8 @@ import pytest
 from made_fits import known_mixture, made_fit, rows_of
 
 import stangmm as sg
+from stangmm.base.convergence import Convergence, e_bfmi, ess_mean, measures
 from stangmm.posterior.arviz import arviz, relative_efficiency
-from stangmm.posterior.convergence import Convergence, e_bfmi, ess_mean, measures
 
 az = arviz()
 
@@ -58,7 +58,7 @@ def test_quantities_keep_their_shape_and_do_not_depend_on_how_many_are_taken_at_
 ) -> None:
     draws = np.random.default_rng(1).standard_normal((4, 50, 3, 2))
     together = measures(draws)
-    monkeypatch.setattr("stangmm.posterior.convergence.BLOCK", 1)
+    monkeypatch.setattr("stangmm.base.convergence.BLOCK", 1)
     for whole, one_by_one in zip(together, measures(draws), strict=True):
         assert whole.shape == (3, 2)
         np.testing.assert_allclose(whole, one_by_one, rtol=1e-12)

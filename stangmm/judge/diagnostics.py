@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.convergence import e_bfmi
 from stangmm.base.thresholds import (
     ABOVE_START,
     COLLAPSED_SHARE_OK,
@@ -36,7 +37,6 @@ from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
-from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, once
 
 if TYPE_CHECKING:

@@ -169,12 +169,15 @@ class McmcInfo:
     left : tuple of Optimum
         The optima that a first run started from, whose draws led to better ones; empty if there
         was none.
+    thin : int
+        Iterations for each draw that was kept.
     """
 
     sample_stats: Mapping[str, FloatArray]
     max_tree_depth: int | None = None
     starts: tuple[Optimum, ...] = ()
     left: tuple[Optimum, ...] = ()
+    thin: int = 1
 
     def of_chains(self, chains: Sequence[int], draws: Any = slice(None)) -> McmcInfo:
         """Keep what concerns some of the chains, or draws (C', S') of each."""

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.convergence import e_bfmi
 from stangmm.base.errors import ModelError
 from stangmm.base.thresholds import E_BFMI_OK
 from stangmm.methods.draws import McmcInfo
@@ -20,7 +21,6 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-from stangmm.posterior.convergence import e_bfmi
 from stangmm.posterior.fitted import Fitted
 
 ENERGY_CHAINS = 8

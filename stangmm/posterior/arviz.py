@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
 from stangmm.base.thresholds import MODE_MATTERS
 from stangmm.methods.draws import McmcInfo, VariationalInfo
-from stangmm.posterior.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
 from stangmm.posterior.fitted import Combination, Fitted, once
 from stangmm.posterior.psis import smoothed
 from stangmm.predict.averages import replicated

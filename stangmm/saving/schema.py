@@ -151,6 +151,7 @@ KINDS = (
         ("starts", "starts", "tuple of optimum, one for each chain"),
         ("max_tree_depth", "max_tree_depth", "integer; null where there are no trees"),
         ("left", "left", "tuple of optimum: starts of a first run that led to better ones"),
+        ("thin", "thin", "integer: iterations for each draw that was kept"),
     ),
     _kind(
         "optimum", "A maximum.", Optimum,

@@ -7,16 +7,18 @@ Hoffman & Gelman 2014 (https://jmlr.org/papers/v15/hoffman14a.html); Betancourt 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, McmcInfo, Optimum
+from stangmm.methods.stan.mixing import diverges, iterations_a_draw
 from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
@@ -28,6 +30,7 @@ from stangmm.methods.stan.shared import (
     stan_inits,
     stan_run,
 )
+from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ _SAMPLE_STATS = {
 _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
+_ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.95
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
@@ -61,6 +65,49 @@ class _Adaptation:
     metric: Literal["dense_e", "diag_e"]
     inverse_metrics: tuple[Any, ...]
     warmup: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is told to the chains of one run.
+
+    Attributes
+    ----------
+    points : tuple of Mixture
+        Where each begins.
+    starts : tuple of Optimum
+        Around what.
+    thin, adapt_delta
+        See `NUTS`.
+    left : tuple of Optimum
+        See `McmcInfo`.
+    name : str
+        Of the stream of random numbers.
+    """
+
+    points: tuple[Mixture, ...]
+    starts: tuple[Optimum, ...]
+    adaptation: _Adaptation
+    thin: int
+    adapt_delta: float
+    left: tuple[Optimum, ...] = ()
+    name: str = "nuts"
+
+    def going_on(self, draws: Draws, metrics: FloatArray, thin: int, adapt_delta: float) -> _Plan:
+        """Begin where chains have ended, with the metrics that they had."""
+        last = draws.mixture[:, -1]
+        adaptation = replace(
+            self.adaptation, inverse_metrics=tuple(metrics), warmup=_STEP_SIZE_WARMUP
+        )
+        points = tuple(last[i] for i in range(len(last.weights)))
+        return replace(
+            self,
+            points=points,
+            adaptation=adaptation,
+            thin=thin,
+            adapt_delta=adapt_delta,
+            name="nuts, going on",
+        )
 
 
 @dataclass(frozen=True)
@@ -85,8 +132,14 @@ class NUTS(StanMethod):
         if a chain starts with components that hold no row.
     draws : int
         Iterations of each chain that are kept.
-    adapt_delta : float
-        Target acceptance rate, in (0, 1); nearer to 1 means smaller steps.
+    thin : int, optional
+        Iterations for each draw that is kept. By default one; where the draws then depend on one
+        another too much (an effective sample size below a tenth of their number), the chains go on
+        with up to ten for each, and the draws of this longer run are kept.
+    adapt_delta : float, optional
+        Target acceptance rate, in (0, 1); nearer to 1 means smaller steps. By default 0.8; where
+        more than one iteration in a thousand then diverges, the chains go on with 0.95, and the
+        draws of that run are kept.
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
@@ -113,7 +166,8 @@ class NUTS(StanMethod):
     chains: int = 4
     warmup: int | None = None
     draws: int = 1000
-    adapt_delta: float = 0.8
+    thin: int | None = None
+    adapt_delta: float | None = None
     max_tree_depth: int = 10
     parallel_chains: int | None = None
     threads_per_chain: int = 1
@@ -127,7 +181,10 @@ class NUTS(StanMethod):
         if self.warmup is not None:
             check_count("NUTS warmup", self.warmup, minimum=20)
         check_count("NUTS draws", self.draws)
-        check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
+        if self.thin is not None:
+            check_count("NUTS thin", self.thin)
+        if self.adapt_delta is not None:
+            check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
         check_count("NUTS max_tree_depth", self.max_tree_depth)
         if self.parallel_chains is not None:
             check_count("NUTS parallel_chains", self.parallel_chains)
@@ -149,31 +206,38 @@ class NUTS(StanMethod):
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
         known = regions(problem, run)
-        draws = self._sample(problem, run, known)
+        plan = self._plan(problem, run, known)
+        draws, metrics = self._sample(problem, run, plan)
         better = () if problem.start is not None else led_on(draws, known, problem, run)
-        if not better:
-            return draws
-        return self._sample(problem, run, better, left=tuple(place.optimum for place in known))
+        if better:
+            left = tuple(place.optimum for place in known)
+            plan = replace(self._plan(problem, run, better), left=left)
+            draws, metrics = self._sample(problem, run, plan)
+        thin = self.thin or iterations_a_draw(draws)
+        smaller_steps = self.adapt_delta is None and diverges(cast("McmcInfo", draws.info))
+        if thin > plan.thin or smaller_steps:
+            delta = _SMALLER_STEPS if smaller_steps else plan.adapt_delta
+            draws, _ = self._sample(problem, run, plan.going_on(draws, metrics, thin, delta))
+        return draws
 
-    def _sample(
-        self,
-        problem: Problem,
-        run: Run,
-        known: tuple[Region, ...],
-        left: tuple[Optimum, ...] = (),
-    ) -> Draws:
-        """Run the chains in some regions, or around starting values given by hand."""
-        model = self.compiled(run)
+    def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
+        """Plan chains in some regions, or around starting values given by hand."""
         places = self._for_each_chain(known)
-        adaptation = self._adaptation(places, run, model.cmdstan.version)
+        adaptation = self._adaptation(places, run, self.compiled(run).cmdstan.version)
         rng = run.rng("nuts jitter")
         starts = self._for_each_chain(given_start(problem))
         points = [jittered(start.mixture, problem, rng) for start in starts]
         if not starts:
             points = [place.around(rng) for place in places]
             starts = tuple(place.start(rng) for place in places)
-        with stan_run(model, problem, self.name) as (cmdstan, data):
-            inits = stan_inits(cmdstan, points, problem)
+        delta = _ADAPT_DELTA if self.adapt_delta is None else self.adapt_delta
+        return _Plan(tuple(points), starts, adaptation, self.thin or 1, delta)
+
+    def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
+        """Draws, and the inverse metric of each chain."""
+        adaptation = plan.adaptation
+        with stan_run(self.compiled(run), problem, self.name) as (cmdstan, data):
+            inits = stan_inits(cmdstan, list(plan.points), problem)
 
             def sample(stan: CmdStanModel) -> CmdStanMCMC:
                 return stan.sample(
@@ -182,13 +246,14 @@ class NUTS(StanMethod):
                     parallel_chains=self.chains_at_a_time(run),
                     threads_per_chain=self.threads_per_chain,
                     force_one_process_per_chain=True,  # so that one crash does not take all
-                    seed=run.stan_seed("nuts"),
+                    seed=run.stan_seed(plan.name),
                     inits=inits,
                     metric=adaptation.metric,
                     inv_metric=list(adaptation.inverse_metrics),  # one for each chain
                     iter_warmup=adaptation.warmup,
-                    iter_sampling=self.draws,
-                    adapt_delta=self.adapt_delta,
+                    iter_sampling=self.draws * plan.thin,
+                    thin=plan.thin,
+                    adapt_delta=plan.adapt_delta,
                     max_treedepth=self.max_tree_depth,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
@@ -200,11 +265,11 @@ class NUTS(StanMethod):
             except InferenceError as error:
                 finished = _finished_chains(cmdstan.directory)
                 if finished is not None:
-                    error.partial = self._draws(finished, problem, starts, left)
+                    error.partial = self._draws(finished, problem, plan)
                     done = error.partial.mixture.batch_shape[0]
                     error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
                 raise
-            return self._draws(mcmc, problem, starts, left)
+            return self._draws(mcmc, problem, plan), np.asarray(mcmc.inv_metric)
 
     def _for_each_chain(self, points: tuple[T, ...]) -> tuple[T, ...]:
         """Deal points to the chains; none if there are none."""
@@ -247,18 +312,12 @@ class NUTS(StanMethod):
 
         return watch
 
-    def _draws(
-        self,
-        mcmc: CmdStanMCMC,
-        problem: Problem,
-        starts: tuple[Optimum, ...],
-        left: tuple[Optimum, ...],
-    ) -> Draws:
+    def _draws(self, mcmc: CmdStanMCMC, problem: Problem, plan: _Plan) -> Draws:
         table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
         columns = tuple(mcmc.column_names)
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
-        info = McmcInfo(stats, self.max_tree_depth, starts, left)
+        info = McmcInfo(stats, self.max_tree_depth, plan.starts, plan.left, plan.thin)
         return Draws(mixture, log_likelihood, info)
 
 

@@ -1,0 +1,42 @@
+"""Whether a run of chains was long enough, seen from quantities that no numbering changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stangmm.base.convergence import measures
+from stangmm.methods.draws import Draws, McmcInfo
+
+# Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
+# well known how many, and more is aimed at.
+_ENOUGH, _AIM = 0.1, 0.3
+# A run is made longer by no more than this factor.
+_LONGEST = 10
+# Chains with a larger R-hat than this stay in modes of their own, however long they are.
+_SEPARATE = 1.3
+# Divergent iterations, relative to all, above which steps should be smaller.
+_DIVERGENT = 1e-3
+_FEATURES = 10  # whose means are looked at, at most
+
+
+def iterations_a_draw(draws: Draws) -> int:
+    """How many iterations each kept draw should have, for draws that depend less on one another.
+
+    One where they are independent enough, or where chains are in different modes.
+    """
+    mixture = draws.mixture
+    every = max(1, -(-mixture.n_features // _FEATURES))
+    ordered = np.sort(mixture.means[..., ::every], axis=-2)
+    chains, n = draws.log_likelihood.shape
+    quantities = (draws.log_likelihood, np.sort(mixture.weights, axis=-1), ordered)
+    found = measures(np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1))
+    varies = np.isfinite(found.ess_bulk)
+    if not varies.any() or (found.r_hat > _SEPARATE).any():
+        return 1
+    least = np.minimum(found.ess_bulk, found.ess_tail)[varies].min() / (chains * n)
+    return 1 if least >= _ENOUGH else int(min(np.ceil(_AIM / least), _LONGEST))
+
+
+def diverges(info: McmcInfo) -> bool:
+    """Whether more iterations have diverged than happens by accident."""
+    return bool(info.sample_stats["diverging"].mean() > _DIVERGENT)
