@@ -244,13 +244,13 @@ class Fit(Fitted, Predictions):
         Warns
         -----
         ConvergenceWarning
-            A check of the combined fit failed.
+            A check of the combined fit failed, or warns of what can change a conclusion.
         """
         from stangmm.judge.combining import combined
 
         whole = combined(self, seed=seed, progress=progress)
         if whole is not self:
-            for check in whole.diagnose().failed:
+            for check in whole.diagnose().serious:
                 warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
         return whole
 

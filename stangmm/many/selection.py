@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +21,7 @@ from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.judge.criteria import CRITERIA, Criterion, Score, pooled
+from stangmm.many.mending import left_out_because, with_modes_combined
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run
 from stangmm.model.covariance import structure_named
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
     from stangmm.plots import SelectionPlots
 
-# In nats: differences of elpd below this are small, whatever their standard error says.
+# Differences within so many of their standard errors may be none. Standard errors of differences of
+# elpd below so many nats are too small: they are small differences, whatever their errors say.
+_ERRORS = 2.0
 _SMALL_DIFFERENCE = 4.0
 
 
@@ -49,12 +52,17 @@ class Selection:
         "loo", "waic", "bic", "aic", "icl" or "evidence".
     dataset : Dataset
     fits : mapping of int to Fit
-        By number of components; ``stack(selection.fits)`` averages them instead.
+        Those that can be chosen, by number of components; ``stack(selection.fits)`` averages them
+        instead.
     scores : mapping of int to Score
-        What the criterion says of each fit.
+        What the criterion says of each of them.
     failures : mapping of int to str
-        Numbers of components that could not be fitted, with the reason.
+        Numbers of components that cannot be chosen, with the reason.
     seed : int
+    left_out : mapping of int to Fit
+        Those of the failures of which there is a fit: it failed its checks.
+    mended : mapping of int to str
+        What was done where a first fit failed its checks.
 
     Examples
     --------
@@ -70,6 +78,8 @@ class Selection:
     scores: Mapping[int, Score]
     failures: Mapping[int, str]
     seed: int
+    left_out: Mapping[int, Fit] = field(default_factory=dict)
+    mended: Mapping[int, str] = field(default_factory=dict)
 
     columns: ClassVar[tuple[str, ...]] = (
         "se",
@@ -109,6 +119,9 @@ class Selection:
         rows: dict[int, dict[str, Any]] = {k: self._row(k) for k in self.fits}
         for k, reason in self.failures.items():
             rows[k] = {"status": "error", "note": reason}
+            if k in self.left_out:
+                rows[k] |= self._facts(self.left_out[k])
+                rows[k]["note"] = " ".join([reason, *self._notes(k, self.left_out[k])])
         table = pd.DataFrame.from_dict(
             {k: rows[k] for k in sorted(rows)},
             orient="index",
@@ -127,9 +140,7 @@ class Selection:
     @cached_property
     def n_components(self) -> int:
         """The choice; `why` says how it was made."""
-        if not self.rule.pointwise:
-            return self.best_value
-        return min(k for k in self.scores if self._within_one_error(k))
+        return min(k for k in self.scores if k == self.best_value or self._within_errors(k))
 
     @property
     def best(self) -> Fit:
@@ -182,7 +193,8 @@ class Selection:
         """
         from stangmm.saving.writing import save
 
-        return save("selection", self, {f"K{k}": fit for k, fit in self.fits.items()}, path)
+        all_fits = {**self.fits, **self.left_out}
+        return save("selection", self, {f"K{k}": fit for k, fit in all_fits.items()}, path)
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
@@ -207,27 +219,34 @@ class Selection:
     def _row(self, k: int) -> dict[str, Any]:
         fit, score = self.fits[k], self.scores[k]
         difference, error = self.difference(k)
-        diagnosis = fit.diagnose()
-        return {
+        doubt = [f"{self.rule.label}: {score.doubt}"] if score.doubt else []
+        return self._facts(fit) | {
             self.rule.label: score.value,
             "se": score.standard_error,
             "difference": difference,
             "difference_se": error,
-            "n_parameters": fit.model.n_parameters(self.dataset.n_features),
             "bad_k": score.bad_rows,
-            "seconds": fit.seconds,
-            "status": diagnosis.verdict,
-            "note": " ".join(
-                [
-                    *(str(check) for check in diagnosis if check.verdict != "ok"),
-                    *([f"{self.rule.label}: {score.doubt}"] if score.doubt else []),
-                ]
-            ),
+            "note": " ".join([*self._notes(k, fit), *doubt]),
         }
 
-    def _within_one_error(self, k: int) -> bool:
+    def _facts(self, fit: Fit) -> dict[str, Any]:
+        """What can be said of a fit whether or not it can be chosen."""
+        return {
+            "n_parameters": fit.model.n_parameters(self.dataset.n_features),
+            "seconds": fit.seconds,
+            "status": fit.diagnose().verdict,
+        }
+
+    def _notes(self, k: int, fit: Fit) -> Iterator[str]:
+        if k in self.mended:
+            yield self.mended[k]
+        yield from (str(check) for check in fit.diagnose() if check.verdict != "ok")
+
+    def _within_errors(self, k: int) -> bool:
+        """Whether the data do not tell K = k from the best value; False without errors."""
         difference, error = self.difference(k)
-        return -difference <= error
+        small = self.rule.pointwise and -difference < _SMALL_DIFFERENCE
+        return small or abs(difference) <= _ERRORS * error
 
     def _reason(self) -> str:
         label, chosen, best = self.rule.label, self.n_components, self.best_value
@@ -238,13 +257,15 @@ class Selection:
             return f"K = {chosen} is the only number of components that was fitted."
         if chosen != best:
             difference, error = self.difference(chosen)
+            small = abs(difference) > _ERRORS * error
             return (
-                f"K = {best} has the {extreme} {label} ({value:.1f}), and K = {chosen} is the "
-                f"fewest components within one standard error of it ({-difference:.1f} lower, "
-                f"standard error of the difference {error:.1f}): the simplest model that the "
-                "data do not tell from the best (Hastie, Tibshirani & Friedman 2009, section 7.10)."
+                f"K = {best} has the {extreme} {label} ({value:.1f}), but the data do not tell it "
+                f"from K = {chosen}, which is {-difference:.1f} lower (standard error of the "
+                f"difference {error:.1f}): that is "
+                + (f"below {_SMALL_DIFFERENCE:g}, and small" if small else "within two of them")
+                + ". Of models that are not told apart, the smallest is named."
             )
-        if not self.rule.pointwise:
+        if not np.isfinite(self.difference(best)[1]):
             second = min(others, key=lambda k: abs(self.difference(k)[0]))
             gap = abs(self.difference(second)[0])
             return (
@@ -257,31 +278,18 @@ class Selection:
         nearest = min(fewer, key=lambda k: -self.difference(k)[0])
         difference, error = self.difference(nearest)
         return (
-            f"K = {best} has the {extreme} {label} ({value:.1f}), and no fewer components come "
-            f"within one standard error of the difference (K = {nearest} is {-difference:.1f} "
-            f"lower, standard error {error:.1f}; Hastie, Tibshirani & Friedman 2009, section 7.10)."
+            f"K = {best} has the {extreme} {label} ({value:.1f}), and the data tell it from fewer "
+            f"components: K = {nearest} is {-difference:.1f} lower, standard error {error:.1f}."
         )
 
     def _reservations(self) -> Iterator[str]:
         """Give what speaks against taking the choice as it is."""
         chosen = self.n_components
         for k in sorted({chosen, self.best_value}):
-            if failed := self.fits[k].diagnose().failed:
-                names = ", ".join(check.name for check in failed)
-                yield f"But the fit of K = {k} failed its checks ({names}): see `table`."
+            if k in self.mended:
+                yield f"K = {k}: {self.mended[k]}"
             if doubt := self.scores[k].doubt:
                 yield f"But the {self.rule.label} of K = {k} is in doubt: {doubt}"
-        fewer = [k for k in self.scores if k < chosen]
-        if self.rule.pointwise and fewer:
-            nearest = max(fewer, key=lambda k: self.scores[k].value)
-            gap = self.scores[chosen].value - self.scores[nearest].value
-            if 0 < gap < _SMALL_DIFFERENCE:
-                yield (
-                    f"But K = {nearest} is only {gap:.1f} lower: differences below "
-                    f"{_SMALL_DIFFERENCE:g} are small, and standard errors of small differences "
-                    "are too small (Sivula, Magnusson & Vehtari 2020, "
-                    "doi:10.48550/arXiv.2008.10296)."
-                )
         tried = [*self.scores, *self.failures]
         if chosen == max(tried) and len(tried) > 1:
             yield "It is the largest number that was tried: try more."
@@ -306,11 +314,19 @@ def select_components(
 ) -> Selection:
     """Fit mixtures with several numbers of components and choose one.
 
-    The best value of the criterion wins, except that for "loo" and "waic" the fewest components
-    are chosen whose difference to the best is within one standard error of the difference. That
-    error is estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
-    doi:10.1007/s11222-016-9696-4), the rule is that of Breiman et al. (see Hastie, Tibshirani &
-    Friedman 2009, section 7.10, doi:10.1007/978-0-387-84858-7).
+    The best value of the criterion wins, except where the data do not tell it from that of fewer
+    components: then the smallest such number is named. For "loo" and "waic" it is one whose
+    difference to the best is below 4, or within two standard errors of the difference. The errors
+    are estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
+    doi:10.1007/s11222-016-9696-4), which is too small where differences are below 4 (Sivula,
+    Magnusson & Vehtari 2020, doi:10.48550/arXiv.2008.10296). For "evidence" it is one within two
+    Monte Carlo standard errors.
+
+    A fit that failed its checks is never chosen. Modes in which chains disagree are combined, each
+    with its share (`Fit.combined`). Where a check fails nevertheless and the fit could change the
+    choice, it is made once more, by a longer run (NUTS: four times the draws, smaller steps; EM:
+    ten times the iterations), which takes some six times as long. What has failed in the end is
+    left out with its reason.
 
     Parameters
     ----------
@@ -337,14 +353,15 @@ def select_components(
     Returns
     -------
     Selection
-        A number of components that cannot be fitted has a row with the reason.
+        A number of components that cannot be fitted or chosen has a row with the reason.
 
     Raises
     ------
     DataError, ModelError
         Before anything starts; also for a criterion that the method cannot give.
     InferenceError
-        No number of components could be fitted.
+        No number of components could be fitted so that its checks do not fail; ``partial`` has
+        the fits that there are, by number of components.
 
     Examples
     --------
@@ -366,44 +383,128 @@ def select_components(
     settings.prepare(Run(seed, progress))
     at_a_time, processors = divided(settings, jobs, len(models))
 
-    def fit(k: int) -> Fit | str:
-        own_seed = int(np.random.default_rng([seed, k]).integers(2**31))
+    def attempt(k: int, settings: Method, number: int) -> Fit | str:
+        own_seed = int(np.random.default_rng([seed, k, *[1] * number]).integers(2**31))
         try:
-            made = fitted(Fit, models[k], dataset, settings, Run(own_seed, processors=processors))
+            run = Run(own_seed, processors=processors)
+            made = with_modes_combined(fitted(Fit, models[k], dataset, settings, run))
         except (DataError, InferenceError) as error:
             return str(error)
         made.diagnose()  # here, side by side; it is kept
         return made
 
-    fits: dict[int, Fit] = {}
-    scores: dict[int, Score] = {}
-    failures: dict[int, str] = {}
     if settings.kind != "point":
         arviz()  # an import in several threads at once would let its announcement through
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
         advance = progress_bar("numbers of components", len(models), shown=progress)
-        for k, outcome in _each(fit, list(models), at_a_time):
+        grid = _Grid(rule, dataset, seed)
+        for k, outcome in _each(lambda k: attempt(k, settings, 0), list(models), at_a_time):
             advance(1)
-            if isinstance(outcome, str):
-                failures[k] = outcome
-            else:
-                fits[k] = outcome
-        for k in sorted(fits):
+            grid.made[k] = outcome
+        while wanted := grid.wanted():
+            longer = {k: settings.longer(fit.info) for k, fit in wanted.items()}
+            able = {k: more for k, more in longer.items() if more is not None}
+            grid.tried.update(wanted)
+            advance = progress_bar("again, longer, after failed checks", len(able), shown=progress)
+            for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
+                advance(1)
+                grid.replace(k, outcome, f"Run again, longer ({_changes(settings, able[k])}).")
+        return grid.selection()
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """What was made for each number of components so far, and which of it is to be made again."""
+
+    rule: Criterion
+    dataset: Dataset
+    seed: int
+    made: dict[int, Fit | str] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)  # again
+    mended: dict[int, str] = field(default_factory=dict)
+    scores: dict[int, Score | str] = field(default_factory=dict)
+
+    def replace(self, k: int, outcome: Fit | str, how: str) -> None:
+        """Take a second run instead of the first, if it came to an end."""
+        self.mended[k] = how
+        if isinstance(outcome, Fit):
+            self.made[k] = outcome
+            self.scores.pop(k, None)
+
+    def wanted(self) -> dict[int, Fit]:
+        """Fits that failed, were not made again, and could change the choice if they had not."""
+        fits = self._fits()
+        open_fits = {k: fit for k, fit in fits.items() if self._failed(fit) and k not in self.tried}
+        passed = [k for k, fit in fits.items() if not self._failed(fit)]
+        by_all = self._chosen([*passed, *open_fits])
+        if by_all is None:
+            return open_fits
+        by_passed = self._chosen(passed)
+        if by_passed is not None and by_passed.n_components == by_all.n_components:
+            return {}
+        return {k: open_fits[k] for k in {by_all.n_components, by_all.best_value} & set(open_fits)}
+
+    def selection(self) -> Selection:
+        """Choose among the fits that passed, and say why the others cannot be chosen."""
+        fits = self._fits()
+        failures = {k: made for k, made in self.made.items() if isinstance(made, str)}
+        for k, fit in fits.items():
+            score = self._score(k)
+            if reason := left_out_because(fit):
+                failures[k] = reason
+                if k not in self.tried:
+                    failures[k] += " It was not made again, since it would not change the choice."
+            elif isinstance(score, str):
+                failures[k] = score
+        able = [k for k in fits if k not in failures]
+        if not able:
+            reasons = "\n".join(f"K = {k}: {failures[k]}" for k in sorted(failures))
+            raise InferenceError(f"No number of components can be chosen.\n{reasons}", partial=fits)
+        return replace(
+            self._over(able),
+            failures=failures,
+            left_out={k: fit for k, fit in fits.items() if k not in able},
+            mended=self.mended,
+        )
+
+    def _fits(self) -> dict[int, Fit]:
+        return {k: fit for k, fit in sorted(self.made.items()) if isinstance(fit, Fit)}
+
+    def _failed(self, fit: Fit) -> bool:
+        return bool(left_out_because(fit))
+
+    def _score(self, k: int) -> Score | str:
+        """What the criterion says of a fit, or why it says nothing."""
+        if k not in self.scores:
+            fits = self._fits()
+            others = {i: fit for i, fit in fits.items() if i == k or not self._failed(fit)}
             try:
-                score = rule.score(fits[k], fits)
+                score = self.rule.score(fits[k], others)
             except (InferenceError, ModelError) as error:
-                failures[k] = str(error)
-                continue
-            if np.isfinite(score.value):
-                scores[k] = score
+                self.scores[k] = str(error)
             else:
-                failures[k] = f"Its {rule.label} is {score.value}, no finite number."
-    if not scores:
-        reasons = "\n".join(f"K = {k}: {failures[k]}" for k in sorted(failures))
-        raise InferenceError(f"No number of components could be fitted.\n{reasons}")
-    scored = {k: fits[k] for k in scores}
-    return Selection(rule.name, dataset, scored, scores, failures, seed)
+                finite = bool(np.isfinite(score.value))
+                none = f"Its {self.rule.label} is {score.value}, no finite number."
+                self.scores[k] = score if finite else none
+        return self.scores[k]
+
+    def _chosen(self, numbers: Sequence[int]) -> Selection | None:
+        """Choose among some that have a score; None where there is none."""
+        scored = [k for k in numbers if isinstance(self._score(k), Score)]
+        return self._over(scored) if scored else None
+
+    def _over(self, numbers: Sequence[int]) -> Selection:
+        fits = self._fits()
+        scores = {k: score for k in sorted(numbers) if isinstance(score := self._score(k), Score)}
+        own = {k: fits[k] for k in scores}
+        return Selection(self.rule.name, self.dataset, own, scores, {}, self.seed)
+
+
+def _changes(settings: Method, longer: Method) -> str:
+    """Name the settings of the second run that differ from the first's."""
+    changed = ((f.name, getattr(longer, f.name)) for f in fields(longer))  # type: ignore[arg-type]
+    return ", ".join(f"{n} {value}" for n, value in changed if value != getattr(settings, n))
 
 
 def _criterion_for(name: str | None, settings: Method) -> Criterion:
