@@ -57,6 +57,9 @@ ROWS_PER_CORRELATION = 2.0
 # that it began as is another one; two halves of the data drawn at random share half of theirs.
 ROWS_KEPT_OK = 0.7
 
+# A row is an outlier if less than this share of the predictive distribution is no denser.
+OUTLIER_TAIL = 0.001
+
 # In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
 # posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.
 SAME_CLUSTERS = 0.98
