@@ -232,6 +232,26 @@ class Fit(Fitted, Predictions):
 
         return rows_of(self, progress=progress)
 
+    def describe(self) -> str:
+        """Methods and results in one paragraph with references, to begin a paper's from.
+
+        Returns
+        -------
+        str
+            Model, method, priors, checks, components, software and seed, and the references with
+            their DOIs. The same fit gives the same words.
+
+        Examples
+        --------
+        >>> import stangmm as sg
+        >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
+        >>> print(fit.describe()[:76])
+        A Gaussian mixture model of two components with a covariance matrix of each
+        """
+        from stangmm.report.description import description
+
+        return description(self)
+
     @property
     def labelling(self) -> Labelling:
         """How far the components' labels can be trusted: R-hat and ESS before and after, words."""

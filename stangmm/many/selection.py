@@ -21,6 +21,7 @@ from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.judge.criteria import CRITERIA, Criterion, Score, pooled
+from stangmm.judge.membership import classes_of
 from stangmm.many.mending import left_out_because, with_modes_combined
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run
@@ -87,6 +88,9 @@ class Selection:
         "difference_se",
         "n_parameters",
         "bad_k",
+        "entropy",
+        "smallest_rows",
+        "smallest_share",
         "seconds",
         "status",
         "note",
@@ -109,6 +113,11 @@ class Selection:
         difference_se  standard error of the difference: from the rows' differences (loo, waic)
         n_parameters   free numbers of the model
         bad_k          rows whose Pareto k is too high (loo)
+        entropy        relative entropy of the rows' membership: 1 where each row surely belongs to
+                       one component, 0 where all are equally probable (Ramaswamy et al. 1993,
+                       doi:10.1287/mksc.12.1.103); none for K = 1
+        smallest_rows  rows, by sample weight, of the component that has fewest of them, and their
+        smallest_share share of all; rows belong to their most probable component
         seconds        wall time of the fit, the compilation of the model left out
         status         ok, warn, fail (see `Fit.diagnose`), or error
         note           the checks that were not passed and doubts about the value, or the error
@@ -205,8 +214,9 @@ class Selection:
     def __repr__(self) -> str:
         """Show the choice, why, and the table without its notes."""
         table = self.table.drop(columns="note").dropna(axis="columns", how="all")
-        formats = {"seconds": "{:.2f}"} | dict.fromkeys(
-            (self.rule.label, "se", "difference", "difference_se"), "{:.2f}"
+        formats = {"seconds": "{:.2f}", "smallest_rows": "{:.6g}"} | dict.fromkeys(
+            (self.rule.label, "se", "difference", "difference_se", "entropy", "smallest_share"),
+            "{:.2f}",
         )
         shown = table.to_string(
             na_rep="-", formatters={c: f.format for c, f in formats.items() if c in table}
@@ -231,7 +241,11 @@ class Selection:
 
     def _facts(self, fit: Fit) -> dict[str, Any]:
         """What can be said of a fit whether or not it can be chosen."""
+        classes = classes_of(fit)
         return {
+            "entropy": classes.entropy,
+            "smallest_rows": classes.smallest_rows,
+            "smallest_share": classes.smallest_share,
             "n_parameters": fit.model.n_parameters(self.dataset.n_features),
             "seconds": fit.seconds,
             "status": fit.diagnose().verdict,
