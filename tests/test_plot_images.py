@@ -21,8 +21,8 @@ from pictures import BLINDNESS, Picture, drawn_points, inked, printed, seen_as
 import stangmm as sg
 from stangmm import plots
 from stangmm.judge.criteria import Score
+from stangmm.many.choice import Selection
 from stangmm.many.comparison import Comparison
-from stangmm.many.selection import Selection
 from stangmm.plots import style
 
 LONG = "mean daily temperature at two metres above the ground (deg C)"

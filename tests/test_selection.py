@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
-from stangmm.many.selection import Selection, divided, select_components
+from stangmm.many.choice import Selection
+from stangmm.many.selection import divided, select_components
 from stangmm.methods.base import Run
 
 
@@ -108,6 +109,13 @@ def test_the_lowest_information_criterion_is_chosen_whatever_is_near(criterion: 
     assert f"K = 3 has the lowest {criterion} (100.0); the next, K = 2, is 0.5 worse" in (
         selection.why
     )
+
+
+def test_a_weak_difference_of_bic_is_said_to_be_weak() -> None:
+    near = by_hand("bic", {1: Score(101.5), 2: Score(100.0), 3: Score(100.1)})
+    assert near.n_components == 2
+    assert "But K = 1 is only 1.5 worse" in near.why
+    assert "hardly worth" not in by_hand("bic", {1: Score(103.0), 2: Score(100.0)}).why
 
 
 def test_the_highest_evidence_is_chosen_and_errors_of_both_enter_the_difference() -> None:

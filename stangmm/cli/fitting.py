@@ -91,7 +91,8 @@ def add_commands(commands: Commands) -> None:
         help="choose the number of components",
         description="Fit mixtures with several numbers of components and choose one. A fit that "
         "failed its checks is never chosen: it is made once more by a longer run if that can "
-        "change the choice, and left out if it fails again.",
+        "change the choice, and left out if it fails again. The exit code is 1 if a check of the "
+        "chosen fit failed.",
         example="stangmm select data.csv --max-k 8 --picture choice.svg",
     )
     add_data(select)
@@ -224,12 +225,12 @@ def _select(arguments: argparse.Namespace) -> int:
     for k, reason in selection.failures.items():
         note(arguments, f"K = {k} failed: {reason}")
     _tell(arguments, selection.best.diagnose(), f"K = {selection.n_components}: ")
-    return 0
+    return 1 if selection.best.diagnose().failed else 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from stangmm.loading import load
-    from stangmm.many.selection import Selection
+    from stangmm.many.choice import Selection
 
     target = arguments.out or Path(arguments.saved).expanduser().with_suffix(".html")
     checked_output(str(target), "report.html", arguments.saved)
