@@ -90,7 +90,7 @@ def assert_accessible(page: Page, pictures: int) -> None:
 def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
     assert_self_contained(em_page)
     # the mixture, rows, components and restarts, predictive check
-    assert_accessible(em_page, pictures=6)
+    assert_accessible(em_page, pictures=5)
     words = em_page.words
     fit = fits_galaxies["em"]
     assert "Three components fitted by EM" in words
