@@ -414,7 +414,7 @@ def test_jobs_change_neither_the_draws_nor_the_table_nor_the_process() -> None:
     assert one.table.drop(columns="seconds").equals(two.table.drop(columns="seconds"))
     for k, fit in one.fits.items():
         np.testing.assert_array_equal(fit.lp, two.fits[k].lp)
-        assert fit.settings == two.fits[k].settings == QUICK["nuts"]
+        assert fit.settings == two.fits[k].settings
 
 
 @pytest.mark.stan
