@@ -325,7 +325,7 @@ def test_a_fit_that_failed_and_cannot_change_the_choice_is_left_out_as_it_is(
     row = selection.table.loc[3]
     assert (row["status"], row["n_parameters"]) == ("fail", 17)
     assert np.isnan(row["bic"])
-    assert "failed one check (converged 0)" in row["note"]
+    assert "failed checks (converged 0)" in row["note"]
     assert "not made again, since it would not change the choice" in row["note"]
     loaded = sg.load(selection.save(tmp_path / "selection.nc"))
     assert loaded.table.equals(selection.table)
@@ -337,7 +337,7 @@ def test_what_failed_twice_is_never_chosen() -> None:
     assert selection.n_components == 1
     assert "K = 2 failed" in selection.why
     assert "not made again" not in selection.table["note"][2]
-    with pytest.raises(sg.InferenceError, match=r"K = 2: Its fit failed one check") as caught:
+    with pytest.raises(sg.InferenceError, match=r"K = 2: Its fit failed checks") as caught:
         select_em(overlapping_blobs(), [2], method=stubborn)
     assert caught.value.partial[2].diagnose().verdict == "fail"
 

@@ -9,7 +9,6 @@ from stangmm.fit import Fit
 from stangmm.judge.chains import pieces_by_mode
 from stangmm.judge.diagnostics import diagnose
 from stangmm.methods.draws import McmcInfo
-from stangmm.report.numbers import count
 
 
 def with_modes_combined(fit: Fit, *, progress: bool = False) -> Fit:
@@ -37,6 +36,5 @@ def with_modes_combined(fit: Fit, *, progress: bool = False) -> Fit:
 
 def left_out_because(fit: Fit) -> str:
     """Say which checks a fit failed, so that it cannot be chosen; empty where it can."""
-    failed = diagnose(fit).failed
-    names = ", ".join(f"{check.name} {check.value:.3g}" for check in failed)
-    return f"Its fit failed {count(len(failed), 'check')} ({names})." if failed else ""
+    failed = [f"{check.name} {check.value:.3g}" for check in diagnose(fit).failed]
+    return f"Its fit failed checks ({', '.join(failed)})." if failed else ""
