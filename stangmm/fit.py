@@ -225,8 +225,8 @@ class Fit(Fitted, Predictions):
         >>> print(fit.rows().head(2).round(3).to_string())
              component  probability  tail_probability  outlier
         row
-        0            1          1.0             0.816    False
-        1            0          1.0             0.849    False
+        0            1          1.0             0.222    False
+        1            0          1.0             0.589    False
         """
         from stangmm.judge.membership import rows_of
 

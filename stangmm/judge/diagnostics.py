@@ -54,7 +54,7 @@ _VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "fail")
 _SERIOUS = {
     *("restarts at the best optimum", "gap to the next optimum", "components on equal values"),
     *("components of the start", "draws above the best start"),
-    *("weights of the modes", "modes apart", "R-hat", "divergences", "E-BFMI", "labelling"),
+    *("weights of the modes", "modes apart", "divergences", "E-BFMI", "labelling"),
     *("sum of the sample weights", "features seen together"),
 }
 # Checks of which a combined fit has a value of its own.
