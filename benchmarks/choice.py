@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def _choice(name: str, seed: int, arguments: Any) -> dict[str, Any]:
         seed=seed,
         progress=False,
     )
+    print(f"{name}, seed {seed}: K = {choice.n_components}", file=sys.stderr, flush=True)
     return {
         "data": name,
         "seed": seed,
