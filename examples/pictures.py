@@ -1,9 +1,10 @@
-"""Every picture, as a PNG of its own: Old Faithful by EM, ADVI and NUTS, and the choice of K."""
+"""Every picture, as a PNG of its own: Old Faithful by EM, ADVI and NUTS, iris, the choice of K."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from sklearn.datasets import load_iris
 
 import stangmm as sg
 
@@ -17,11 +18,15 @@ def main() -> None:
     em, advi, nuts = (comparison.fits[method] for method in ("em", "advi", "nuts"))
     selection = sg.select_components(eruptions, range(1, 6), method="em", criterion="bic", seed=1)
 
+    iris = sg.GaussianMixture(3).fit(load_iris(as_frame=True).data, "em", seed=1)
+
     pictures: dict[str, Callable[[], Axes]] = {
         "density": nuts.plot.density,
         "components": em.plot.components,
         "responsibilities": nuts.plot.responsibilities,
         "forest": nuts.plot.forest,
+        "profile": iris.plot.profile,
+        "projection": iris.plot.projection,
         "em_path": em.plot.em_path,
         "elbo": advi.plot.elbo,
         "trace": nuts.plot.trace,

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from stangmm.judge.stacking import stacking_weights
     from stangmm.loading import load
     from stangmm.many.averaging import Stack, stack
+    from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
-    from stangmm.many.selection import Selection, select_components
+    from stangmm.many.selection import select_components
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
     from stangmm.model.priors import (
         LKJ,
@@ -70,7 +71,7 @@ _HOME = {
     "Normal": "model.priors",
     "Priors": "model.priors",
     "load": "loading",
-    "Selection": "many.selection",
+    "Selection": "many.choice",
     "select_components": "many.selection",
     "Stack": "many.averaging",
     "stack": "many.averaging",

@@ -190,13 +190,67 @@ class Fit(Fitted, Predictions):
         return criteria.waic(self)
 
     def summary(self) -> pd.DataFrame:
-        """Table of weights, means and scales: mean, sd, 90% interval; for chains, R-hat and ESS.
+        """Table of weights, means, scales and correlations, a row for each number.
 
-        The interval is between the 5% and the 95% quantile. Covariances are in `posterior`.
+        For draws: mean, sd and the 5% and 95% quantile, between which is the 90% interval; for
+        chains also R-hat and ESS. For a point estimate: the estimate, in the column ``mean``.
+        Correlations are those within a component, or within all where these share one covariance.
+        Covariances are in `posterior`.
         """
         from stangmm.posterior.arviz import summary
 
         return summary(self)
+
+    def rows(self, *, progress: bool = True) -> pd.DataFrame:
+        """Table of the rows of the data: whose each is, how surely, and how unusual it is.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether it shows how far it is when it takes longer than a second.
+
+        Returns
+        -------
+        DataFrame
+            One row for each of the data, counted from 0. ``component`` is the most probable one, or
+            the one that is known; ``probability`` the posterior mean of P(z = component given x),
+            and, for draws, ``q5`` and ``q95`` its 90% interval. ``tail_probability`` is the share
+            of the predictive distribution that is no denser than the row (see `outlier_score`),
+            and ``outlier`` says whether it is below 0.001, as one row in a thousand is.
+
+        Examples
+        --------
+        >>> import stangmm as sg
+        >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
+        >>> print(fit.rows().head(2).round(3).to_string())
+             component  probability  tail_probability  outlier
+        row
+        0            1          1.0             0.222    False
+        1            0          1.0             0.589    False
+        """
+        from stangmm.judge.membership import rows_of
+
+        return rows_of(self, progress=progress)
+
+    def describe(self) -> str:
+        """Methods and results in one paragraph with references, to begin a paper's from.
+
+        Returns
+        -------
+        str
+            Model, method, priors, checks, components, software and seed, and the references with
+            their DOIs. The same fit gives the same words.
+
+        Examples
+        --------
+        >>> import stangmm as sg
+        >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
+        >>> print(fit.describe()[:76])
+        A Gaussian mixture model of two components with a covariance matrix of each
+        """
+        from stangmm.report.description import description
+
+        return description(self)
 
     @property
     def labelling(self) -> Labelling:
@@ -244,13 +298,13 @@ class Fit(Fitted, Predictions):
         Warns
         -----
         ConvergenceWarning
-            A check of the combined fit failed.
+            A check of the combined fit failed, or warns of what can change a conclusion.
         """
         from stangmm.judge.combining import combined
 
         whole = combined(self, seed=seed, progress=progress)
         if whole is not self:
-            for check in whole.diagnose().failed:
+            for check in whole.diagnose().serious:
                 warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
         return whole
 

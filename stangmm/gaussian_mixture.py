@@ -116,7 +116,8 @@ class GaussianMixture(MixtureSpec):
         Warns
         -----
         ConvergenceWarning
-            A check of the finished fit failed; see `Fit.diagnose`.
+            A check of the finished fit failed, or warns of what can change a conclusion; see
+            `Fit.diagnose`.
         """
         settings = as_method(method)
         relabel = checked_relabelling(relabel)
@@ -124,9 +125,9 @@ class GaussianMixture(MixtureSpec):
         run = Run(checked_seed(seed), progress)
         fit = fitted(Fit, self, dataset, settings, run, relabel=relabel, init=init)
         advance = run.progress("checks", 1)
-        failed = fit.diagnose().failed
+        serious = fit.diagnose().serious
         advance(1)
-        for check in failed:
+        for check in serious:
             warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
         _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
         return fit

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stangmm.base.errors import DataError
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
+from stangmm.many.choice import Selection
 from stangmm.many.comparison import Comparison
-from stangmm.many.selection import Selection
 from stangmm.saving.schema import FORMAT, made
 from stangmm.saving.tree import decode
 from stangmm.saving.writing import GROUP, TEXT, checksum

@@ -49,11 +49,13 @@ def fit_quick(model: sg.GaussianMixture, X: Any, method: str | Method, **options
         return model.fit(X, method=settings, **{"seed": 1, "progress": False, **options})
 
 
-def fit_and_listen(model: sg.GaussianMixture, X: Any, method: Method) -> tuple[sg.Fit, list[str]]:
+def fit_and_listen(
+    model: sg.GaussianMixture, X: Any, method: Method, **options: Any
+) -> tuple[sg.Fit, list[str]]:
     """Fit, and what its convergence warnings said."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", sg.ConvergenceWarning)
-        fit = model.fit(X, method=method, seed=1, progress=False)
+        fit = model.fit(X, method=method, seed=1, progress=False, **options)
     return fit, [str(warning.message) for warning in caught]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fitting import fit_quick
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
@@ -239,7 +240,7 @@ def test_a_prior_may_be_given_for_each_feature_or_component(
 @pytest.fixture(scope="module")
 def fit() -> sg.Fit:
     X = pd.DataFrame(GOOD, columns=["height", "width"])
-    return sg.GaussianMixture(2, "diag").fit(X, method=sg.EM(restarts=8), seed=1, progress=False)
+    return fit_quick(sg.GaussianMixture(2, "diag"), X, sg.EM(restarts=8))
 
 
 @pytest.mark.parametrize("function", ["predict", "predict_proba", "log_density"])
@@ -327,9 +328,8 @@ def test_names_come_from_the_columns() -> None:
 def test_input_is_never_modified_and_may_be_read_only(covariance_type: str) -> None:
     x, weight = GOOD.copy(), np.linspace(0, 2, 30)
     x.flags.writeable = weight.flags.writeable = False
-    fit = sg.GaussianMixture(2, covariance_type).fit(
-        x, method=sg.EM(restarts=8), seed=1, sample_weight=weight, progress=False
-    )
+    model = sg.GaussianMixture(2, covariance_type)
+    fit = fit_quick(model, x, sg.EM(restarts=8), sample_weight=weight)
     fit.predict(x)
     np.testing.assert_array_equal(x, GOOD)
     np.testing.assert_array_equal(weight, np.linspace(0, 2, 30))
@@ -366,8 +366,8 @@ def test_rows_of_weight_zero_do_not_touch_the_fit_wherever_they_lie() -> None:
     far = np.vstack([GOOD, [[1e300, -1e300], [1e160, 5.0]]])
     weight = np.r_[np.ones(30), 0.0, 0.0]
     model = sg.GaussianMixture(2, "full")
-    with_them = model.fit(far, method="em", seed=1, sample_weight=weight, progress=False)
-    without = model.fit(GOOD, method="em", seed=1, sample_weight=np.ones(30), progress=False)
+    with_them = fit_quick(model, far, "em", sample_weight=weight)
+    without = fit_quick(model, GOOD, "em", sample_weight=np.ones(30))
     np.testing.assert_array_equal(with_them.means, without.means)
     np.testing.assert_array_equal(with_them.lp, without.lp)
     np.testing.assert_array_equal(with_them.priors.means.scale, without.priors.means.scale)
@@ -386,7 +386,7 @@ def test_methods_see_data_of_order_one(covariance_type: str, scale: float, offse
 
 def test_default_priors_follow_the_documented_rules() -> None:
     x = GOOD * [1.0, 100.0] + [5.0, -3.0]
-    fit = sg.GaussianMixture(2, "full").fit(x, method=sg.EM(restarts=8), seed=1, progress=False)
+    fit = fit_quick(sg.GaussianMixture(2, "full"), x, sg.EM(restarts=8))
     low, high = x.min(axis=0), x.max(axis=0)
     np.testing.assert_allclose(fit.priors.means.location, [(low + high) / 2] * 2, rtol=1e-12)
     np.testing.assert_allclose(fit.priors.means.scale, [high - low] * 2, rtol=1e-12)

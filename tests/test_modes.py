@@ -461,3 +461,17 @@ def test_draws_above_the_best_start_are_told(fits_faithful: LazyFits) -> None:
     assert check.verdict == "warn"
     assert 20 < check.value < 30
     assert "init=fit" in check.advice
+
+
+def test_comparisons_and_selections_combine_modes_that_disagree() -> None:
+    comparison = sg.compare(MODEL, X, [sg.NUTS(draws=500)], seed=1, progress=False)
+    fit = comparison.fits["nuts"]
+    assert fit.combination is not None
+    assert comparison.table.loc["nuts", "status"] != "fail"
+    selection = sg.select_components(
+        X, [1, 2], method=sg.NUTS(draws=500), covariance_type="diag", seed=1, progress=False
+    )
+    chosen = selection.fits[2]
+    assert chosen.combination is not None
+    assert not chosen.diagnose().failed
+    assert not selection.mended

@@ -21,8 +21,8 @@ from pictures import BLINDNESS, Picture, drawn_points, inked, printed, seen_as
 import stangmm as sg
 from stangmm import plots
 from stangmm.judge.criteria import Score
+from stangmm.many.choice import Selection
 from stangmm.many.comparison import Comparison
-from stangmm.many.selection import Selection
 from stangmm.plots import style
 
 LONG = "mean daily temperature at two metres above the ground (deg C)"
@@ -120,6 +120,8 @@ PICTURES: dict[str, Callable[[str, Axes | None], Axes]] = {
     "ppc": of_fit(plots.ppc, "mcmc"),
     "prior_predictive": lambda case, ax: plots.prior_predictive(prior_of(case), ax),
     "priors": of_fit(plots.priors, "mcmc"),
+    "profile": of_fit(plots.profile, "mcmc"),
+    "projection": of_fit(plots.projection, "mcmc"),
     "rank": of_fit(plots.rank, "mcmc"),
     "regression": of_fit(plots.regression, "mcmc", 1, 0),
     "responsibilities": of_fit(plots.responsibilities, "mcmc"),
@@ -128,15 +130,17 @@ PICTURES: dict[str, Callable[[str, Axes | None], Axes]] = {
 }
 # Where one feature has a layout of its own; of the others, the smallest case is of one feature too.
 OF_ONE = {"components", "densities", "density"}
+OF_PAIRS = {"projection", "regression"}
 ALL = [
     (picture, case)
     for picture in PICTURES
     for case, size in CASES.items()
-    if (case != "one feature" or picture in OF_ONE) and (size.d > 1 or picture != "regression")
+    if (case != "one feature" or picture in OF_ONE) and (size.d > 1 or picture not in OF_PAIRS)
 ]
 
 # Those with a component's colour on whatever belongs to it, or with colours of another meaning.
-COLORED = {"components", "density", "forest", "priors", "rank", "responsibilities", "trace"}
+COLORED = {"components", "density", "forest", "priors", "profile", "projection", "rank"}
+COLORED |= {"responsibilities", "trace"}
 
 
 @cache

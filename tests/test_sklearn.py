@@ -118,6 +118,7 @@ def test_attributes_and_scores_are_those_of_scikit_learn(covariance_type: str) -
     assert not ours.regularized_
 
 
+@pytest.mark.filterwarnings("ignore::stangmm.ConvergenceWarning")
 def test_a_grid_search_in_a_pipeline_finds_what_it_finds_with_scikit_learn() -> None:
     X = sg.datasets.faithful()
 
@@ -203,6 +204,7 @@ def test_an_integer_random_state_is_the_seed_of_the_model() -> None:
     assert mixture.fit_.dataset.feature_names == tuple(mixture.feature_names_in_)
 
 
+@pytest.mark.filterwarnings("ignore::stangmm.ConvergenceWarning")
 def test_other_random_states_are_those_of_scikit_learn() -> None:
     X = sg.datasets.galaxies().to_numpy()
     first, second = (fitted(X, random_state=np.random.RandomState(3)) for _ in range(2))

@@ -49,9 +49,16 @@ GAP_OK = 3.0
 # them than a posterior, which widens where rows are few. Draws below it may be this share.
 ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
 SPARSE_DRAWS_OK = 0.2
+# Rows, by sample weight, that there should be for each component: weights that sum to about 1 are
+# shares, not counts. And rows that should have both features, for each free correlation of the two.
+ROWS_PER_COMPONENT = 2.0
+ROWS_PER_CORRELATION = 2.0
 # A component of an approximation that shares less than this part of its rows with the component
 # that it began as is another one; two halves of the data drawn at random share half of theirs.
 ROWS_KEPT_OK = 0.7
+
+# A row is an outlier if less than this share of the predictive distribution is no denser.
+OUTLIER_TAIL = 0.001
 
 # In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
 # posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.

@@ -41,7 +41,8 @@ def add_commands(commands: Commands) -> None:
         "fit",
         _fit,
         help="fit a mixture to a file of data",
-        description="Fit a Gaussian mixture. The exit code is 1 if a check of the fit failed.",
+        description="Fit a Gaussian mixture. Modes in which chains disagree are combined, each "
+        "with its share. The exit code is 1 if a check of the fit failed.",
         example="stangmm fit data.csv -k 3 --method nuts --out fit.nc --report fit.html",
     )
     add_data(fit)
@@ -88,8 +89,10 @@ def add_commands(commands: Commands) -> None:
         "select",
         _select,
         help="choose the number of components",
-        description="Fit mixtures with several numbers of components and choose one. The exit code "
-        "is 1 if a check of the chosen fit failed.",
+        description="Fit mixtures with several numbers of components and choose one. A fit that "
+        "failed its checks is never chosen: it is made once more by a longer run if that can "
+        "change the choice, and left out if it fails again. The exit code is 1 if a check of the "
+        "chosen fit failed.",
         example="stangmm select data.csv --max-k 8 --picture choice.svg",
     )
     add_data(select)
@@ -143,6 +146,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _fit(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import fit_text, fit_values
     from stangmm.gaussian_mixture import GaussianMixture
+    from stangmm.many.mending import with_modes_combined
 
     _check_files(arguments)
     model = GaussianMixture(arguments.n_components, arguments.covariance)
@@ -150,8 +154,11 @@ def _fit(arguments: argparse.Namespace) -> int:
     columns = columns_of(arguments)
     relabel = None if arguments.relabel == "none" else arguments.relabel
     with _checks_said_later():
-        fit = model.fit(
-            columns.features, method, relabel=relabel, **data_options(arguments, columns)
+        fit = with_modes_combined(
+            model.fit(
+                columns.features, method, relabel=relabel, **data_options(arguments, columns)
+            ),
+            progress=shows_progress(arguments),
         )
     _say(arguments, columns, lambda: fit_text(fit), lambda: fit_values(fit))
     _write(arguments, fit)
@@ -223,7 +230,7 @@ def _select(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     from stangmm.loading import load
-    from stangmm.many.selection import Selection
+    from stangmm.many.choice import Selection
 
     target = arguments.out or Path(arguments.saved).expanduser().with_suffix(".html")
     checked_output(str(target), "report.html", arguments.saved)

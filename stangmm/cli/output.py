@@ -17,8 +17,8 @@ from stangmm.report.words import comparison_answer, components_words, data_words
 
 if TYPE_CHECKING:
     from stangmm.fit import Fit
+    from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison
-    from stangmm.many.selection import Selection
 
 
 def fit_text(fit: Fit) -> str:

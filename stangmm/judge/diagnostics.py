@@ -30,10 +30,12 @@ from stangmm.base.thresholds import (
     R_HAT_FAIL,
     R_HAT_OK,
     ROWS_KEPT_OK,
+    ROWS_PER_COMPONENT,
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
+from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
@@ -42,10 +44,19 @@ from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, on
 if TYPE_CHECKING:
     import pandas as pd
 
+_PAIRS_NAMED = 3
 _ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
 _VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "fail")
+# Checks that are said by Python's warnings even if they only warn: what they find can change what
+# is concluded. The others are about precision or speed, or say how far the data reach.
+_SERIOUS = {
+    *("restarts at the best optimum", "gap to the next optimum", "components on equal values"),
+    *("components of the start", "draws above the best start"),
+    *("weights of the modes", "modes apart", "divergences", "E-BFMI", "labelling"),
+    *("sum of the sample weights", "features seen together"),
+}
 # Checks of which a combined fit has a value of its own.
 _OF_THE_WHOLE = ("R-hat", "bulk ESS", "tail ESS")
 
@@ -99,6 +110,15 @@ class Diagnosis:
         """Checks whose verdict is "fail"."""
         return tuple(check for check in self.checks if check.verdict == "fail")
 
+    @property
+    def serious(self) -> tuple[Check, ...]:
+        """Checks that can change a conclusion, which Python's warnings say: failed ones, too."""
+        return tuple(
+            check
+            for check in self.checks
+            if check.verdict == "fail" or (check.verdict == "warn" and check.name in _SERIOUS)
+        )
+
     def __iter__(self) -> Iterator[Check]:
         return iter(self.checks)
 
@@ -140,8 +160,9 @@ def diagnose(fit: Fitted) -> Diagnosis:
     elif isinstance(fit.info, VariationalInfo):
         checks = _of_approximation(fit, fit.info)
     else:
-        checks = _of_restarts(fit.info)
-    return Diagnosis((*checks, *_of_ties(fit), *_of_labelling(fit), _smallest_component(fit)))
+        checks = _of_restarts(fit, fit.info)
+    of_data = (*_of_ties(fit), *_of_weights(fit), *_of_pairs(fit))
+    return Diagnosis((*checks, *of_data, *_of_labelling(fit), _smallest_component(fit)))
 
 
 def _smallest_component(fit: Fitted) -> Check:
@@ -153,6 +174,13 @@ def _smallest_component(fit: Fitted) -> Check:
     worst = int(np.argmin(rows.mean(axis=0) - needed * (sparse > SPARSE_DRAWS_OK)))
     good = bool(sparse[worst] <= SPARSE_DRAWS_OK)
     few = f" It holds fewer than {needed:g} in {sparse[worst]:.0%} of the draws."
+    empty = float((rows[:, worst] < 1.0).mean())
+    advice = f"Its mean and scale rest on few rows, or on the prior. {parameters_words(fit)}"
+    if empty > 0.5:
+        advice = (
+            f"In {empty:.0%} of the draws it holds less than one row: fewer components describe "
+            "the data as well."
+        )
     return Check(
         "rows in the smallest component",
         float(rows[:, worst].mean()),
@@ -161,10 +189,55 @@ def _smallest_component(fit: Fitted) -> Check:
         f"How many rows component {worst} holds"
         + (", on average over the draws." if len(rows) > 1 else ".")
         + (few if not good and len(rows) > 1 else ""),
+        "" if good else advice,
+    )
+
+
+def _of_weights(fit: Fitted) -> Iterator[Check]:
+    """Check whether sample weights count rows, where there are any."""
+    data = fit.dataset
+    if data.sample_weight is None:
+        return
+    total, needed = data.total_weight, ROWS_PER_COMPONENT * fit.model.n_components
+    good = total >= needed
+    by_likelihood = isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood"
+    harm = (
+        "AIC, BIC, ICL and the search's tolerance"
+        if by_likelihood
+        else "the posterior is nearly the prior, and everything"
+    )
+    yield Check(
+        "sum of the sample weights",
+        total,
+        f">= {needed:g}",
+        "ok" if good else "warn" if by_likelihood else "fail",
+        "As how many rows the data count: a row of sample weight w counts w times.",
         ""
         if good
-        else "Its mean and scale rest on few rows, or on the prior: use fewer components, unless "
-        "a group that small is expected.",
+        else f"With so few, {harm} mean{'' if by_likelihood else 's'} little. If the weights are "
+        f"shares or probabilities, multiply them by the number of rows, {data.n_observations:,}.",
+    )
+
+
+def _of_pairs(fit: Fitted) -> Iterator[Check]:
+    """Say which correlations the data do not know, since values are missing."""
+    pairs = pairs_hardly_together(fit)
+    if not pairs:
+        return
+    names = fit.dataset.feature_names
+    listed = ", ".join(f"{names[i]} and {names[j]}" for i, j in pairs[:_PAIRS_NAMED])
+    more = f" and {len(pairs) - _PAIRS_NAMED} more" if len(pairs) > _PAIRS_NAMED else ""
+    by_likelihood = isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood"
+    source = "is any that the search ended with" if by_likelihood else "comes from the prior"
+    yield Check(
+        "features seen together",
+        len(pairs),
+        "0",
+        "warn",
+        f"How many pairs of features are never, or hardly ever, seen in one row: {listed}{more}. "
+        f"Within a component their correlation {source}.",
+        "Do not interpret it, nor predictions of the one from the other. covariance_type="
+        '"diag" has no correlations.',
     )
 
 
@@ -506,7 +579,7 @@ def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
     )
 
 
-def _of_restarts(info: RestartInfo) -> Iterator[Check]:
+def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
     best, n = info.best, len(info.values)
     yield Check(
         "converged",
@@ -547,7 +620,7 @@ def _of_restarts(info: RestartInfo) -> Iterator[Check]:
         "warn" if many else "ok",
         f"Of {n} restarts, those left out because a component shrank onto a few rows, or onto few "
         "equal values.",
-        "Use fewer components or a simpler covariance_type." if many else "",
+        f"Components have more freedom than the rows bear. {parameters_words(fit)}" if many else "",
     )
 
 

@@ -442,7 +442,8 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
     else:
         # The log ratio is the same everywhere if the proposal is right: where chains sit in
         # different modes it differs unless they do so in the posterior's proportions.
-        r_hat = max(float(arviz().rhat(values)) for values in (fit.lp, of_posterior))
+        with np.errstate(invalid="ignore"):  # where no draw looks as if it were of its own mode
+            r_hat = float(np.max([arviz().rhat(values) for values in (fit.lp, of_posterior)]))
         if not r_hat < R_HAT_FAIL:
             yield (
                 f"The chains disagree (R-hat {r_hat:.2f} of the log joint density or its ratio to "

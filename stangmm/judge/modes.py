@@ -24,7 +24,7 @@ from stangmm.judge.combining import shares
 from stangmm.judge.criteria import psis_loo
 from stangmm.judge.evidence import evidence_of_each
 from stangmm.judge.stacking import stacking_weights
-from stangmm.methods.draws import McmcInfo
+from stangmm.methods.draws import McmcInfo, RestartInfo
 from stangmm.posterior.fitted import F, Piece, once
 
 if TYPE_CHECKING:
@@ -129,7 +129,20 @@ class Modes(Generic[F]):
         return iter(self.fits)
 
     def __str__(self) -> str:
-        """Words and the table."""
+        """Words and the table; for a method without chains words alone."""
+        info = self.fit.info
+        if isinstance(info, RestartInfo):
+            found = len(info.optima)
+            return (
+                f'"{self.fit.method}" gives one point, the best of {found} '
+                f"{'maximum' if found == 1 else 'maxima'} that its restarts found "
+                '(fit.info.optima). Modes with their shares need chains: use method="nuts".'
+            )
+        if not isinstance(info, McmcInfo):
+            return (
+                f'"{self.fit.method}" approximates the posterior around one mode. Modes with their '
+                'shares need chains: use method="nuts".'
+            )
         n = len(self.fit.lp)
         moved = sorted(c for c in range(n) if sum(c in chains for chains in self.chains) > 1)
         words = (

@@ -16,6 +16,7 @@ from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
+from stangmm.many.mending import with_modes_combined
 from stangmm.methods import Method, as_method
 from stangmm.model.mixture import Mixture
 from stangmm.posterior.fitting import checked_seed
@@ -241,6 +242,9 @@ def compare(
 ) -> Comparison:
     """Fit one model to one data set by several methods.
 
+    Where a method's chains are in several modes, these are combined, each with its share
+    (`Fit.combined`), if they can be weighed.
+
     Parameters
     ----------
     model : GaussianMixture
@@ -290,7 +294,8 @@ def compare(
         try:
             with warnings.catch_warnings():  # said in the table's status
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                fits[label] = model.fit(dataset, job, seed=seed, init=init, progress=progress)
+                fit = model.fit(dataset, job, seed=seed, init=init, progress=progress)
+                fits[label] = with_modes_combined(fit, progress=progress)
         except InferenceError as error:
             failures[label] = str(error)
     return Comparison(model, dataset, _matched(fits), failures, seed)

@@ -7,13 +7,13 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
 from stangmm.base.errors import ModelError
 from stangmm.base.progress import progress_bar
-from stangmm.methods.draws import Draws
+from stangmm.methods.draws import Draws, Info
 from stangmm.model.problem import Problem
 
 Kind: TypeAlias = Literal["point", "approximation", "mcmc"]
@@ -67,6 +67,21 @@ class Method(ABC):
     def processors(self, available: int) -> int:
         """How many of the processors one run keeps busy, where it is given only one at a time."""
         return 1
+
+    def longer(self, info: Info) -> Self | None:
+        """Give settings of a second, longer run after one that failed its checks.
+
+        Parameters
+        ----------
+        info : RestartInfo, VariationalInfo or McmcInfo
+            Facts of the run that failed.
+
+        Returns
+        -------
+        Method or None
+            None where a longer run would be no better.
+        """
+        return None
 
     @abstractmethod
     def run(self, problem: Problem, run: Run) -> Draws:

@@ -15,6 +15,8 @@ from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
+from stangmm.plots.profile import profile
+from stangmm.plots.projection import projection
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
@@ -40,6 +42,8 @@ __all__ = [
     "ppc",
     "prior_predictive",
     "priors",
+    "profile",
+    "projection",
     "rank",
     "regression",
     "responsibilities",

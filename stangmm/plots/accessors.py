@@ -12,6 +12,8 @@ from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
+from stangmm.plots.profile import profile
+from stangmm.plots.projection import projection
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
@@ -104,6 +106,14 @@ class FitPlots:
     def forest(self, ax: Axes | None = None) -> Axes:
         """Draw weights, means and scales with their 50% and 90% intervals."""
         return forest(self._fit, ax)
+
+    def profile(self, ax: Axes | None = None) -> Axes:
+        """Draw the components' means in each feature, in standard deviations of the data."""
+        return profile(self._fit, ax)
+
+    def projection(self, ax: Axes | None = None) -> Axes:
+        """Draw rows and components in the plane in which the components are furthest apart."""
+        return projection(self._fit, ax)
 
     def priors(self, ax: Axes | None = None) -> Axes:
         """Draw the prior of each weight, mean and scale beside its posterior."""

@@ -236,8 +236,12 @@ def ellipse_paths(mixture: Mixture, mass: float, points: int = 73) -> FloatArray
 
 def ellipses_of_draws(ax: Axes, mixture: Mixture, features: tuple[int, int]) -> None:
     """Thin ellipses of 95% mass for draws (S,) of the posterior, in two of the features."""
-    some = thinned(mixture, ELLIPSE_DRAWS).marginal(np.array(features))
-    paths = ellipse_paths(some, ELLIPSE_MASS[-1], points=49)
+    thin_ellipses(ax, thinned(mixture, ELLIPSE_DRAWS).marginal(np.array(features)))
+
+
+def thin_ellipses(ax: Axes, mixture: Mixture) -> None:
+    """Thin ellipses of 95% mass for some mixtures (S,) of two features."""
+    paths = ellipse_paths(mixture, ELLIPSE_MASS[-1], points=49)
     for j in range(mixture.n_components):
         ax.add_collection(
             LineCollection(

@@ -145,7 +145,7 @@ def draw_pair(
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
     if not small:
-        _badges(ax, point, parts)
+        badges_at_means(ax, point, parts)
         _pair_legend(ax, fit, parts)
     if labels:
         names = fit.dataset.feature_names
@@ -161,7 +161,7 @@ def shown_responsibilities(fit: Fitted) -> FloatArray:
     return predict.responsibilities(some, fit.dataset.x[rows])
 
 
-def _badges(ax: Axes, point: Mixture, weights: bool) -> None:
+def badges_at_means(ax: Axes, point: Mixture, weights: bool) -> None:
     """Number the components at their means, none over another; a line leads to one that moved."""
     texts = [f"{k}:  {_share(w)}" if weights else str(k) for k, w in enumerate(point.weights)]
     sizes = np.array([badge_size(text) for text in texts])

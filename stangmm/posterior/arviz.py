@@ -94,17 +94,53 @@ def measures_of(fit: Fitted) -> dict[str, Convergence]:
     with its own effective sample size, besides the errors of the modes' weights.
     """
     if fit.combination is not None:
-        return _measures_of_combination(fit.combination)
+        return _measures_of_combination(fit.combination, measures_of, _parameters)
     return {name: measures(draws) for name, draws in _parameters(fit).items()}
 
 
-def _measures_of_combination(combination: Combination) -> dict[str, Convergence]:
+@once
+def correlation_measures_of(fit: Fitted) -> dict[str, Convergence]:
+    """R-hat and effective sample sizes of each free correlation, as `measures_of`."""
+    if fit.combination is not None:
+        return _measures_of_combination(
+            fit.combination, correlation_measures_of, _correlation_quantities
+        )
+    return {name: measures(draws) for name, draws in _correlation_quantities(fit).items()}
+
+
+def correlations(fit: Fitted) -> FloatArray:
+    """Draws of the free correlations, shape (chain, draw, R, pairs).
+
+    R is K, or 1 where all components share one covariance, or 0 without correlations. Pairs are
+    (1, 0), (2, 0), (2, 1), (3, 0) and so on.
+    """
+    free = fit.model.space(fit.dataset.n_features).n_correlations
+    factor = fit.shaped.corr_chol
+    if not free or factor is None:
+        return np.empty((*fit.lp.shape, 0, 0))
+    factor = factor[..., :free, :, :]
+    each = [
+        np.einsum("...j,...ij->...i", factor[..., i, :i], factor[..., :i, :i])
+        for i in range(1, fit.dataset.n_features)
+    ]
+    return np.concatenate(each, axis=-1)
+
+
+def _correlation_quantities(fit: Fitted) -> dict[str, FloatArray]:
+    return {"correlations": correlations(fit)}
+
+
+def _measures_of_combination(
+    combination: Combination,
+    ask: Callable[[Fitted], dict[str, Convergence]],
+    quantities: Callable[[Fitted], dict[str, FloatArray]],
+) -> dict[str, Convergence]:
     modes = [mode for mode in combination.modes if mode.weight >= MODE_MATTERS]
     fits = [f for f, m in zip(combination.fits, combination.modes, strict=True) if m in modes]
     weight = np.array([mode.weight for mode in modes])
     error = np.array([mode.weight_error for mode in modes])
-    within = [measures_of(fit) for fit in fits]
-    drawn = [_parameters(fit) for fit in fits]
+    within = [ask(fit) for fit in fits]
+    drawn = [quantities(fit) for fit in fits]
     out = {}
     for name in within[0]:
         mean = np.stack([each[name].mean(axis=(0, 1)) for each in drawn], axis=-1)
@@ -213,20 +249,25 @@ def summary(fit: Fitted) -> pd.DataFrame:
     """Table of the parameters, a row each."""
     import pandas as pd
 
-    mixture = fit.mixture
-    draws = np.hstack([getattr(mixture, name).reshape(fit.lp.size, -1) for name in PARAMETERS])
-    several = len(draws) > 1
-    low, high = np.quantile(draws, [0.05, 0.95], axis=0) if several else [np.nan, np.nan]
-    sd = draws.std(axis=0, ddof=1) if several else np.nan
-    columns = {"mean": draws.mean(axis=0), "sd": sd, "q5": low, "q95": high}
+    mixture, size = fit.mixture, fit.lp.size
+    draws = np.hstack([
+        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS),
+        correlations(fit).reshape(size, -1),
+    ])  # fmt: skip
+    columns = {"mean": draws.mean(axis=0)}
+    if size > 1:
+        low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+        columns |= {"sd": draws.std(axis=0, ddof=1), "q5": low, "q95": high}
     table = pd.DataFrame(columns, index=pd.Index(_names(fit), name="parameter"))
     chains, per_chain = fit.lp.shape
     if fit.kind == "mcmc" and per_chain >= FEWEST_DRAWS:
+        of = [*(measures_of(fit)[name] for name in PARAMETERS)]
+        of += correlation_measures_of(fit).values()
         found = {
-            name: np.concatenate([np.ravel(measures_of(fit)[of][i]) for of in PARAMETERS])
+            name: np.concatenate([np.ravel(each[i]) for each in of])
             for i, name in enumerate(Convergence._fields)
         }
-        table["mcse"] = sd / np.sqrt(found["ess_mean"])
+        table["mcse"] = table["sd"] / np.sqrt(found["ess_mean"])
         shown = ["ess_bulk", "ess_tail", *(["r_hat"] if chains > 1 else [])]
         table[shown] = np.stack([found[name] for name in shown], axis=1)
     return table
@@ -236,7 +277,11 @@ def _names(fit: Fitted) -> list[str]:
     """Names of the parameters, such as ``means[0, eruption_min]``."""
     k, features = range(fit.model.n_components), fit.dataset.feature_names
     of_features = [f"{name}[{i}, {d}]" for name in PARAMETERS[1:] for i in k for d in features]
-    return [*(f"weights[{i}]" for i in k), *of_features]
+    free = fit.model.space(len(features)).n_correlations
+    pairs = [f"{a}, {b}" for i, b in enumerate(features) for a in features[:i]]
+    own = [f"{i}, " for i in range(free)] if free > 1 or len(k) == 1 else [""] * free
+    of_pairs = [f"correlations[{component}{pair}]" for component in own for pair in pairs]
+    return [*(f"weights[{i}]" for i in k), *of_features, *of_pairs]
 
 
 def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:

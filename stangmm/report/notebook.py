@@ -19,6 +19,7 @@ from stangmm.report.pictures import components_picture, density_picture
 from stangmm.report.tables import component_rows
 from stangmm.report.words import comparison_answer, components_words, data_words, method_words
 
+_WHOLE = ("n_parameters", "bad_k", "smallest_rows")  # numbers of a selection without decimals
 _MOST_FEATURES = 4  # whose means and scales are listed
 
 
@@ -80,7 +81,7 @@ def selection_html(selection: Selected) -> str:
     """The choice, why, and the table of a selection."""
     table = selection.table.dropna(axis="columns", how="all")
     columns = [name for name in table.columns if name not in ("status", "note")]
-    decimals = {name: 0 if name in ("n_parameters", "bad_k") else 2 for name in columns}
+    decimals = {name: 0 if name in _WHOLE else 2 for name in columns}
     written = {name: partial(fixed, decimals=digits) for name, digits in decimals.items()}
     rule = selection.rule
     chosen = components_words(selection.n_components)

@@ -27,6 +27,7 @@ from stangmm.report.comparison_tables import (
     comparison_priors,
     shown_columns,
 )
+from stangmm.report.description import description
 from stangmm.report.numbers import count, fixed, number
 from stangmm.report.pictures import (
     Picture,
@@ -36,6 +37,8 @@ from stangmm.report.pictures import (
     further_pictures,
     predictive_pictures,
     prior_pictures,
+    profile_pictures,
+    projection_pictures,
     row_pictures,
     run_pictures,
 )
@@ -93,8 +96,8 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
     pictures = {
-        "mixture": [density_picture(fit)],
-        "components": list(forest_pictures(fit)),
+        "mixture": [density_picture(fit), *projection_pictures(fit)],
+        "components": [*profile_pictures(fit), *forest_pictures(fit)],
         "rows": list(row_pictures(fit)),
         "runs": [*run_pictures(fit), *chain_pictures(fit)],
         "further": list(further_pictures(fit)),
@@ -123,6 +126,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         # Asked for when the picture is drawn, since it may take seconds.
         loo_words=lambda: loo_words(fit, loo()) if loo else loo_left_out(fit),
         parameters=parameters,
+        description=description(fit),
         call=fit_call(fit),
         settings=settings_words(fit.settings),
         priors=priors_words(fit),

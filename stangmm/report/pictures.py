@@ -68,6 +68,22 @@ def density_picture(fit: Fitted, title: str = "The mixture and the data") -> Pic
     return Picture(title, lambda: plots.density(fit), alt, caption)
 
 
+def projection_pictures(fit: Fitted) -> Iterator[Picture]:
+    """The plane that shows the components apart, where there are more than two features."""
+    if fit.dataset.n_features < 3:
+        return
+    yield Picture(
+        "The components from where they are furthest apart",
+        lambda: plots.projection(fit),
+        f"Scatter of the rows in two directions, with an ellipse for each of "
+        f"{count(fit.model.n_components, 'component')}.",
+        "The rows seen from the side from which the components differ most, in means or in "
+        "covariances. Each axis says what share of the differences it shows, and the feature that "
+        "it goes with most. Components that overlap here may still be apart in a further direction "
+        "if the shares are far from 100% together.",
+    )
+
+
 def components_picture(fit: Fitted) -> Picture:
     """The components apart."""
     return Picture(
@@ -135,6 +151,21 @@ def forest_pictures(fit: Fitted) -> Iterator[Picture]:
         "Dots: posterior means. Thick and thin lines: where the parameter lies with 50% and 90% "
         "probability. In a parameter in which two components' lines overlap, the data hardly tell "
         "them apart.",
+    )
+
+
+def profile_pictures(fit: Fitted) -> Iterator[Picture]:
+    """The components' means over the features, where there are several of both."""
+    if fit.dataset.n_features == 1 or fit.model.n_components == 1:
+        return
+    bars = " Bars: where the mean lies with 90% probability." if fit.kind != "point" else ""
+    yield Picture(
+        "The profiles",
+        lambda: plots.profile(fit),
+        f"Means of {count(fit.model.n_components, 'component')} in each feature, in standard "
+        "deviations of the data, joined by a line for each component.",
+        "At 0 is the mean of all rows. A component whose line runs high is above the average in "
+        f"that feature; features in which the lines meet do not tell the components apart.{bars}",
     )
 
 

@@ -40,9 +40,10 @@ def component_rows(fit: Fitted, table: pd.DataFrame | None = None) -> Iterator[d
     """
     table = summary(fit) if table is None else table
     k, d = fit.model.n_components, fit.dataset.n_features
+    bounds = ["mean", "q5", "q95"] if "q5" in table else ["mean"] * 3  # of a point: itself
     cells = [
         {"mean": float(m), "low": float(lo), "high": float(hi)}
-        for m, lo, hi in zip(table["mean"], table["q5"], table["q95"], strict=True)
+        for m, lo, hi in table[bounds].to_numpy()
     ]
     for component in range(k):
         yield {

@@ -177,6 +177,8 @@ KINDS = (
         ("scores", "scores", "mapping of K to score"),
         ("failures", "failures", "mapping of K to reasons"),
         ("seed", "seed", "integer"),
+        ("left_out", "left_out", "mapping of K to fit: of the failures, those that were fitted"),
+        ("mended", "mended", "mapping of K to text: what was done where a first fit failed"),
     ),
     _kind(
         "score", "What a criterion says of a fit.", Score,

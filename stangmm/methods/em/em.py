@@ -9,14 +9,14 @@ are missing at random, what is maximized is the likelihood of the values that ar
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_count, check_positive
 from stangmm.methods.base import Kind, Method, Run
-from stangmm.methods.draws import Draws, RestartInfo
+from stangmm.methods.draws import Draws, Info, RestartInfo
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
 from stangmm.methods.em.restarts import restart_report
@@ -80,6 +80,10 @@ class EM(Method):
         check_count("EM restarts", self.restarts)
         check_positive("EM tolerance", self.tolerance)
         check_count("EM max_iterations", self.max_iterations)
+
+    def longer(self, info: Info) -> Self:
+        """Ten times the iterations."""
+        return replace(self, max_iterations=10 * self.max_iterations)
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Maximize the likelihood; the best optimum that is not degenerate wins."""

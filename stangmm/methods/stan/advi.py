@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from stangmm.base.rounding import significant
 from stangmm.base.thresholds import ROWS_KEPT_OK
 from stangmm.cmdstan.run import CmdStanRun
 from stangmm.methods.base import Kind, Run
-from stangmm.methods.draws import Draws, VariationalInfo
+from stangmm.methods.draws import Draws, Info, VariationalInfo
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
     CompleteDataVariances,
@@ -103,6 +103,11 @@ class ADVI(StanMethod):
         check_count("ADVI evaluate_every", self.evaluate_every)
         check_positive("ADVI tolerance", self.tolerance)
         check_count("ADVI draws", self.draws, minimum=2)
+
+    def longer(self, info: Info) -> Self | None:
+        """Ten times the iterations, if there were too few."""
+        enough = isinstance(info, VariationalInfo) and info.converged
+        return None if enough else replace(self, iterations=10 * self.iterations)
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Fit the approximation and draw from it."""

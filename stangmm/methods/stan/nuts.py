@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.methods.base import Kind, Run
-from stangmm.methods.draws import Draws, McmcInfo, Optimum
+from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum
 from stangmm.methods.stan.mixing import diverges, iterations_a_draw
 from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
@@ -55,6 +55,7 @@ _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.95
+_LONGER_WARMUP = 1000  # of a second run, where a first one failed its checks
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
@@ -202,6 +203,15 @@ class NUTS(StanMethod):
     def chains_at_a_time(self, run: Run) -> int:
         """How many chains run side by side."""
         return self.parallel_chains or run.at_a_time(self.chains, self.threads_per_chain)
+
+    def longer(self, info: Info) -> Self:
+        """Four times the draws, by smaller steps after a warm-up that adapts the metric."""
+        return replace(
+            self,
+            warmup=max(self.warmup or 0, _LONGER_WARMUP),
+            draws=4 * self.draws,
+            adapt_delta=max(self.adapt_delta or 0.0, _SMALLER_STEPS),
+        )
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""

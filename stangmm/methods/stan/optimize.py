@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice, check_count, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.methods.base import Kind, Run
-from stangmm.methods.draws import Draws
+from stangmm.methods.draws import Draws, Info
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.restarts import collapsed, restart_report
 from stangmm.methods.stan.shared import (
@@ -81,6 +81,10 @@ class Optimize(StanMethod):
     def processors(self, available: int) -> int:
         """Restarts run side by side on all of them."""
         return available
+
+    def longer(self, info: Info) -> Self:
+        """Ten times the iterations."""
+        return replace(self, max_iterations=10 * self.max_iterations)
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Maximize from every start; the best optimum that is not degenerate wins."""

@@ -1,0 +1,103 @@
+"""Grid: what was made for each number of components so far, and which of it is to be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from stangmm.base.errors import InferenceError, ModelError
+from stangmm.data.dataset import Dataset
+from stangmm.fit import Fit
+from stangmm.judge.criteria import Criterion, Score
+from stangmm.many.choice import Selection
+from stangmm.many.mending import left_out_because
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Fits by number of components, as they are made; it asks for those to be made again."""
+
+    rule: Criterion
+    dataset: Dataset
+    seed: int
+    made: dict[int, Fit | str] = field(default_factory=dict)
+    tried: set[int] = field(default_factory=set)  # again
+    mended: dict[int, str] = field(default_factory=dict)
+    scores: dict[int, Score | str] = field(default_factory=dict)
+
+    def replace(self, k: int, outcome: Fit | str, how: str) -> None:
+        """Take a second run instead of the first, if it came to an end."""
+        self.mended[k] = how
+        if isinstance(outcome, Fit):
+            self.made[k] = outcome
+            self.scores.pop(k, None)
+
+    def wanted(self) -> dict[int, Fit]:
+        """Fits that failed, were not made again, and could change the choice if they had not."""
+        fits = self._fits()
+        open_fits = {k: fit for k, fit in fits.items() if self._failed(fit) and k not in self.tried}
+        passed = [k for k, fit in fits.items() if not self._failed(fit)]
+        by_all = self._chosen([*passed, *open_fits])
+        if by_all is None:
+            return open_fits
+        by_passed = self._chosen(passed)
+        if by_passed is not None and by_passed.n_components == by_all.n_components:
+            return {}
+        return {k: open_fits[k] for k in {by_all.n_components, by_all.best_value} & set(open_fits)}
+
+    def selection(self) -> Selection:
+        """Choose among the fits that passed, and say why the others cannot be chosen."""
+        fits = self._fits()
+        failures = {k: made for k, made in self.made.items() if isinstance(made, str)}
+        for k, fit in fits.items():
+            score = self._score(k)
+            if reason := left_out_because(fit):
+                failures[k] = reason
+                if k not in self.tried:
+                    failures[k] += " It was not made again, since it would not change the choice."
+            elif isinstance(score, str):
+                failures[k] = score
+        able = [k for k in fits if k not in failures]
+        if not able:
+            reasons = "\n".join(f"K = {k}: {failures[k]}" for k in sorted(failures))
+            raise InferenceError(f"No number of components can be chosen.\n{reasons}", partial=fits)
+        return replace(
+            self._over(able),
+            failures=failures,
+            left_out={k: fit for k, fit in fits.items() if k not in able},
+            mended=self.mended,
+        )
+
+    def _fits(self) -> dict[int, Fit]:
+        return {k: fit for k, fit in sorted(self.made.items()) if isinstance(fit, Fit)}
+
+    def _failed(self, fit: Fit) -> bool:
+        return bool(left_out_because(fit))
+
+    def _score(self, k: int) -> Score | str:
+        """What the criterion says of a fit, or why it says nothing."""
+        if k not in self.scores:
+            fits = self._fits()
+            others = {i: fit for i, fit in fits.items() if i == k or not self._failed(fit)}
+            try:
+                score = self.rule.score(fits[k], others)
+            except (InferenceError, ModelError) as error:
+                self.scores[k] = str(error)
+            else:
+                finite = bool(np.isfinite(score.value))
+                none = f"Its {self.rule.label} is {score.value}, no finite number."
+                self.scores[k] = score if finite else none
+        return self.scores[k]
+
+    def _chosen(self, numbers: Sequence[int]) -> Selection | None:
+        """Choose among some that have a score; None where there is none."""
+        scored = [k for k in numbers if isinstance(self._score(k), Score)]
+        return self._over(scored) if scored else None
+
+    def _over(self, numbers: Sequence[int]) -> Selection:
+        fits = self._fits()
+        scores = {k: score for k in sorted(numbers) if isinstance(score := self._score(k), Score)}
+        own = {k: fits[k] for k in scores}
+        return Selection(self.rule.name, self.dataset, own, scores, {}, self.seed)
