@@ -25,6 +25,7 @@ from stangmm.many.grid import Grid
 from stangmm.many.mending import with_modes_combined
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run
+from stangmm.methods.draws import McmcInfo
 from stangmm.model.covariance import structure_named
 from stangmm.model.priors import Priors
 from stangmm.posterior.arviz import arviz
@@ -58,8 +59,8 @@ def select_components(
 
     A fit that failed its checks is never chosen. Modes in which chains disagree are combined, each
     with its share (`Fit.combined`). Where a check fails nevertheless and the fit could change the
-    choice, it is made once more, by a longer run (NUTS: four times the draws, smaller steps; EM:
-    ten times the iterations), which takes some six times as long. What has failed in the end is
+    choice, it is made once more, by a longer run (NUTS: more iterations a draw, smaller steps; EM:
+    ten times the iterations), which takes up to twelve times as long. What has failed in the end is
     left out with its reason.
 
     Parameters
@@ -108,7 +109,7 @@ def select_components(
     True
     """
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
-    settings = as_method(method)
+    settings = as_method(method).at_first()
     rule = _criterion_for(criterion, settings)
     models = _models(components, covariance_type, priors or Priors(), dataset)
     seed = checked_seed(seed)
@@ -143,14 +144,17 @@ def select_components(
             advance = progress_bar("again, longer, after failed checks", len(able), shown=progress)
             for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
                 advance(1)
-                grid.replace(k, outcome, f"Run again, longer ({_changes(settings, able[k])}).")
+                grid.replace(k, outcome, _how(settings, able[k], outcome))
         return grid.selection()
 
 
-def _changes(settings: Method, longer: Method) -> str:
-    """Name the settings of the second run that differ from the first's."""
+def _how(settings: Method, longer: Method, outcome: Fit | str) -> str:
+    """Say how the second run differed from the first."""
     changed = ((f.name, getattr(longer, f.name)) for f in fields(longer))  # type: ignore[arg-type]
-    return ", ".join(f"{n} {value}" for n, value in changed if value != getattr(settings, n))
+    words = [f"{n} {v}" for n, v in changed if v is not None and v != getattr(settings, n)]
+    if isinstance(outcome, Fit) and isinstance(outcome.info, McmcInfo):
+        words.append(f"{outcome.info.thin} iterations a draw")
+    return f"Run again, longer ({', '.join(words)})."
 
 
 def _criterion_for(name: str | None, settings: Method) -> Criterion:

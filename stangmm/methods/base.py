@@ -68,6 +68,10 @@ class Method(ABC):
         """How many of the processors one run keeps busy, where it is given only one at a time."""
         return 1
 
+    def at_first(self) -> Self:
+        """Give settings of a run that `longer` may follow, where many are made to choose from."""
+        return self
+
     def longer(self, info: Info) -> Self | None:
         """Give settings of a second, longer run after one that failed its checks.
 

@@ -55,7 +55,6 @@ _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.95
-_LONGER_WARMUP = 1000  # of a second run, where a first one failed its checks
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
@@ -204,14 +203,15 @@ class NUTS(StanMethod):
         """How many chains run side by side."""
         return self.parallel_chains or run.at_a_time(self.chains, self.threads_per_chain)
 
-    def longer(self, info: Info) -> Self:
-        """Four times the draws, by smaller steps after a warm-up that adapts the metric."""
-        return replace(
-            self,
-            warmup=max(self.warmup or 0, _LONGER_WARMUP),
-            draws=4 * self.draws,
-            adapt_delta=max(self.adapt_delta or 0.0, _SMALLER_STEPS),
-        )
+    def at_first(self) -> Self:
+        """One run that does not go on."""
+        delta = _ADAPT_DELTA if self.adapt_delta is None else self.adapt_delta
+        return replace(self, thin=self.thin or 1, adapt_delta=delta)
+
+    def longer(self, info: Info) -> Self | None:
+        """As the chains go on by themselves, where the settings did not let them."""
+        by_themselves = replace(self, thin=None, adapt_delta=None)
+        return None if by_themselves == self else by_themselves
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Sample the posterior."""
