@@ -103,7 +103,7 @@ def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
 
 
 @pytest.mark.stan
-@pytest.mark.parametrize(("method", "pictures"), [("optimize", 7), ("advi", 9), ("nuts", 11)])
+@pytest.mark.parametrize(("method", "pictures"), [("optimize", 8), ("advi", 10), ("nuts", 12)])
 def test_report_of_every_method_is_whole(
     fits_faithful: Any, tmp_path: Path, method: str, pictures: int
 ) -> None:
