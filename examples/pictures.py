@@ -33,6 +33,7 @@ def main() -> None:
         "rank": nuts.plot.rank,
         "energy": nuts.plot.energy,
         "pairs": nuts.plot.pairs,
+        "pit": nuts.plot.pit,
         "ppc": nuts.plot.ppc,
         "loo": nuts.plot.loo,
         "priors": nuts.plot.priors,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ConvergenceWarning,
         DataError,
         InferenceError,
+        MisfitWarning,
         ModelError,
         StangmmError,
     )
@@ -53,6 +54,7 @@ _HOME = {
     "ConvergenceWarning": "base.errors",
     "DataError": "base.errors",
     "InferenceError": "base.errors",
+    "MisfitWarning": "base.errors",
     "ModelError": "base.errors",
     "StangmmError": "base.errors",
     "Comparison": "many.comparison",
@@ -98,6 +100,7 @@ __all__ = [
     "InferenceError",
     "InverseGamma",
     "Laplace",
+    "MisfitWarning",
     "MixtureDistribution",
     "ModelError",
     "Normal",

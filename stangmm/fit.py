@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stangmm.base.checked import check_count
-from stangmm.base.errors import ConvergenceWarning, ModelError
+from stangmm.base.errors import ModelError
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
 from stangmm.judge.diagnostics import Diagnosis, diagnose
+from stangmm.judge.goodness import GoodnessOfFit, goodness_of_fit
 from stangmm.methods.draws import VariationalInfo
 from stangmm.posterior.fitted import Fitted
 from stangmm.predict.predictions import Predictions
@@ -81,7 +82,7 @@ class Fit(Fitted, Predictions):
     [0.356 0.644]
     >>> print(fit.predict([[2.0, 50.0], [4.5, 80.0]]))
     [0 1]
-    >>> fit.diagnose().verdict
+    >>> fit.diagnose().computation.verdict
     'ok'
     """
 
@@ -305,7 +306,7 @@ class Fit(Fitted, Predictions):
         whole = combined(self, seed=seed, progress=progress)
         if whole is not self:
             for check in whole.diagnose().serious:
-                warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
+                warnings.warn(str(check), check.warning, stacklevel=2)
         return whole
 
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
@@ -340,6 +341,21 @@ class Fit(Fitted, Predictions):
         from stangmm.judge.whole import whole_evidence
 
         return whole_evidence(self, seed=seed, progress=progress)
+
+    def goodness_of_fit(self) -> GoodnessOfFit | None:
+        """Hold the data against the fitted mixture: whether it describes them, and where not.
+
+        Neyman's smooth tests of each feature's probability integral transform and of the log
+        density's, tests of the correlations and scales that the covariance type leaves out, of the
+        farthest row and of repeated values. They allow for the data's having been fitted, and hold
+        together by Holm's method. `diagnose` has the verdict; ``fit.plot.pit()`` shows it.
+
+        Returns
+        -------
+        GoodnessOfFit or None
+            None for fewer than ten rows.
+        """
+        return goodness_of_fit(self)
 
     def diagnose(self) -> Diagnosis:
         """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""

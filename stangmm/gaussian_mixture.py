@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.checked import check_count
-from stangmm.base.errors import ConvergenceWarning
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
@@ -118,6 +117,8 @@ class GaussianMixture(MixtureSpec):
         ConvergenceWarning
             A check of the finished fit failed, or warns of what can change a conclusion; see
             `Fit.diagnose`.
+        MisfitWarning
+            Such a check is that of the goodness of fit.
         """
         settings = as_method(method)
         relabel = checked_relabelling(relabel)
@@ -128,7 +129,7 @@ class GaussianMixture(MixtureSpec):
         serious = fit.diagnose().serious
         advance(1)
         for check in serious:
-            warnings.warn(str(check), ConvergenceWarning, stacklevel=2)
+            warnings.warn(str(check), check.warning, stacklevel=2)
         _LOG.info("fitted %s in %.2f s", settings.name, fit.seconds)
         return fit
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError
+from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, MisfitWarning
 from stangmm.data.dataset import Dataset, as_sample_weight
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -74,7 +74,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Upper triangular factors U with precision U U', same shape; for "diag" and "spherical" the
         inverse standard deviations.
     converged_ : bool
-        Whether no check of ``fit_.diagnose()`` failed.
+        Whether no check of the computation failed (``fit_.diagnose().computation``).
     n_iter_ : int or None
         Iterations of EM in its best run; None for other methods.
     lower_bound_ : float
@@ -147,7 +147,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Warns
         -----
         ConvergenceWarning
-            A check of the finished fit failed, or the likelihood has no maximum.
+            A check of the computation failed, or the likelihood has no maximum. That the mixture
+            does not describe the data is said by ``fit_.diagnose()`` only.
         """
         model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
         settings = as_method(self.method)
@@ -160,14 +161,17 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         run = Run(self._seed(), self.progress)
         no_maximum: Exception | None = None
         try:
-            self.fit_ = model.fit(
-                x,
-                settings,
-                seed=run.seed,
-                sample_weight=sample_weight,
-                relabel=self.relabel,
-                progress=run.show_progress,
-            )
+            with warnings.catch_warnings():
+                # A search over K goes through models that do not describe the data.
+                warnings.simplefilter("ignore", MisfitWarning)
+                self.fit_ = model.fit(
+                    x,
+                    settings,
+                    seed=run.seed,
+                    sample_weight=sample_weight,
+                    relabel=self.relabel,
+                    progress=run.show_progress,
+                )
         except (DataError, InferenceError) as error:
             if not isinstance(settings, EM):
                 raise
@@ -208,7 +212,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             self.precisions_ = self.precisions_cholesky_**2
         path = fit.info.best.path if isinstance(fit.info, RestartInfo) else ()
         self.n_iter_ = len(path) or None
-        self.converged_ = not fit.diagnose().failed
+        self.converged_ = not fit.diagnose().computation.failed
         self.lower_bound_ = float(fit.total_log_likelihood.mean() / fit.dataset.total_weight)
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> IntArray:

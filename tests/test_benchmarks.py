@@ -47,6 +47,14 @@ def test_the_short_benchmark_of_em_reaches_what_scikit_learn_reaches(tmp_path: P
         assert reached["stangmm"] == pytest.approx(reached["scikit-learn"], rel=1e-6)
 
 
+def test_the_calibration_of_the_goodness_of_fit_counts_verdicts() -> None:
+    command = [sys.executable, BENCHMARKS / "goodness.py", "calibration", "--sets", "4"]
+    command += ["--only", "50,1,2,diag"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = done.stdout.strip().splitlines()[-1].strip("| ").split(" | ")
+    assert row[:6] == ["50", "1", "2", "diag", "em", "4"]
+
+
 def field(folder: Path, *options: object) -> str:
     done = subprocess.run(
         [

@@ -45,7 +45,10 @@ def comparison_of(rows: dict[str, dict[str, Any]], seconds: float = 5.0) -> Any:
             kind=row["kind"],
             seconds=row["seconds"],
             info=info,
-            kept={"stangmm.judge.diagnostics.diagnose": Diagnosis(checks)},
+            kept={
+                "stangmm.judge.diagnostics.diagnose": Diagnosis(checks),
+                "stangmm.judge.goodness.goodness_of_fit": None,
+            },
         )
     made = Comparison(None, None, fits, {}, 1)  # type: ignore[arg-type]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(TABLE_COLUMNS))

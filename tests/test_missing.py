@@ -193,7 +193,7 @@ def test_nuts_with_a_fifth_of_iris_missing_covers_what_all_of_it_says() -> None:
     holes = with_holes(iris, 0.2, seed=1)
     assert np.isnan(holes).mean() == pytest.approx(0.2, abs=0.02)
     fit = model.fit(holes, "nuts", seed=1, missing="marginalize", progress=False)
-    assert fit.diagnose().verdict == "ok"
+    assert fit.diagnose().computation.verdict == "ok"
     for name in ("weights", "means", "scales"):
         draws, told = getattr(fit.mixture, name), getattr(complete.mixture, name).mean(axis=0)
         low, high = np.quantile(draws, [0.025, 0.975], axis=0)

@@ -126,7 +126,7 @@ def test_chains_from_one_start_agree_with_each_other_and_are_wrong(
     monkeypatch.setattr(nuts, "regions", lambda *a: starts(*a)[1:2])
     fit = MODEL.fit(X, seed=1, progress=False)
     assert convergence(fit)["r_hat"] < 1.01
-    assert fit.diagnose().verdict == "ok"
+    assert fit.diagnose().computation.verdict == "ok"
     assert together(fit) < 0.01  # the truth is near the share of left and right:
     assert brute_force("corners").first > 0.8
     # All that can be said of such a fit is where it began, and that is said.
@@ -412,7 +412,7 @@ def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
     whole = made.combined(progress=False)
     assert whole.combination.modes[0].chains == (0, 1)
     assert whole.combination.modes[1].weight < 0.02
-    assert whole.diagnose().verdict == "ok"
+    assert whole.diagnose().computation.verdict == "ok"
     pooled, single, own = (psis_loo(f)["elpd_loo"] for f in (made, best, whole))
     assert own == pytest.approx(single, abs=10.0)
     assert own > pooled + 5.0
@@ -447,7 +447,7 @@ def test_chains_that_lead_to_a_better_optimum_start_again_from_there(
     best = usual.info.starts[0].objective
     assert fit.info.starts[0].objective == pytest.approx(best, abs=1e-3)
     assert fit.info.left[0].objective == pytest.approx(best - 150.0)
-    assert fit.diagnose().verdict == "ok"
+    assert fit.diagnose().computation.verdict == "ok"
     assert "a first run" in fit.diagnose()["modes"].meaning
 
 

@@ -31,7 +31,7 @@ def fit(x: np.ndarray) -> sg.Fit:
 
 
 def test_the_diagnosis_asks_only_what_the_sampler_can_answer(fit: sg.Fit) -> None:
-    names = [check.name for check in fit.diagnose()]
+    names = [check.name for check in fit.diagnose().computation]
     assert names == [
         "modes", "R-hat", "bulk ESS", "tail ESS", "labelling", "rows in the smallest component",
     ]  # fmt: skip

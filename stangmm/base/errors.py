@@ -46,3 +46,7 @@ class InferenceError(StangmmError):
 
 class ConvergenceWarning(UserWarning):
     """The fit ended, but a check says that it should not be believed as it stands."""
+
+
+class MisfitWarning(ConvergenceWarning):
+    """The computation may be right, but the mixture does not describe the data."""

@@ -60,6 +60,12 @@ ROWS_KEPT_OK = 0.7
 # A row is an outlier if less than this share of the predictive distribution is no denser.
 OUTLIER_TAIL = 0.001
 
+# Goodness of fit, all tests together: p-values below which the data are not as the mixture has
+# them. A misfit that costs less than so many nats a row is slight, however sure it is: at 0.1,
+# about one row in ten lies where it should not.
+GOODNESS_P_OK, GOODNESS_P_FAIL = 0.04, 0.005
+GOODNESS_NATS_FAIL = 0.1
+
 # In comparisons: from this share of rows on, clusters are the same; estimates further apart (in
 # posterior sds) and posterior sds smaller (as a ratio) than these are pointed out.
 SAME_CLUSTERS = 0.98

@@ -338,7 +338,7 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
         without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
         if fit.combination is not None:
             without = combined(without, progress=False)
-        if diagnose(without).failed:
+        if diagnose(without).computation.failed:
             failed.append(row)
         one = slice(row, row + 1)
         known = None if data.labels is None else data.labels[one]

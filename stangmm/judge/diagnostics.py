@@ -12,6 +12,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.convergence import e_bfmi
+from stangmm.base.errors import ConvergenceWarning, MisfitWarning
 from stangmm.base.thresholds import (
     ABOVE_START,
     COLLAPSED_SHARE_OK,
@@ -21,6 +22,8 @@ from stangmm.base.thresholds import (
     ESS_PER_CHAIN,
     EXCHANGED_OK,
     GAP_OK,
+    GOODNESS_NATS_FAIL,
+    GOODNESS_P_OK,
     MODE_MATTERS,
     MODE_OVERLAP_OK,
     MODE_WEIGHT_ERROR_FAIL,
@@ -36,6 +39,7 @@ from stangmm.base.thresholds import (
 )
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
+from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PAIRS_NAMED = 3
+# The check that asks of the model, where all others ask of its computation.
+GOODNESS = "goodness of fit"
+_MISFITS_SHOWN = 3
 _ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
@@ -85,6 +92,11 @@ class Check:
     meaning: str
     advice: str = ""
 
+    @property
+    def warning(self) -> type[ConvergenceWarning]:
+        """The category of the Python warning that says it."""
+        return MisfitWarning if self.name == GOODNESS else ConvergenceWarning
+
     def __str__(self) -> str:
         advice = f" {self.advice}" if self.advice else ""
         return (
@@ -118,6 +130,11 @@ class Diagnosis:
             for check in self.checks
             if check.verdict == "fail" or (check.verdict == "warn" and check.name in _SERIOUS)
         )
+
+    @property
+    def computation(self) -> Diagnosis:
+        """The checks of the computation: all but the model's goodness of fit."""
+        return Diagnosis(tuple(check for check in self.checks if check.name != GOODNESS))
 
     def __iter__(self) -> Iterator[Check]:
         return iter(self.checks)
@@ -162,7 +179,36 @@ def diagnose(fit: Fitted) -> Diagnosis:
     else:
         checks = _of_restarts(fit, fit.info)
     of_data = (*_of_ties(fit), *_of_weights(fit), *_of_pairs(fit))
-    return Diagnosis((*checks, *of_data, *_of_labelling(fit), _smallest_component(fit)))
+    of_components = (*_of_labelling(fit), _smallest_component(fit))
+    return Diagnosis((*checks, *of_data, *of_components, *_of_goodness(fit)))
+
+
+def _of_goodness(fit: Fitted) -> Iterator[Check]:
+    """Check whether the data look as if they came from the fitted mixture."""
+    found = goodness_of_fit(fit)
+    if found is None:
+        return
+    shown = found.misfits[:_MISFITS_SHOWN]
+    more = len(found.misfits) - len(shown)
+    few = found.n_rows < fit.dataset.total_weight
+    meaning = "How probable data as far from the mixture are, if they come from it."
+    if few:
+        meaning += f" {found.n_rows:,} rows were looked at, drawn at random."
+    if shown:
+        size = "a slight misfit" if found.nats < GOODNESS_NATS_FAIL else "a misfit"
+        meaning += (
+            f" There is {size}, of {found.nats:.2g} nats a row: "
+            + " ".join(misfit.words for misfit in shown)
+            + (f" And {more} more, see fit.goodness_of_fit()." if more else "")
+        )
+    yield Check(
+        GOODNESS,
+        float(f"{found.p_value:.2g}"),  # more digits hang on those of the search
+        f">= {GOODNESS_P_OK:g}",
+        found.verdict,
+        meaning,
+        " ".join(dict.fromkeys(misfit.advice for misfit in shown)),
+    )
 
 
 def _smallest_component(fit: Fitted) -> Check:

@@ -114,7 +114,7 @@ class Comparison:
         sd_ratio        the posterior standard deviation that is furthest from the reference's, as
                         a ratio to it; below 1 the method is too sure
         agreement       share of the rows in the same cluster as by the reference
-        status          ok, warn, fail (see `Fit.diagnose`), or error
+        status          ok, warn, fail (see `Diagnosis.computation`), or error
         note            the checks that were not passed, or the error
         ==============  ==========================================================================
         """
@@ -223,7 +223,7 @@ class Comparison:
                 row["agreement"] = float(np.average(same, weights=self.dataset.sample_weight))
         diagnosis = fit.diagnose()
         open_checks = [check for check in diagnosis if check.verdict != "ok"]
-        row["status"] = diagnosis.verdict
+        row["status"] = diagnosis.computation.verdict
         row["note"] = " ".join(str(check) for check in open_checks)
         return row
 

@@ -36,5 +36,5 @@ def with_modes_combined(fit: Fit, *, progress: bool = False) -> Fit:
 
 def left_out_because(fit: Fit) -> str:
     """Say which checks a fit failed, so that it cannot be chosen; empty where it can."""
-    failed = [f"{check.name} {check.value:.3g}" for check in diagnose(fit).failed]
+    failed = [f"{check.name} {check.value:.3g}" for check in diagnose(fit).computation.failed]
     return f"Its fit failed checks ({', '.join(failed)})." if failed else ""

@@ -11,6 +11,7 @@ from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.energy import energy
+from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
@@ -39,6 +40,7 @@ __all__ = [
     "loo",
     "model_choice",
     "pairs",
+    "pit",
     "ppc",
     "prior_predictive",
     "priors",

@@ -8,6 +8,7 @@ from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.energy import energy
+from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
@@ -87,6 +88,10 @@ class FitPlots:
     def ppc(self, ax: Axes | None = None) -> Axes:
         """Draw the data against data sets that the fit would give."""
         return ppc(self._fit, ax)
+
+    def pit(self, ax: Axes | None = None) -> Axes:
+        """Draw whether the data are spread over the mixture as its own rows are."""
+        return pit(self._fit, ax)
 
     def loo(self, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
         """Draw the Pareto k of every row: for which of them LOO can be trusted.

@@ -132,7 +132,7 @@ def method_parts(comparison: Compared) -> Iterator[MethodPart]:
     """Every method by itself, in the order of the fits."""
     shown: set[type] = set()
     for label, fit in comparison.fits.items():
-        diagnosis = diagnose(fit)
+        diagnosis = diagnose(fit).computation
         yield MethodPart(
             label,
             fit,

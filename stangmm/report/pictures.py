@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
+from stangmm.judge.goodness import goodness_of_fit
 from stangmm.methods.draws import McmcInfo, VariationalInfo
 from stangmm.plots.priors import has_priors
 from stangmm.posterior.fitted import Fitted
@@ -250,6 +251,20 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], ELPDData] | None) -> Iter
         "side by side, all too high or all too low, show what the mixture misses: a gap, a spike, "
         "a heavier tail.",
     )
+    if goodness_of_fit(fit) is not None:
+        several = fit.dataset.n_features > 1
+        yield Picture(
+            "Are the data spread as the mixture is?",
+            lambda: plots.pit(fit),
+            "For each feature"
+            + (", and the density of all together," if several else "")
+            + " the share of the rows below each quantile of the mixture, less what it should be, "
+            "with the band in which it stays if the data come from the mixture.",
+            "Black: how many more of the rows than the mixture has lie below each of its "
+            "quantiles. It should stay in the grey band, as it does in 95% of data sets from the "
+            "mixture. Where it rises, rows are too many; where it falls, too few."
+            + (" The last panel orders rows by their density: thin places at the left." * several),
+        )
     if loo is not None:
         yield Picture(
             "How much single rows matter",

@@ -10,6 +10,7 @@ import numpy as np
 from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
+from stangmm.judge.goodness import goodness_of_fit
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.report.numbers import count, fixed, number, percent
@@ -70,6 +71,9 @@ def fit_answer(
     """The sentences of a fit's answer: what was found, and whether it can be believed."""
     data, k = fit.dataset, fit.model.n_components
     verb = "describes" if k == 1 else "describe"
+    misfit = misfit_words(fit)
+    if misfit:
+        verb = "was fitted to" if k == 1 else "were fitted to"
     features = listed(data.feature_names)
     yield f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
     rows = sorted(components, key=lambda row: -row["weight"]["mean"])
@@ -103,7 +107,22 @@ def fit_answer(
         )
     if fit.combination is not None:
         yield combination_words(fit.combination)
-    yield _verdict_words(fit, diagnosis)
+    if misfit:
+        yield misfit
+    yield _verdict_words(fit, diagnosis.computation, bool(misfit))
+
+
+def misfit_words(fit: Fitted) -> str:
+    """Say how the data are not as the mixture has them, and what to try; empty if they are."""
+    found = goodness_of_fit(fit)
+    if found is None or found.verdict == "ok":
+        return ""
+    worst = found.misfits[0]
+    head = {
+        "fail": "The mixture does not describe these data:",
+        "warn": "The data are not quite as the mixture has them:",
+    }[found.verdict]
+    return f"{head} {worst.words} {worst.advice}"
 
 
 def combination_words(combination: Combination) -> str:
@@ -167,10 +186,12 @@ def loo_left_out(fit: Fitted) -> str:
     )
 
 
-def _verdict_words(fit: Fitted, diagnosis: Diagnosis) -> str:
-    verdict = diagnosis.verdict
-    open_checks = [check for check in diagnosis if check.verdict != "ok"]
+def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
+    verdict = computation.verdict
+    open_checks = [check for check in computation if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)
+    if verdict == "ok" and misfit:
+        return "All other checks, those of the computation, were passed."
     if verdict == "ok":
         return {
             "mcmc": "Every check was passed: estimates and intervals can be used as they stand.",
@@ -186,13 +207,13 @@ def _verdict_words(fit: Fitted, diagnosis: Diagnosis) -> str:
 
 
 def leading_method(comparison: Compared) -> tuple[str, str]:
-    """Method that the report is headed by, and its status: the reference, or the best status."""
+    """Method that the report is headed by, and its verdict: the reference, or the best status."""
     if not comparison.fits:
         return "", "error"
     table, reference = comparison.table, comparison.reference
     states = {label: str(table.loc[label, "status"]) for label in comparison.fits}
     label = reference or min(states, key=lambda each: ["ok", "warn", "fail"].index(states[each]))
-    return label, states[label]
+    return label, diagnose(comparison.fits[label]).verdict
 
 
 def comparison_answer(comparison: Compared) -> Iterator[str]:
@@ -214,6 +235,9 @@ def comparison_answer(comparison: Compared) -> Iterator[str]:
         yield from _without_authority(comparison, reference)
     else:
         yield from _by_reference(comparison, reference)
+    label, _ = leading_method(comparison)
+    if label and (misfit := misfit_words(comparison.fits[label])):
+        yield misfit
 
 
 def _first_look(comparison: Compared) -> str:
@@ -255,7 +279,8 @@ def _by_reference(comparison: Compared, reference: str) -> Iterator[str]:
     seconds = comparison.fits[reference].seconds
     if table.loc[reference, "status"] == "ok":
         yield (
-            f"Use {reference}: it draws from the posterior itself, passed every check and took "
+            f"Use {reference}: it draws from the posterior itself, passed every check "
+            f"{'of the computation ' if misfit_words(comparison.fits[reference]) else ''}and took "
             f"{number(seconds)} s; its intervals are the ones to report."
         )
     else:
@@ -297,6 +322,6 @@ def _by_reference(comparison: Compared, reference: str) -> Iterator[str]:
 
 def _open_checks(comparison: Compared, label: str) -> tuple[str, str]:
     """Names of the checks that a fit did not pass, and what to do about them."""
-    checks = [c for c in diagnose(comparison.fits[label]) if c.verdict != "ok"]
+    checks = [c for c in diagnose(comparison.fits[label]).computation if c.verdict != "ok"]
     advice = " ".join(dict.fromkeys(check.advice for check in checks if check.advice))
     return ", ".join(check.name for check in checks), advice
