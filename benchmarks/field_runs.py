@@ -165,7 +165,7 @@ def _combined_verdict(fit: Fit) -> str:
     if len(fit.modes) == 1:
         return ""
     try:
-        return fit.combined(progress=False).diagnose().verdict
+        return fit.combined(progress=False).diagnose().computation.verdict
     except (InferenceError, sg.ModelError):
         return "fail"
 
@@ -212,13 +212,20 @@ def timed(case: Case, data: Data, seed: int, settings: Any) -> tuple[Fit, dict[s
 
 
 def judged(fit: Fit, data: Data) -> dict[str, Any]:
-    """Verdict, the checks behind it, and agreement with the classes."""
-    diagnosis = fit.diagnose()
+    """Verdicts on computation and model, the checks behind the first, agreement with classes."""
+    whole = fit.diagnose()
+    diagnosis = whole.computation
     worst = [c.name for c in diagnosis if c.verdict == diagnosis.verdict != "ok"]
     ari = None
     if data.classes is not None:
         ari = agreement(data.classes, fit.predict(data.x, max_draws=400, progress=False))
-    return {"verdict": diagnosis.verdict, "checks": worst, "ari": ari}
+    describes = [check.verdict for check in whole if check.name == "goodness of fit"]
+    return {
+        "verdict": diagnosis.verdict,
+        "checks": worst,
+        "goodness_of_fit": "".join(describes),
+        "ari": ari,
+    }
 
 
 def agreement(classes: Any, labels: Any) -> float:

@@ -115,6 +115,8 @@ def nuts_cells(case: Case, rows: Sequence[Row], known: Known) -> list[str]:
     return [
         *about(case, rows),
         ", ".join(row.get("verdict", "no answer") for row in rows),
+        ", ".join(row.get("combined", "") for row in rows),
+        ", ".join(row.get("goodness_of_fit", "") for row in rows),
         *(middle([row.get(key) for row in rows], form) for key, form in NUTS_NUMBERS),
         middle(above),
         ", ".join(dict.fromkeys(check for row in rows for check in row.get("checks", []))),
@@ -151,10 +153,10 @@ HEADINGS: dict[str, tuple[list[str], list[int]]] = {
     ),
     "nuts": (
         [
-            *SHAPE, "verdict", "R-hat", "ESS", "modes", "diverg.", "leapfrogs", "s", "cpu s", "ARI",
-            "evidence", "best draw above known", "checks", "remark",
+            *SHAPE, "verdict", "combined", "goodness of fit", "R-hat", "ESS", "modes", "diverg.",
+            "leapfrogs", "s", "cpu s", "ARI", "evidence", "best draw above known", "checks", "remark",
         ],
-        [*SHAPE_WIDTHS, 9, 6, 5, 5, 5, 6, 6, 6, 5, 9, 8, 24, 0],
+        [*SHAPE_WIDTHS, 9, 9, 9, 6, 5, 5, 5, 6, 6, 6, 5, 9, 8, 24, 0],
     ),
     "advi": (
         [*SHAPE, "verdict", "k-hat", "ARI", "cpu s", "remark"],
