@@ -154,7 +154,8 @@ HEADINGS: dict[str, tuple[list[str], list[int]]] = {
     "nuts": (
         [
             *SHAPE, "verdict", "combined", "goodness of fit", "R-hat", "ESS", "modes", "diverg.",
-            "leapfrogs", "s", "cpu s", "ARI", "evidence", "best draw above known", "checks", "remark",
+            "leapfrogs", "s", "cpu s", "ARI", "evidence", "best draw above known", "checks",
+            "remark",
         ],
         [*SHAPE_WIDTHS, 9, 9, 9, 6, 5, 5, 5, 6, 6, 6, 5, 9, 8, 24, 0],
     ),
