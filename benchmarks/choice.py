@@ -63,7 +63,7 @@ def _choice(name: str, seed: int, arguments: Any) -> dict[str, Any]:
         "data": name,
         "seed": seed,
         "chosen": choice.n_components,
-        "verdict": choice.best.diagnose().verdict,
+        "verdict": choice.best.diagnose().computation.verdict,
         "again": list(choice.mended),
         "left_out": list(choice.failures),
         "why": choice.why,
