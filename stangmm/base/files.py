@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from stangmm.base.errors import ModelError
@@ -46,7 +47,7 @@ def is_stream(target: Path) -> bool:
     return special or os.path.abspath(target).startswith(_SYSTEM)
 
 
-def write_whole(target: Path, content: bytes | memoryview) -> None:
+def write_whole(target: Path, *content: bytes | memoryview) -> None:
     """Write beside the target, then take its place at once, so that no one sees half a file.
 
     Where the target is a link, the file that it leads to is replaced; one that was there keeps its
@@ -60,7 +61,7 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
     try:
         if is_stream(target):
             with target.open("wb") as stream:
-                stream.write(content)
+                stream.writelines(content)
         else:
             _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
@@ -73,11 +74,11 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
-def _replace(real: Path, content: bytes | memoryview) -> None:
+def _replace(real: Path, content: Iterable[bytes | memoryview]) -> None:
     unfinished = real.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
         with unfinished.open("xb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         if real.exists():
