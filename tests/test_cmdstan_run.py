@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
 from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
-from stangmm.cmdstan.run import unchanged_environment
+from stangmm.cmdstan import run as run_module
 from stangmm.cmdstan.watchdog import processes_using
 
 pytestmark = pytest.mark.stan
@@ -147,6 +148,30 @@ def test_a_run_that_ends_well_leaves_nothing_and_no_zombie(exe: Path, scratch: P
     assert mentioning(str(run.directory)) == []
     assert [child for child in psutil.Process().children() if child.status() == "zombie"] == []
     assert not [path for path in scratch.iterdir() if path.name.startswith("stangmm")]
+
+
+def test_chains_that_stand_still_are_ended_and_said(exe: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_module, "IDLE_SECONDS", 3.0)
+
+    def stop(directory: Path) -> None:
+        wait_for(lambda: processes_using(directory))
+        os.kill(processes_using(directory)[0], signal.SIGSTOP)
+
+    with cmdstan_run(exe, "test") as run:
+        threading.Thread(target=stop, args=(run.directory,), daemon=True).start()
+        data = run.write_json("data", {"fail": 0})
+        with pytest.raises(InferenceError, match="neither computed nor written"):
+            run.call(
+                lambda model: model.sample(
+                    data=data,
+                    chains=1,
+                    iter_sampling=10**8,
+                    refresh=10**7,
+                    output_dir=run.directory,
+                    show_progress=False,
+                )
+            )
+        assert processes_using(run.directory) == []
 
 
 def test_an_exception_out_of_the_callers_block_cleans_up_too(exe: Path):

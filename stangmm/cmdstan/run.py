@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
 from stangmm.base.interrupt import is_stopped, stop_requested
 
-from .watchdog import Watchdog, end_processes
+from .watchdog import (
+    Watchdog,
+    end_processes,
+    guarded_directory,
+    processes_using,
+    processor_time,
+)
 
 if TYPE_CHECKING:
     from cmdstanpy import CmdStanModel
@@ -36,13 +42,16 @@ _FAILURES = (RuntimeError, ValueError, OSError)
 _LOG_LINES = 60
 _JSON_ROWS = 10_000  # rows of an array that are turned into text at once
 _WATCH_SECONDS = 0.2
+_LOOK_SECONDS = 2.0
+# A run that neither computes nor writes for so long will never end.
+IDLE_SECONDS = 30.0
+_CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and for good
 
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
-_guarded_runs = 0
-_value_before: str | None = None
 _logger_before: tuple[list[logging.Handler], bool, bool] = ([], True, False)
-_scratch_owner: int | None = None
+_import_lock = threading.Lock()
+_watchdog_of_cmdstanpy: Watchdog | None = None
 
 
 class CmdStanRun:
@@ -133,15 +142,24 @@ class CmdStanRun:
                 done.set()
 
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
-        with _quiet_cmdstanpy(self._messages), unchanged_environment("STAN_NUM_THREADS"):
+        pause = _WATCH_SECONDS if watch or stop_requested.get() else _LOOK_SECONDS
+        idle = _Idle(self.directory)
+        with _quiet_cmdstanpy(self._messages), unchanged_environment(*_CHANGED):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
-                while not done.wait(_WATCH_SECONDS if watch or stop_requested.get() else None):
+                while not done.wait(pause):
                     if is_stopped():
                         raise KeyboardInterrupt
                     if watch:
                         watch()
+                    if idle.too_long():
+                        raise InferenceError(
+                            f"CmdStan has neither computed nor written anything for "
+                            f"{IDLE_SECONDS:.0f} s, so it was ended. Was it stopped by a signal, "
+                            "or is the disk away? Fit again.",
+                            log=self.console(),
+                        )
             finally:
                 if not done.is_set():  # Ctrl-C, or an exception out of a signal handler
                     self._stop(done)
@@ -169,6 +187,27 @@ class CmdStanRun:
             done.wait(0.05)
 
 
+class _Idle:
+    """Watches whether the processes of a directory do anything."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._looked = self._active = time.monotonic()
+        self._seen: object = None
+
+    def too_long(self) -> bool:
+        """Whether there are such processes, and they have done nothing for `IDLE_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        busy = [processor_time(pid) for pid in processes_using(self._directory)]
+        written = [path.stat().st_size for path in self._directory.glob("*")]
+        if not busy or None in busy or self._seen != (busy, written):
+            self._seen, self._active = (busy, written), now
+        return now - self._active > IDLE_SECONDS
+
+
 @contextlib.contextmanager
 def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
     """Run CmdStan in a fresh directory, leaving no process and no file behind.
@@ -192,12 +231,9 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
     ...     mcmc = run.call(lambda m: m.sample(data=data, output_dir=run.directory, seed=1))
     ...     draws = mcmc.draws()
     """
-    directory = Path(tempfile.mkdtemp(prefix=f"stangmm-{prefix}-")).resolve()
-    try:
-        watchdog = Watchdog(directory, also=_cmdstanpy_scratch())
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
+    parent = Path(tempfile.gettempdir()).resolve()
+    _import_cmdstanpy(parent)
+    directory, watchdog = guarded_directory(parent, f"stangmm-{prefix}-")
     clean = False
     try:
         yield CmdStanRun(exe, directory)
@@ -209,19 +245,27 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
         watchdog.release()
 
 
-def _cmdstanpy_scratch() -> Sequence[str]:
-    """Name the directory that cmdstanpy makes on import and forgets when it is killed.
+def _import_cmdstanpy(parent: Path) -> None:
+    """Import cmdstanpy, which makes a directory for this process and forgets it when it is killed.
 
-    It is named only if it was made here: one imported by the user's own code may be shared with
-    the process that this one was forked from.
+    Where it is made here, a `Watchdog` knows of it before it is there, and stays with this process.
     """
-    global _scratch_owner
-    if "cmdstanpy" not in sys.modules:
-        _scratch_owner = os.getpid()
-    import cmdstanpy
+    global _watchdog_of_cmdstanpy
+    with _import_lock:
+        if "cmdstanpy" in sys.modules:
+            return
+        directory, _watchdog_of_cmdstanpy = guarded_directory(parent, "cmdstanpy-")
+        mkdtemp, here = tempfile.mkdtemp, threading.get_ident()
 
-    scratch = getattr(cmdstanpy, "_TMPDIR", None)
-    return (scratch,) if scratch is not None and _scratch_owner == os.getpid() else ()
+        def ours(*arguments: Any, **options: Any) -> str:
+            mine = threading.get_ident() == here and not arguments and not options
+            return str(directory) if mine else mkdtemp(*arguments, **options)
+
+        tempfile.mkdtemp = ours  # type: ignore[assignment]
+        try:
+            import cmdstanpy  # noqa: F401
+        finally:
+            tempfile.mkdtemp = mkdtemp
 
 
 class _Collector(logging.Handler):
@@ -256,28 +300,6 @@ def _quiet_cmdstanpy(messages: list[str]) -> Iterator[None]:
             _quiet_runs -= 1
             if _quiet_runs == 0:
                 logger.handlers[:], logger.propagate, logger.disabled = _logger_before
-
-
-@contextlib.contextmanager
-def unchanged_environment(name: str) -> Iterator[None]:
-    """Put a variable back as it was: cmdstanpy sets it for its children in this process.
-
-    Where runs overlap, the first remembers it and the last puts it back.
-    """
-    global _guarded_runs, _value_before
-    with _quiet_lock:
-        if _guarded_runs == 0:
-            _value_before = os.environ.get(name)
-        _guarded_runs += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _guarded_runs -= 1
-            if _guarded_runs == 0 and _value_before is None:
-                os.environ.pop(name, None)
-            elif _guarded_runs == 0 and _value_before is not None:
-                os.environ[name] = _value_before
 
 
 def _write_json_value(file: BinaryIO, value: Any) -> None:
