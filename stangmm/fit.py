@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ModelError
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
@@ -120,7 +120,7 @@ class Fit(Fitted, Predictions):
                 f"Pareto k-hat is {k:.2f}, not below {PARETO_K_OK}. Use NUTS, or "
                 'ADVI(algorithm="fullrank").'
             )
-        rng = np.random.default_rng(seed)
+        rng = random_generator(seed)
         index = rng.choice(len(weights), len(weights) if n is None else n, p=weights)
         return self._at((slice(None), index))
 

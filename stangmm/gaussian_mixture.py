@@ -7,9 +7,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, random_generator
+from stangmm.base.memory import check_memory
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
@@ -163,4 +162,5 @@ class GaussianMixture(MixtureSpec):
 
         check_count("n", n)
         dataset = Dataset.from_input(X, sample_weight, missing=missing)
-        return prior_predictive(self, dataset, n, np.random.default_rng(seed))
+        check_memory(f"n = {n} data sets", 8.0 * n * dataset.x.size, "Ask for fewer.")
+        return prior_predictive(self, dataset, n, random_generator(seed))

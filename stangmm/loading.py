@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
+from stangmm.base.checked import checked_path
 from stangmm.base.errors import DataError
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str]) -> Fit | Comparison | Selection:
     >>> sg.load(path).bic() == fit.bic()
     True
     """
-    source = Path(path).expanduser()
+    source = checked_path(path)
     found = stored(source)
     try:
         whole = decode(

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from stangmm.base.checked import checked_path
 from stangmm.base.errors import ModelError
 
 _SYSTEM = ("/dev/", "/proc/")  # what is found here is never replaced
@@ -26,8 +27,10 @@ def checked_target(path: str | os.PathLike[str], example: str) -> Path:
     ------
     ModelError
         The folder does not exist, or the path is a folder or a disk.
+    DataError
+        It can be no path.
     """
-    target = Path(path).expanduser()
+    target = checked_path(path)
     if not target.parent.is_dir():
         raise ModelError(
             f"The folder {str(target.parent)!r} does not exist. Create it, or give another path."

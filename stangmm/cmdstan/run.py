@@ -187,6 +187,14 @@ class CmdStanRun:
             done.wait(0.05)
 
 
+def _no_place(directory: Path, error: OSError) -> InferenceError:
+    return InferenceError(
+        f"The files of CmdStan could not be written or read in {str(directory)!r}: "
+        f"{error.strerror or error}. Make room there, or set the environment variable TMPDIR to a "
+        "folder that has some."
+    )
+
+
 class _Idle:
     """Watches whether the processes of a directory do anything."""
 
@@ -233,11 +241,16 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
     """
     parent = Path(tempfile.gettempdir()).resolve()
     _import_cmdstanpy(parent)
-    directory, watchdog = guarded_directory(parent, f"stangmm-{prefix}-")
+    try:
+        directory, watchdog = guarded_directory(parent, f"stangmm-{prefix}-")
+    except OSError as error:
+        raise _no_place(parent, error) from error
     clean = False
     try:
         yield CmdStanRun(exe, directory)
         clean = True
+    except OSError as error:
+        raise _no_place(directory, error) from error
     finally:
         if not clean:
             end_processes(directory)

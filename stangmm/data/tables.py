@@ -7,11 +7,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stangmm.base.checked import checked_path
 from stangmm.base.errors import DataError
 from stangmm.data.formats import STDIN, table_of
 from stangmm.data.texts import Reading, is_nearly_a_number
@@ -104,7 +104,7 @@ def read_table(
         raise DataError(f"--decimal must be a point or a comma, got {decimal!r}.")
     if skip < 0:
         raise DataError(f"--skip must be a number of lines, got {skip}.")
-    source = path if path == STDIN else Path(path).expanduser()
+    source = path if path == STDIN else checked_path(path)
     shown = "standard input" if path == STDIN else repr(str(source))
     how = Reading(sep, decimal, thousands, tuple(na), header, skip)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.data.frames import like
@@ -78,7 +78,7 @@ class Stack:
             Position in ``fits`` of the fit that each came from.
         """
         check_count("n", n)
-        rng = np.random.default_rng(seed)
+        rng = random_generator(seed)
         source = rng.choice(len(self.fits), size=n, p=self.weights.to_numpy())
         fits = list(self.fits.values())
         x = np.empty((n, fits[0].dataset.n_features))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
@@ -276,11 +277,15 @@ def compare(
     >>> list(comparison.fits)
     ['em', 'em 2']
     """
+    if not isinstance(model, GaussianMixture):
+        raise ModelError(f"model must be a GaussianMixture, got {shown(model)}.")
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)
-    if isinstance(methods, str | Method | Fit) or not len(methods):
-        raise ModelError(f"methods must be a list of methods or fits, got {methods!r}.")
-    jobs = [m if isinstance(m, Fit) else as_method(m) for m in methods]
+    listed = isinstance(methods, Iterable) and not isinstance(methods, str | Method | Fit)
+    chosen = list(methods) if listed else []
+    if not chosen:
+        raise ModelError("methods must be a list of methods or fits, with at least one.")
+    jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
     for job in jobs:
         if isinstance(job, Fit):
             _check_same_problem(job, model, dataset)
