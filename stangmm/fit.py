@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ModelError
+from stangmm.base.names import hint
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
 from stangmm.judge.diagnostics import Diagnosis, diagnose
@@ -414,6 +415,10 @@ class Fit(Fitted, Predictions):
         from stangmm.report import fit_report
 
         return fit_report(self, path, progress=progress)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what a thing is called here."""
+        raise AttributeError(f"A fit has no {name!r}.{hint(name)}")
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

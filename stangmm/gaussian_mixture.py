@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from stangmm.base.checked import check_count, random_generator
 from stangmm.base.memory import check_memory
+from stangmm.base.names import check_names, checks_names, hint
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
@@ -57,6 +58,16 @@ class GaussianMixture(MixtureSpec):
 
         return model_html(self)
 
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Say what an argument is called here, before the class says that it has none."""
+        check_names(cls.__name__, options, cls.__dataclass_fields__)
+        return super().__new__(cls)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what a thing is called here."""
+        raise AttributeError(f"A model has no {name!r}.{hint(name)}")
+
+    @checks_names
     def fit(
         self,
         X: Any,

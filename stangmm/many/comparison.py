@@ -13,6 +13,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.names import checks_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -229,6 +230,7 @@ class Comparison:
         return row
 
 
+@checks_names
 def compare(
     model: GaussianMixture,
     X: Any,

@@ -15,6 +15,7 @@ import numpy as np
 from stangmm.base.checked import check_choice, check_count, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.interrupt import stop_requested
+from stangmm.base.names import checks_names
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
@@ -32,6 +33,7 @@ from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitting import checked_seed, fitted
 
 
+@checks_names
 def select_components(
     X: Any,
     components: Sequence[int] = range(1, 9),
