@@ -75,12 +75,17 @@ def random_generator(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def listed(values: Any) -> list[Any]:
+    """What a sequence, or anything else that has members, holds; nothing where it has none."""
+    try:
+        return list(values)
+    except TypeError:
+        return []
+
+
 def whole_numbers(name: str, values: Any, below: int) -> list[int]:
     """Give whole numbers from 0 to before ``below`` as a list; at least one."""
-    try:
-        numbers = list(values)
-    except TypeError:
-        numbers = []
+    numbers = listed(values)
     if not numbers or not all(is_whole(n) and 0 <= n < below for n in numbers):
         raise ModelError(
             f"{name} must be some of 0 to {below - 1}, in a list, got {shown(values)}."

@@ -45,6 +45,8 @@ _WATCH_SECONDS = 0.2
 _LOOK_SECONDS = 2.0
 # A run that neither computes nor writes for so long will never end.
 IDLE_SECONDS = 30.0
+_NO_SPACE, _FULL = "No space left", 2**14  # what a full disk says, and has left
+_REMEDY = "Make room there, or set the environment variable TMPDIR to a folder that has some."
 _CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and for good
 
 _quiet_lock = threading.Lock()
@@ -166,9 +168,10 @@ class CmdStanRun:
         if not errors:
             return results[0]
         if isinstance(errors[0], _FAILURES):
-            raise InferenceError(
-                f"CmdStan failed: {_first_lines(str(errors[0]))}", log=self.console()
-            ) from errors[0]
+            told, log = _first_lines(str(errors[0])), self.console()
+            if _NO_SPACE in told + log or shutil.disk_usage(self.directory).free < _FULL:
+                told += f"\n{_full(self.directory)}"
+            raise InferenceError(f"CmdStan failed: {told}", log=log) from errors[0]
         raise errors[0]
 
     def console(self) -> str:
@@ -190,9 +193,12 @@ class CmdStanRun:
 def _no_place(directory: Path, error: OSError) -> InferenceError:
     return InferenceError(
         f"The files of CmdStan could not be written or read in {str(directory)!r}: "
-        f"{error.strerror or error}. Make room there, or set the environment variable TMPDIR to a "
-        "folder that has some."
+        f"{error.strerror or error}. {_REMEDY}"
     )
+
+
+def _full(directory: Path) -> str:
+    return f"The disk of {str(directory)!r} is full. {_REMEDY}"
 
 
 class _Idle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import shown
+from stangmm.base.checked import listed, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.names import checks_names
 from stangmm.data.dataset import Dataset, Missing
@@ -283,8 +283,7 @@ def compare(
         raise ModelError(f"model must be a GaussianMixture, got {shown(model)}.")
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)
-    listed = isinstance(methods, Iterable) and not isinstance(methods, str | Method | Fit)
-    chosen = list(methods) if listed else []
+    chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
     if not chosen:
         raise ModelError("methods must be a list of methods or fits, with at least one.")
     jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_positive, is_whole, random_generator, shown
+from stangmm.base.checked import check_positive, is_whole, listed, random_generator, shown
 from stangmm.base.errors import DataError, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, as_numbers, as_table
@@ -95,7 +95,7 @@ class MixtureDistribution:
             There are no such features, or one is named twice.
         """
         several = isinstance(features, list | tuple | np.ndarray)
-        chosen = [self._position(f) for f in (features if several else [features])]
+        chosen = [self._position(f) for f in (listed(features) if several else [features])]
         if not chosen or len(set(chosen)) < len(chosen):
             raise DataError(f"Name at least one feature, each once, got {shown(features)}.")
         kept = tuple(self._kept[i] for i in chosen)
