@@ -18,7 +18,7 @@ _WORDS = 200  # letters of a value in a message
 def shown(value: Any) -> str:
     """Give a value as a message shows it: by its beginning, if it is long."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**30:
-        return f"a number of more than {int(np.log10(2.0) * (value.bit_length() - 1))} digits"
+        return f"a number of some {round(np.log10(2.0) * value.bit_length())} digits"
     if isinstance(value, str | bytes | bytearray):  # not all of it is looked at
         value = value[:_WORDS]
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and _length(value) > _WORDS:

@@ -399,8 +399,10 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
         raise DataError(f"Features {huge} span more than 1e150. Rescale them.")
     step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
     lost = [n for n, s, u in zip(names, size, step, strict=True) if s < _MIN_RESOLVED_STEPS * u]
-    if lost or (size < 1e-150).any():
-        lost = lost or [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+    tiny = [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+    if tiny:
+        raise DataError(f"Features {tiny} span less than 1e-150. Rescale them.")
+    if lost:
         raise DataError(
             f"Features {lost} vary by less than double precision can resolve beside their size. "
             "Subtract the offset before the data are rounded, or rescale."

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SEPARATORS = ("\t", ";", "|", ",")
 _SAMPLE_LINES = 200
 MISSING = ("", "na", "n/a", "nan", "null", "none", "#n/a")  # as pandas reads them, in any case
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 _SIGNS = "$€£¥%<>≤≥~≈± \u00a0'"  # beside digits in what is nearly a number
 _ENCODINGS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -112,9 +113,9 @@ def text_table(shown: str, text: str, how: Reading) -> tuple[pd.DataFrame, Under
     separator = _separator(sample) if how.sep is None else _given_separator(how.sep)
     rows = [_fields(line, separator) for line in sample]
     decimal = how.decimal
-    if decimal is None and _one_column_of_decimal_commas(rows, separator):
+    if how.sep is None and decimal in (None, ",") and _one_column_of_commas(shown, rows, separator):
         separator, decimal = ";", ","
-        rows = [[line.strip()] for line in sample]
+        rows = [_fields(line, separator) for line in sample]
     understood.facts["separator"] = separator or "blanks"
     decimal, thousands = _number_signs(shown, lines, separator, how, decimal, understood)
     understood.facts |= {"decimal": decimal, "thousands": thousands}
@@ -134,6 +135,8 @@ def text_table(shown: str, text: str, how: Reading) -> tuple[pd.DataFrame, Under
         _check_names(shown, names)
         if has_row_names:
             names = ["", *names]
+    if not named and _first_is_a_quoted_count(sample, rows):
+        names = ["", *default_names(len(rows[0]) - 1)]
     body = lines[1 + next(i for i, line in enumerate(lines) if line.strip()) :] if named else lines
     offset = first_line + len(lines) - len(body)
     width = len(names) if names is not None else len(rows[0])
@@ -214,6 +217,8 @@ def _given_separator(sep: str) -> str:
 
 def _separator(sample: list[str]) -> str:
     """What tells fields apart; empty for blanks."""
+    if _blanks_with_decimal_commas(sample):
+        return ""
     for separator in _SEPARATORS:
         if len(_fields(sample[0], separator)) > 1:
             return separator
@@ -228,24 +233,33 @@ def _separator(sample: list[str]) -> str:
     return ","
 
 
+def _blanks_with_decimal_commas(sample: list[str]) -> bool:
+    """Whether lines are numbers with decimal commas and blanks between them."""
+    rows = [_fields(line, "") for line in (sample[1:] or sample)]
+    same = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    cells = [cell for row in rows for cell in row]
+    return same and any("," in c for c in cells) and all(map(_DECIMAL_COMMA.fullmatch, cells))
+
+
 def _fields(line: str, separator: str) -> list[str]:
     if not separator:
         line, separator = " ".join(line.split()), " "
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
 
-def _one_column_of_decimal_commas(rows: list[list[str]], separator: str) -> bool:
+def _one_column_of_commas(shown: str, rows: list[list[str]], separator: str) -> bool:
     """Whether a name is followed by lines of one number each, with a decimal comma."""
     if separator != "," or len(rows) < 2 or len(rows[0]) != 1 or is_number(rows[0][0]):
         return False
     numbers = all(
         len(row) == 2 and re.fullmatch(r"[+-]?\d+", row[0]) and row[1].isdigit() for row in rows[1:]
     )
-    numbered = [row[0] for row in rows[1:]] in (
-        [str(i) for i in range(len(rows) - 1)],
-        [str(i + 1) for i in range(len(rows) - 1)],
-    )
-    return numbers and not numbered  # rows that are numbered have names of rows
+    if numbers and _counts([row[0] for row in rows[1:]]):
+        raise DataError(
+            f"In {shown} a comma may stand before decimals or after the number of a row. Say "
+            "which: --sep ';' --decimal , or --sep ,"
+        )
+    return numbers
 
 
 def _number_signs(
@@ -295,11 +309,18 @@ def _has_row_names(sample: list[str], rows: list[list[str]], header: bool | None
         return False
     first = [row[0] for row in rows[1:]]
     quoted = all(line.lstrip().startswith('"') for line in sample[1:])
-    numbered = first in (
-        [str(i) for i in range(len(first))],
-        [str(i + 1) for i in range(len(first))],
-    )
-    return quoted or numbered or not any(is_number(name) for name in first)
+    return quoted or _counts(first) or not any(is_number(name) for name in first)
+
+
+def _counts(cells: list[str]) -> bool:
+    """Whether cells count from 0 or 1."""
+    return cells in ([str(i) for i in range(len(cells))], [str(i + 1) for i in range(len(cells))])
+
+
+def _first_is_a_quoted_count(sample: list[str], rows: list[list[str]]) -> bool:
+    """Whether lines begin with their number in quotes, and nothing else is in quotes."""
+    alone = all(line.startswith('"') and line.count('"') == 2 for line in sample)
+    return alone and len(rows[0]) > 1 and _counts([row[0] for row in rows])
 
 
 def _first_line_has_names(
