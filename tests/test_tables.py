@@ -234,7 +234,7 @@ READ = {
     "rownames": ("rownames,a\n1,1.5\n2,2\n", {"a": [1.5, 2]}),
     "UTF-16": ("\ufeffa,b\n1.5,2\n3,-4.25\n".encode("utf-16-le"), AB),
     "JSON records": ('[{"a": 1.5, "b": 2}, {"a": 3, "b": -4.25}]', AB),
-    "JSON columns": ('AB', AB),
+    "JSON columns": ('{"a": [1.5, 3], "b": [2.0, -4.25]}', AB),
     "JSON lines": ('{"a": 1.5, "b": 2}\n{"a": 3, "b": -4.25}\n', AB),
     "gzip": (gzip.compress(b"a,b\n1.5,2\n3,-4.25\n"), AB),
     "xz": (lzma.compress(b"a,b\n1.5,2\n3,-4.25\n"), AB),

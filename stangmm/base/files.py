@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from stangmm.base.checked import checked_path
 from stangmm.base.errors import ModelError
@@ -80,12 +81,31 @@ def write_whole(target: Path, *content: bytes | memoryview) -> None:
 def _replace(real: Path, content: Iterable[bytes | memoryview]) -> None:
     unfinished = real.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
-        with unfinished.open("xb") as file:
+        with _nameless(real.parent) or unfinished.open("xb") as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
+            if not unfinished.exists():
+                _give_name(file.fileno(), unfinished)
         if real.exists():
             shutil.copymode(real, unfinished)
         unfinished.replace(real)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path) -> BinaryIO | None:
+    """A file that nobody sees, and that goes when this process is killed; where there are such."""
+    try:
+        return os.fdopen(os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o666), "wb")
+    except (OSError, AttributeError):  # another file system, another system, or no right
+        return None
+
+
+def _give_name(descriptor: int, name: Path) -> None:
+    # A folder beside the path has Python ask the system to follow the link to the open file.
+    beside = os.open(name.parent, os.O_RDONLY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=beside, follow_symlinks=True)
+    finally:
+        os.close(beside)

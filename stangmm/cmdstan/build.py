@@ -28,6 +28,7 @@ from stangmm.base.errors import CompileError
 
 from .command import Workshop, build_environment, check_tools, locked, make_program, step
 from .find import CmdStan
+from .watchdog import guarded_directory
 
 # Names that GNU make or its shell would take apart.
 _UNSAFE = re.compile(r"[^\w./+,@-]")
@@ -216,7 +217,7 @@ class Build:
         raise CompileError(f"{what}.{hint} The end of the log:\n{log}")
 
     def _publish(self, exe: Path) -> None:
-        staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.folder.parent))
+        staging, watchdog = guarded_directory(self.folder.parent, ".publish-")
         try:
             shutil.copy2(exe, staging / self.name)
             info = {
@@ -231,6 +232,7 @@ class Build:
             os.replace(staging, self.folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            watchdog.release()
         self._failure_file.unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from stangmm.base.checked import shown as shown_value
 from stangmm.base.errors import DataError
 
 if TYPE_CHECKING:
@@ -195,8 +196,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 def _without_comments(text: str, skip: int) -> tuple[list[str], str | None, int]:
     """Lines of the table, the last comment before it, and how many lines came before."""
-    lines = text.splitlines(keepends=True) if "\x0b" not in text else text.split("\n")
-    lines = lines[skip:]
+    lines = io.StringIO(text, newline="").readlines()[skip:]  # other ends of lines are letters
     first, comment = 0, None
     while first < len(lines) and (lines[first][:1] in ("#", "%") or not lines[first].strip()):
         comment = lines[first] if lines[first].strip() else comment
@@ -244,7 +244,12 @@ def _blanks_with_decimal_commas(sample: list[str]) -> bool:
 def _fields(line: str, separator: str) -> list[str]:
     if not separator:
         line, separator = " ".join(line.split()), " "
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    try:
+        return next(
+            csv.reader([line.strip("\r\n")], delimiter=separator, skipinitialspace=True), []
+        )
+    except csv.Error as error:
+        raise DataError(f"A line cannot be taken apart: {shown_value(line)} ({error}).") from error
 
 
 def _one_column_of_commas(shown: str, rows: list[list[str]], separator: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Literal, cast
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.combining import shares
@@ -117,7 +118,7 @@ class Modes(Generic[F]):
                     warnings.warn(f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=2)
             return shares(each)[0]
         if by != "stacking":
-            raise ModelError(f"by must be one of ['stacking', 'evidence'], got {by!r}.")
+            raise ModelError(f"by must be one of ['stacking', 'evidence'], got {shown(by)}.")
         pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
         return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
 

@@ -66,7 +66,7 @@ def _resolution(value: ArrayLike) -> FloatArray:
     if array.ndim > 1 or (array < 0).any():
         raise ModelError(
             "resolution must be a number or one for each feature, not negative (0: scales have no "
-            f"lower bound), got {value!r}."
+            f"lower bound), got {shown(value)}."
         )
     return array
 
@@ -375,7 +375,7 @@ class LKJ:
     def __post_init__(self) -> None:
         value = _positive("LKJ shape", self.shape)
         if value.ndim:
-            raise ModelError(f"LKJ shape must be one number, got {self.shape!r}.")
+            raise ModelError(f"LKJ shape must be one number, got {shown(self.shape)}.")
         object.__setattr__(self, "shape", float(value))
 
     def log_density(self, corr_chol: FloatArray) -> FloatArray:
@@ -472,7 +472,7 @@ class Priors:
         for name, (kind, known) in kinds.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
-                raise ModelError(f"The prior of the {name} must be {known}, got {value!r}.")
+                raise ModelError(f"The prior of the {name} must be {known}, got {shown(value)}.")
         if self.resolution is not None:
             object.__setattr__(self, "resolution", _resolution(self.resolution))
 

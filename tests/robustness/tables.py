@@ -50,7 +50,9 @@ def dressed(rng: random.Random) -> tuple[bytes, np.ndarray, str]:
     names = rng.choice([None, list("abcd")[:d], ["height in cm", "größe", "x.1", "n"][:d]])
     if not digits and thousands == ".":  # points alone stand before decimals, by convention
         thousands = ""
-    if "," in (decimal, thousands) and d == 1 and names is None:  # and two numbers with a comma are two
+    if (
+        "," in (decimal, thousands) and d == 1 and names is None
+    ):  # and two numbers with a comma are two
         names = ["a"]
     if sep == " " and names is not None:
         names = list("abcd")[:d]
