@@ -123,7 +123,9 @@ def text_table(shown: str, text: str, how: Reading) -> tuple[pd.DataFrame, Under
     has_row_names = _has_row_names(sample, rows, how.header)
     named = how.header
     if named is None:
-        named = has_row_names or _first_line_has_names(shown, rows, decimal, how, understood)
+        named = has_row_names or _first_line_has_names(
+            shown, rows, decimal, thousands, how.na, understood
+        )
     understood.facts["header"] = bool(named)
     names: list[str] | None = None
     if named:
@@ -329,20 +331,25 @@ def _first_is_a_quoted_count(sample: list[str], rows: list[list[str]]) -> bool:
 
 
 def _first_line_has_names(
-    shown: str, rows: list[list[str]], decimal: str, how: Reading, understood: Understood
+    shown: str,
+    rows: list[list[str]],
+    decimal: str,
+    thousands: str | None,
+    na: Sequence[str],
+    understood: Understood,
 ) -> bool:
     """Whether the first line has names: words above numbers, and no number above numbers."""
     first, rest = rows[0], rows[1:]
-    if all(is_number(cell, decimal, how.thousands) for cell in first):
+    if all(is_number(cell, decimal, thousands) for cell in first):
         return False
     words, numbers = [], []
     for j, cell in enumerate(first):
         column = [row[j] for row in rest if j < len(row)]
         seen = [c for c in column if c.strip().lower() not in MISSING]
-        good = sum(is_number(c, decimal, how.thousands) or is_nearly_a_number(c) for c in seen)
-        if not seen or 2 * good < len(seen) or cell in how.na:
+        good = sum(is_number(c, decimal, thousands) or is_nearly_a_number(c) for c in seen)
+        if not seen or 2 * good < len(seen) or cell in na:
             continue
-        if is_number(cell, decimal, how.thousands) and cell.strip().lower() not in MISSING:
+        if is_number(cell, decimal, thousands) and cell.strip().lower() not in MISSING:
             numbers.append(cell)
         elif re.search(r"[^\W\d_]", cell):
             words.append(cell)

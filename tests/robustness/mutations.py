@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 
+from stangmm.saving.reading import index_of
 from stangmm.saving.tree import GROUP, TEXT, checksum
 
 # What stands in the place of a value: every type of JSON, extremes, and things that name others.
@@ -105,9 +106,17 @@ def changed_tree(tree: Any, rng: random.Random) -> Any:
 
 
 def rewritten(
-    source: Path, target: Path, change: Callable[[Any], Any], text: str | None = None
+    source: Path,
+    target: Path,
+    change: Callable[[Any], Any],
+    text: str | None = None,
+    *,
+    indexed: bool = False,
 ) -> None:
-    """Write a file with another tree, or another text, under a checksum that is right."""
+    """Write a file with another tree, or another text, under a checksum that is right.
+
+    Without an index HDF5 reads it, in a process of its own.
+    """
     target.write_bytes(source.read_bytes())
     with h5py.File(target, "r+") as file:
         group = file[GROUP]
@@ -116,4 +125,8 @@ def rewritten(
         packed = {name: group[name][...].astype(name) for name in names}
         del group[TEXT]
         group[TEXT] = told
-        group.attrs["sha256"] = checksum(told, packed)
+        facts = {"format": 2, "stangmm_version": "0.1.0", "sha256": checksum(told, packed)}
+        group.attrs["sha256"] = facts["sha256"]
+    if indexed:
+        content = target.read_bytes()
+        target.write_bytes(content + index_of(content, told, facts | {"arrays": names}))
