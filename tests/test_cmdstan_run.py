@@ -315,3 +315,41 @@ def test_runs_that_overlap_put_the_environment_back(monkeypatch: pytest.MonkeyPa
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert "STAN_NUM_THREADS" not in os.environ
+
+
+FORKED = """
+import multiprocessing, sys
+import stangmm as sg
+
+def fit(seed):
+    settings = sg.NUTS(chains=1, draws=50, warmup=50)
+    model = sg.GaussianMixture(1)
+    return float(model.fit(sg.datasets.galaxies(), settings, seed=seed, progress=False).lp.sum())
+
+fit(1)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    one, other = pool.map_async(fit, [2, 2]).get(120)
+assert one == other
+"""
+
+
+def test_a_process_that_was_forked_after_a_fit_can_fit():
+    """polars, which cmdstanpy takes where it is installed, would wait for ever there."""
+    program = [sys.executable, "-W", "ignore", "-c", FORKED]
+    subprocess.run(program, check=True, timeout=180)
+
+
+UNCHANGED = """
+import os
+before = dict(os.environ)
+import stangmm as sg
+settings = sg.NUTS(chains=1, draws=50, warmup=50)
+sg.GaussianMixture(1).fit(sg.datasets.galaxies(), settings, seed=1, progress=False)
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+"""
+
+
+def test_a_fit_leaves_the_environment_as_it_was():
+    environment = {name: value for name, value in os.environ.items() if name != "CMDSTAN"}
+    program = [sys.executable, "-W", "ignore", "-c", UNCHANGED]
+    subprocess.run(program, check=True, timeout=180, env=environment)

@@ -14,12 +14,14 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
 from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
 from stangmm.base.interrupt import is_stopped, stop_requested
@@ -52,6 +54,7 @@ _CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
 _logger_before: tuple[list[logging.Handler], bool, bool] = ([], True, False)
+_reading, _reader_before = 0, None
 _import_lock = threading.Lock()
 _watchdog_of_cmdstanpy: Watchdog | None = None
 
@@ -253,7 +256,8 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
         raise _no_place(parent, error) from error
     clean = False
     try:
-        yield CmdStanRun(exe, directory)
+        with _read_by_numpy():
+            yield CmdStanRun(exe, directory)
         clean = True
     except OSError as error:
         raise _no_place(directory, error) from error
@@ -262,6 +266,38 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
             end_processes(directory)
         shutil.rmtree(directory, ignore_errors=True)
         watchdog.release()
+
+
+@contextlib.contextmanager
+def _read_by_numpy() -> Iterator[None]:
+    """Have cmdstanpy read draws by numpy; several runs may overlap.
+
+    Where polars is installed it would take that, which waits for ever in a process that was forked
+    from one that has used it, and changes the environment.
+    """
+    global _reading, _reader_before
+    from cmdstanpy.utils import stancsv
+
+    with _quiet_lock:
+        if _reading == 0:
+            _reader_before = stancsv.csv_bytes_list_to_numpy
+            stancsv.csv_bytes_list_to_numpy = cast(Any, _as_numbers)
+        _reading += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _reading -= 1
+            if _reading == 0:
+                stancsv.csv_bytes_list_to_numpy = cast(Any, _reader_before)
+
+
+def _as_numbers(lines: list[bytes]) -> FloatArray:
+    """Lines of CSV as numbers, (0, 0) where there are none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy warns of lines without numbers
+        numbers = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2) if lines else None
+    return numbers if numbers is not None and numbers.size else np.empty((0, 0))
 
 
 def _import_cmdstanpy(parent: Path) -> None:

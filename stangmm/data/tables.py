@@ -245,17 +245,16 @@ def _fault_among_numbers(table: pd.DataFrame, name: str) -> str:
     where = f"in line {lines[row]}" if lines is not None else f"in row {row}"
     quoted = shlex.quote(name)
     advice = f"correct the file, or leave the column out: --exclude {quoted}"
-    if nearly[0] and ("," in cell or "." in cell):
+    if nearly[0] and "," in cell:
         advice = f"say what a comma is (--decimal , or --thousands ,), {advice}"
     elif not nearly[0]:
         advice = (
             f"say that it is missing (--na {shlex.quote(cell)} --missing marginalize), {advice}"
         )
     understood = table.attrs.get("understood")
-    return (
-        f"Column {name!r} has text, such as {cell!r}, among its numbers, {where} and "
-        f"{len(texts) - 1} more: {advice}."
-        + (f" (Understood: {understood}; columns {list(table.columns)}.)" if understood else "")
+    where += f" and in {len(texts) - 1} more" if len(texts) > 1 else ""
+    return f"Column {name!r} has text, such as {cell!r}, among its numbers, {where}: {advice}." + (
+        f" (Understood: {understood}; columns {list(table.columns)}.)" if understood else ""
     )
 
 
