@@ -6,8 +6,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ModelError
 from stangmm.base.names import hint

@@ -204,6 +204,7 @@ def methods_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Meth
     """
     from stangmm.methods import as_method
 
+    names = [name.lower() for name in names]
     given = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
     given |= dict(arguments.others)
     classes = [type(as_method(name)) for name in names]

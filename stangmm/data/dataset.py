@@ -387,7 +387,9 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
     with np.errstate(over="ignore"):
         size = high - low
     if n == 1:
-        raise DataError("There is one row, in which nothing varies. Give at least two that differ.")
+        raise DataError(
+            "There is one row, in which every feature is constant. Give at least two that differ."
+        )
     constant = [n for n, s in zip(names, size, strict=True) if s == 0]
     if constant:
         raise DataError(
@@ -401,7 +403,10 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
     lost = [n for n, s, u in zip(names, size, step, strict=True) if s < _MIN_RESOLVED_STEPS * u]
     tiny = [n for n, s in zip(names, size, strict=True) if s < 1e-150]
     if tiny:
-        raise DataError(f"Features {tiny} span less than 1e-150. Rescale them.")
+        raise DataError(
+            f"Features {tiny} span less than 1e-150; double precision does not resolve squares of "
+            "that. Rescale them."
+        )
     if lost:
         raise DataError(
             f"Features {lost} vary by less than double precision can resolve beside their size. "

@@ -41,8 +41,8 @@ def as_method(method: Any) -> Method:
     if isinstance(method, Method):
         return method
     if isinstance(method, str):
-        if method.lower() in METHODS:
-            return METHODS[method.lower()]()
+        if method in METHODS:
+            return METHODS[method]()
         raise ModelError(f"method must be one of {list(METHODS)}, got {shown(method)}.")
     names = ", ".join(f'"{name}" ({cls.__name__})' for name, cls in METHODS.items())
     raise ModelError(

@@ -454,12 +454,15 @@ class MixtureDistribution:
 def _as_values(name: str, value: Any) -> FloatArray:
     try:
         shape = np.shape(value)
-    except ValueError:  # lists of different lengths
-        shape = (0,)
+    except ValueError as error:
+        raise DataError(
+            f"The value of {name!r} must be a number or an array (M,) of numbers, got lists of "
+            f"different lengths: {shown(value)}."
+        ) from error
     if len(shape) > 1 or 0 in shape:
         raise DataError(
-            f"The value of {name!r} must be a number or an array (M,) of numbers, got "
-            f"{shown(value)}."
+            f"The value of {name!r} must be a number or an array (M,) of numbers, got shape "
+            f"{shape}."
         )
     try:
         numbers = as_table(np.atleast_1d(value))[0][:, 0]

@@ -24,7 +24,7 @@ from typing import Any
 import stangmm as sg
 from robustness.mutations import changed_bytes, changed_tree, rewritten
 
-BATCH = 250
+BATCH = 2500
 MEMORY = 3 * 2**30  # of address space, of which libraries take 2 GB
 SECONDS = 30.0
 
