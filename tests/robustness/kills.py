@@ -139,7 +139,7 @@ def trial(work: str, seed: int, longest: dict[str, float], saved: Path) -> tuple
 
 
 def main() -> None:
-    """Run the trials, each work as often as the others; print faults and a table."""
+    """Run the trials, each work as often as the others; print each and a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=240)
     parser.add_argument("--seed", type=int, default=1)
@@ -155,9 +155,10 @@ def main() -> None:
             work = arguments.works[number % len(arguments.works)]
             what, faults = trial(work, arguments.seed * 100_000 + number, longest, saved)
             counted[work, what] += 1
-            if faults:
-                counted[work, "FAULT"] += 1
-                print(f"{work}, trial {number}, {what}: {faults}", flush=True)
+            counted[work, "FAULT"] += bool(faults)
+            print(
+                f"{work}, trial {number}, {what}{f': FAULT {faults}' if faults else ''}", flush=True
+            )
     print(sum(n for (_, what), n in counted.items() if what.startswith("SIG")), "signals sent")
     for (work, what), n in sorted(counted.items()):
         print(f"{n:6d}  {work}: {what}")
