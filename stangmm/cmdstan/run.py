@@ -47,7 +47,7 @@ _WATCH_SECONDS = 0.2
 _LOOK_SECONDS = 2.0
 # A run that neither computes nor writes for so long will never end.
 IDLE_SECONDS = 30.0
-_NO_SPACE, _FULL = "No space left", 2**14  # what a full disk says, and has left
+_NO_SPACE, _FULL = "No space left", 2**20  # what a full disk says, and has left
 _REMEDY = "Make room there, or set the environment variable TMPDIR to a folder that has some."
 _CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and for good
 
