@@ -36,7 +36,8 @@ def _length(value: Any) -> int:
 
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number, and no truth value."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    # Durations are whole numbers to numpy.
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def check_count(name: str, value: Any, minimum: int = 1, most: int = _MOST) -> None:

@@ -113,7 +113,7 @@ def _fitted(draw: Draw, table: Any) -> None:
     k = draw(st.integers(1, 3))
     kind = draw(st.sampled_from(["full", "tied", "diag", "spherical"]))
     missing = draw(st.sampled_from(["error", "marginalize"]))
-    n = len(table) if hasattr(table, "__len__") else 0
+    n = int(np.prod(getattr(table, "shape", (len(table) if isinstance(table, list) else 0,))[:1]))
     weight = draw(
         st.none() | st.lists(st.floats(0, 1e300) | st.integers(0, 3), min_size=n, max_size=n)
     )
