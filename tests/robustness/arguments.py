@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 
 import stangmm as sg
 from robustness.strategies import ANYTHING, TABLE, WHOLE
@@ -137,6 +138,7 @@ def call(name: str, draw: Draw) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        warnings.simplefilter("ignore", HypothesisWarning)  # of values with long names
         warnings.filterwarnings("ignore", ".*ArviZ is undergoing.*")
         try:
             FUNCTIONS[name](draw)
