@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stangmm.base.checked import check_count, random_generator
 from stangmm.base.memory import check_memory
-from stangmm.base.names import check_names, checks_names, hint
+from stangmm.base.names import checks_names, hint, made_by_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("stangmm")
 
 
+@made_by_names
 @dataclass(frozen=True, repr=False)
 class GaussianMixture(MixtureSpec):
     """A Gaussian mixture model, for any method.
@@ -57,11 +58,6 @@ class GaussianMixture(MixtureSpec):
         from stangmm.report.notebook import model_html
 
         return model_html(self)
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Say what an argument is called here, before the class says that it has none."""
-        check_names(cls.__name__, options, cls.__dataclass_fields__)
-        return super().__new__(cls)
 
     def __getattr__(self, name: str) -> NoReturn:
         """Say what a thing is called here."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from dataclasses import fields
+from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +57,20 @@ def hint(name: str) -> str:
     if name not in _HERE:
         return ""
     return f" Here it is {_HERE[name]}; stangmm.sklearn has scikit-learn's names."
+
+
+def made_by_names(cls: type[T]) -> type[T]:
+    """Have a dataclass say what its arguments are called where another name comes."""
+    made: Callable[..., None] = cls.__init__
+    known = [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
+
+    @functools.wraps(made)
+    def checked(self: T, *arguments: Any, **options: Any) -> None:
+        check_names(cls.__name__, options, known)
+        made(self, *arguments, **options)
+
+    cls.__init__ = cast(Any, checked)  # type: ignore[method-assign]
+    return cls
 
 
 def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:

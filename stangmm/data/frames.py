@@ -153,7 +153,9 @@ def _is_plain(X: Any) -> bool:
     """Whether numpy or pandas reads it, or it is nothing that has columns."""
     if isinstance(X, np.ndarray | list | tuple | int | float | str | bytes) or X is None:
         return True
-    pd = sys.modules.get("pandas")
+    pd, xr = sys.modules.get("pandas"), sys.modules.get("xarray")
+    if xr is not None and isinstance(X, xr.DataArray):
+        return True
     return pd is not None and isinstance(X, pd.DataFrame | pd.Series)
 
 

@@ -6,13 +6,12 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from stangmm.base.errors import ModelError
-from stangmm.base.names import check_names
 from stangmm.base.progress import progress_bar
 from stangmm.methods.draws import Draws, Info
 from stangmm.model.problem import Problem
@@ -62,12 +61,6 @@ class Method(ABC):
     kind: ClassVar[Kind]
     # Settings that say which programs run on this machine: no file has them, nor sets them.
     local: ClassVar[frozenset[str]] = frozenset()
-
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Say what a setting is called here, before the class says that it has none."""
-        if is_dataclass(cls):
-            check_names(cls.__name__, options, [field.name for field in fields(cls)])
-        return super().__new__(cls)
 
     def prepare(self, run: Run) -> None:
         """Do what is done once for all fits, such as compiling; not counted as fitting time."""

@@ -196,9 +196,10 @@ class Fitted:
             It is none.
         """
         k = self.model.n_components
-        if sorted(whole_numbers("order", order, k)) != list(range(k)):
+        numbers = whole_numbers("order", order, k)
+        if sorted(numbers) != list(range(k)):
             raise ModelError(f"order must have each of 0 to {k - 1} once, got {shown(order)}.")
-        order = np.asarray(order)
+        order = np.array(numbers)
         if self.combination is not None:
             source = self.combination.source.reordered(order)
             return self._combined(replace(self.combination, source=source))
