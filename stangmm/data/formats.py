@@ -220,12 +220,16 @@ def _excel(shown: str, content: bytes) -> pd.DataFrame:
     """The one sheet of a workbook, its first row as names where it is words above numbers."""
     import pandas as pd
 
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if any(name.endswith(".npy") for name in archive.namelist()):
-            return _npz(shown, content)
-        if "mimetype" in archive.namelist():
-            raise DataError(f"{shown} is an OpenDocument file. Save the table as .xlsx or CSV.")
-        size = sum(member.file_size for member in archive.infolist())
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+            size = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise DataError(f"{shown} is damaged and cannot be unpacked: {error}.") from error
+    if any(name.endswith(".npy") for name in names):
+        return _npz(shown, content)
+    if "mimetype" in names:
+        raise DataError(f"{shown} is an OpenDocument file. Save the table as .xlsx or CSV.")
     if size > _LARGEST:
         raise DataError(f"{shown} is more than {_LARGEST / 1e9:.0f} GB when it is unpacked.")
     _needs("openpyxl", "Excel")

@@ -51,6 +51,7 @@ from stangmm.saving.contents import (
 
 # Limits of numbers: those of a double, and the largest index.
 _HUGE = float(np.finfo(np.float64).max)
+_TINY = float(np.finfo(np.float64).smallest_subnormal)
 _FINITE = (-_HUGE, _HUGE)
 _ANY = 2**62
 
@@ -101,7 +102,11 @@ def mixtures(*letters: str) -> Content:
 
     def accepts(value: Any, sizes: Sizes) -> bool:
         sizes.pop("...", None)  # each batch has leading axes of its own
-        return object_of("mixtures")(value, sizes) and has_shape(sizes.pop("..."), letters, sizes)
+        if not object_of("mixtures")(value, sizes):
+            return False
+        factors = value.corr_chol
+        regular = factors is None or (np.diagonal(factors, axis1=-2, axis2=-1) > 0).all()
+        return bool(regular) and has_shape(sizes.pop("..."), letters, sizes)
 
     return accepts
 
@@ -232,7 +237,7 @@ KINDS = (
         ("means", "means", "numbers (..., K, D)",
          numbers("...", "K", "D", within=_FINITE)),
         ("scales", "scales", "numbers (..., K, D): standard deviations",
-         numbers("...", "K", "D", within=(0.0, _HUGE))),
+         numbers("...", "K", "D", within=(_TINY, _HUGE))),
         ("correlation_factors", "corr_chol", "numbers (..., K, D, D): lower Cholesky factors of "
          "the correlation matrices; null without correlations",
          or_null(numbers("...", "K", "D", "D", within=_FINITE))),
