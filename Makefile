@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -q
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc lint \
+.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz lint \
   format hooks clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
@@ -106,6 +106,15 @@ sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or t
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method advi --replications 100
 	PYTHONPATH=tests $(BIN)/python -m calibration.run summary
+
+fuzz: model $(VENV)/installed-test  ## faults in large: arguments, files, kills, compiles, full disks; hours
+	PYTHONPATH=tests $(BIN)/python -m robustness.arguments --inputs 100000
+	PYTHONPATH=tests $(BIN)/python -m robustness.files --bytes 90000 --tree 10000
+	PYTHONPATH=tests $(BIN)/python -m robustness.tables --files 100000
+	PYTHONPATH=tests $(BIN)/python -m robustness.kills --trials 300
+	PYTHONPATH=tests $(BIN)/python -m robustness.compiles --processes 20
+	PYTHONPATH=tests $(BIN)/python -m robustness.surroundings
+	@test "$$(id -u)" != 0 || PYTHONPATH=tests $(BIN)/python -m robustness.disks
 
 lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-import numpy as np
-
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ModelError
+from stangmm.base.names import hint
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
 from stangmm.judge.diagnostics import Diagnosis, diagnose
@@ -120,7 +119,7 @@ class Fit(Fitted, Predictions):
                 f"Pareto k-hat is {k:.2f}, not below {PARETO_K_OK}. Use NUTS, or "
                 'ADVI(algorithm="fullrank").'
             )
-        rng = np.random.default_rng(seed)
+        rng = random_generator(seed)
         index = rng.choice(len(weights), len(weights) if n is None else n, p=weights)
         return self._at((slice(None), index))
 
@@ -414,6 +413,10 @@ class Fit(Fitted, Predictions):
         from stangmm.report import fit_report
 
         return fit_report(self, path, progress=progress)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what a thing is called here."""
+        raise AttributeError(f"A fit has no {name!r}.{hint(name)}")
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, random_generator
+from stangmm.base.memory import check_memory
+from stangmm.base.names import checks_names, hint, made_by_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.methods import Method, as_method
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("stangmm")
 
 
+@made_by_names
 @dataclass(frozen=True, repr=False)
 class GaussianMixture(MixtureSpec):
     """A Gaussian mixture model, for any method.
@@ -58,6 +59,11 @@ class GaussianMixture(MixtureSpec):
 
         return model_html(self)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say what a thing is called here."""
+        raise AttributeError(f"A model has no {name!r}.{hint(name)}")
+
+    @checks_names
     def fit(
         self,
         X: Any,
@@ -163,4 +169,5 @@ class GaussianMixture(MixtureSpec):
 
         check_count("n", n)
         dataset = Dataset.from_input(X, sample_weight, missing=missing)
-        return prior_predictive(self, dataset, n, np.random.default_rng(seed))
+        check_memory(f"n = {n} data sets", 8.0 * n * dataset.x.size, "Ask for fewer.")
+        return prior_predictive(self, dataset, n, random_generator(seed))

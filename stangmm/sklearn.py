@@ -152,12 +152,13 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
         settings = as_method(self.method)
-        x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        x = self._validated(X, ensure_min_samples=2)
         x, sample_weight = _distinct(x, sample_weight)
+        table: Any = x
         if hasattr(self, "feature_names_in_"):
             import pandas as pd
 
-            x = pd.DataFrame(x, columns=self.feature_names_in_)
+            table = pd.DataFrame(x, columns=self.feature_names_in_)
         run = Run(self._seed(), self.progress)
         no_maximum: Exception | None = None
         try:
@@ -165,7 +166,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 # A search over K goes through models that do not describe the data.
                 warnings.simplefilter("ignore", MisfitWarning)
                 self.fit_ = model.fit(
-                    x,
+                    table,
                     settings,
                     seed=run.seed,
                     sample_weight=sample_weight,
@@ -178,7 +179,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             no_maximum = error
         self.regularized_ = no_maximum is not None
         if isinstance(settings, EM) and no_maximum is not None:
-            self.fit_ = self._regularized_fit(model, x, settings, sample_weight, run)
+            self.fit_ = self._regularized_fit(model, table, settings, sample_weight, run)
             warnings.warn(
                 f"The likelihood has no maximum, so covariances were regularized. {no_maximum}",
                 ConvergenceWarning,
@@ -251,31 +252,53 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self.fit_.sample(n_samples, self._seed())
 
-    def bic(self, X: Any) -> float:
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Bayesian information criterion on X at the best draw, lower is better.
 
-        Schwarz 1978 (doi:10.1214/aos/1176344136); meant for maximum likelihood.
+        Schwarz 1978 (doi:10.1214/aos/1176344136); meant for maximum likelihood. A row of weight 3
+        is three rows.
         """
-        x = self._rows(X)
-        return self._deviance(x) + float(np.log(len(x))) * self._n_parameters()
+        x, weight = self._weighted(X, sample_weight)
+        total = len(x) if weight is None else weight.sum()
+        return self._deviance(x, weight) + float(np.log(total)) * self._n_parameters()
 
-    def aic(self, X: Any) -> float:
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
         """Akaike's information criterion on X at the best draw, lower is better.
 
-        Akaike 1974 (doi:10.1109/TAC.1974.1100705); meant for maximum likelihood.
+        Akaike 1974 (doi:10.1109/TAC.1974.1100705); meant for maximum likelihood. A row of weight 3
+        is three rows.
         """
-        return self._deviance(self._rows(X)) + 2.0 * self._n_parameters()
+        return self._deviance(*self._weighted(X, sample_weight)) + 2.0 * self._n_parameters()
 
-    def _deviance(self, x: FloatArray) -> float:
+    def _weighted(self, X: Any, sample_weight: Any) -> tuple[FloatArray, FloatArray | None]:
+        x = self._rows(X)
+        return x, None if sample_weight is None else as_sample_weight(sample_weight, len(x))
+
+    def _deviance(self, x: FloatArray, weight: FloatArray | None) -> float:
         best = int(np.argmax(self.fit_.total_log_likelihood))
-        return -2.0 * float(log_likelihood(self.fit_.mixture[best : best + 1], x).item())
+        return -2.0 * float(log_likelihood(self.fit_.mixture[best : best + 1], x, weight).item())
 
     def _n_parameters(self) -> int:
         return self.fit_.model.n_parameters(self.n_features_in_)
 
     def _rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        x: FloatArray = validate_data(self, X, reset=False, dtype=np.float64)
+        return self._validated(X, reset=False)
+
+    def _validated(self, X: Any, **options: Any) -> FloatArray:
+        """What scikit-learn makes of X; missing values get words of our own."""
+        if isinstance(X, np.ma.MaskedArray):  # scikit-learn would ignore the mask
+            X = np.ma.filled(X.astype(np.float64), np.nan)
+        try:
+            x: FloatArray = validate_data(self, X, dtype=np.float64, **options)
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+            raise DataError(
+                "Input X contains NaN or masked values, which scikit-learn's interface does not "
+                'take. stangmm.GaussianMixture(...).fit(X, missing="marginalize") does; or impute '
+                "them first, as by fit.impute(X)."
+            ) from error
         return x
 
     def _seed(self) -> int:

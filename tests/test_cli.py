@@ -556,3 +556,70 @@ def test_every_help_ends_with_an_example_that_can_be_run(
     assert heading == "example:"
     assert shlex.split(example)[:2] == ["stangmm", command]
     assert callable(cli.parser().parse_args(shlex.split(example)[1:]).command)
+
+
+# --- files as people have them ---------------------------------------------------------------
+
+
+def test_iris_as_uci_gives_it_keeps_its_first_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "iris.data"
+    path.write_text("".join(f"5.{i},3.{i % 7},Iris-{i % 3}\n" for i in range(30)) + "\n")
+    code, out, err = run(capsys, "fit", path, "-k", 1, "--json", *EM)
+    assert code in (0, 1)
+    values = json.loads(out)
+    assert (values["n_observations"], values["features"]) == (30, ["x1", "x2"])
+    assert values["data"]["read"] == {
+        "format": "text", "separator": ",", "decimal": ".", "thousands": None, "header": False
+    }  # fmt: skip
+    assert "Iris-0" in values["data"]["left_out"]["x3"]
+    assert "column 'x3' is left out" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--quiet",), ("--json",)])
+def test_one_odd_cell_stops_the_fit_with_line_and_option(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n" + "".join(f"{i}.5,{i % 7}\n" for i in range(20)) + "?,3\n")
+    code, out, err = run(capsys, "fit", path, "-k", 1, *EM, *arguments)
+    assert (code, out) == (2, "")
+    assert "Column 'a' has text, such as '?'" in err
+    assert "in line 22" in err
+    assert "--na '?'" in err
+    code, _, _ = run(
+        capsys, "fit", path, "-k", 1, "--na", "?", "--missing", "marginalize", *EM, *arguments
+    )
+    assert code in (0, 1)
+
+
+def test_standard_input_is_read(data: Path):
+    command = [sys.executable, "-m", "stangmm.cli", "fit", "-", "-k", "2", *EM, "--json"]
+    result = subprocess.run(
+        command, input=data.read_bytes(), capture_output=True, check=False, timeout=300
+    )
+    assert result.returncode in (0, 1), result.stderr
+    assert json.loads(result.stdout)["n_observations"] == len(data.read_text().splitlines()) - 1
+
+
+def test_endings_of_other_formats_are_refused(data: Path, capsys: pytest.CaptureFixture[str]):
+    for option, name, kind in (("--report", "x.pdf", "HTML"), ("--out", "x.pkl", "netCDF")):
+        code, _, err = run(capsys, "fit", data, "-k", 2, option, data.parent / name, *EM)
+        assert code == 2
+        assert f"would be {kind}" in err
+        assert not (data.parent / name).exists()
+
+
+def test_a_method_is_called_as_on_the_command_line(data: Path, capsys: pytest.CaptureFixture[str]):
+    code, _, err = run(capsys, "fit", data, "-k", 2, "--method", "NUTS2")
+    assert code == 2
+    assert "settings object" not in err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "> /dev/full"])
+def test_a_closed_standard_output_is_no_traceback(closed: str, data: Path):
+    program = f"{sys.executable} -m stangmm.cli fit {data} -k 2 --method em --seed 1 {closed}"
+    result = subprocess.run(["sh", "-c", program], capture_output=True, check=False, timeout=300)
+    assert b"Traceback" not in result.stderr
+    assert result.returncode == (2 if "full" in closed else 0)

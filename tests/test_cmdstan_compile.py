@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -170,7 +172,7 @@ def test_the_place_in_the_cache_follows_from_everything_that_goes_in(
 
 
 @pytest.mark.stan
-def test_an_entry_of_the_cache_without_its_marker_is_not_taken_for_good(
+def test_an_entry_of_the_cache_is_taken_for_good_only_as_it_was_compiled(
     cache: Path, tmp_path: Path, cmdstan: CmdStan
 ):
     file = tmp_path / "model.stan"
@@ -179,10 +181,30 @@ def test_an_entry_of_the_cache_without_its_marker_is_not_taken_for_good(
     build.exe.parent.mkdir(parents=True)
     build.exe.write_text("#!/bin/sh\n")
     build.exe.chmod(0o755)
-    assert not build.is_cached()
-    (build.folder / "info.json").write_text("{}")
+    info = build.folder / "info.json"
+    for text in (None, "{}", "[]", "no json", '{"sha256": "0"}'):
+        if text is not None:
+            info.write_text(text)
+        assert not build.is_cached()
+    digest = hashlib.sha256(build.exe.read_bytes()).hexdigest()
+    info.write_text(json.dumps({"sha256": digest}))
     assert build.is_cached()
     assert compile_stan(file, cmdstan=cmdstan) == build.exe
+
+
+@pytest.mark.stan
+def test_a_damaged_executable_is_compiled_anew_with_a_word(
+    cache: Path, tmp_path: Path, cmdstan: CmdStan
+):
+    file = tmp_path / "model.stan"
+    file.write_text(PROGRAM)
+    exe = compile_stan(file, cmdstan=cmdstan)
+    whole = exe.read_bytes()
+    exe.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    with pytest.warns(UserWarning, match="not what was compiled there"):
+        assert compile_stan(file, cmdstan=cmdstan) == exe
+    assert plan(file, cmdstan).is_cached()
+    assert subprocess.run([exe, "info"], check=False, capture_output=True).stdout
 
 
 @pytest.mark.stan

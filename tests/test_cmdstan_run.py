@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
 from stangmm.cmdstan import cmdstan_run, compile_stan, find_cmdstan
-from stangmm.cmdstan.run import unchanged_environment
+from stangmm.cmdstan import run as run_module
 from stangmm.cmdstan.watchdog import processes_using
 
 pytestmark = pytest.mark.stan
@@ -147,6 +148,30 @@ def test_a_run_that_ends_well_leaves_nothing_and_no_zombie(exe: Path, scratch: P
     assert mentioning(str(run.directory)) == []
     assert [child for child in psutil.Process().children() if child.status() == "zombie"] == []
     assert not [path for path in scratch.iterdir() if path.name.startswith("stangmm")]
+
+
+def test_chains_that_stand_still_are_ended_and_said(exe: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_module, "IDLE_SECONDS", 3.0)
+
+    def stop(directory: Path) -> None:
+        wait_for(lambda: processes_using(directory))
+        os.kill(processes_using(directory)[0], signal.SIGSTOP)
+
+    with cmdstan_run(exe, "test") as run:
+        threading.Thread(target=stop, args=(run.directory,), daemon=True).start()
+        data = run.write_json("data", {"fail": 0})
+        with pytest.raises(InferenceError, match="neither computed nor written"):
+            run.call(
+                lambda model: model.sample(
+                    data=data,
+                    chains=1,
+                    iter_sampling=10**8,
+                    refresh=10**7,
+                    output_dir=run.directory,
+                    show_progress=False,
+                )
+            )
+        assert processes_using(run.directory) == []
 
 
 def test_an_exception_out_of_the_callers_block_cleans_up_too(exe: Path):
@@ -290,3 +315,41 @@ def test_runs_that_overlap_put_the_environment_back(monkeypatch: pytest.MonkeyPa
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert "STAN_NUM_THREADS" not in os.environ
+
+
+FORKED = """
+import multiprocessing, sys
+import stangmm as sg
+
+def fit(seed):
+    settings = sg.NUTS(chains=1, draws=50, warmup=50)
+    model = sg.GaussianMixture(1)
+    return float(model.fit(sg.datasets.galaxies(), settings, seed=seed, progress=False).lp.sum())
+
+fit(1)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    one, other = pool.map_async(fit, [2, 2]).get(120)
+assert one == other
+"""
+
+
+def test_a_process_that_was_forked_after_a_fit_can_fit():
+    """polars, which cmdstanpy takes where it is installed, would wait for ever there."""
+    program = [sys.executable, "-W", "ignore", "-c", FORKED]
+    subprocess.run(program, check=True, timeout=180)
+
+
+UNCHANGED = """
+import os
+before = dict(os.environ)
+import stangmm as sg
+settings = sg.NUTS(chains=1, draws=50, warmup=50)
+sg.GaussianMixture(1).fit(sg.datasets.galaxies(), settings, seed=1, progress=False)
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+"""
+
+
+def test_a_fit_leaves_the_environment_as_it_was():
+    environment = {name: value for name, value in os.environ.items() if name != "CMDSTAN"}
+    program = [sys.executable, "-W", "ignore", "-c", UNCHANGED]
+    subprocess.run(program, check=True, timeout=180, env=environment)

@@ -32,6 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("tqdm.std.time", clock)
     monkeypatch.setattr(progress, "TICK", 3600.0)  # no ticking but where a test asks for it
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
     return clock
 
 
@@ -95,6 +96,14 @@ def test_without_progress_nothing_is_written(
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_log_is_not_filled_with_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard error is no terminal here, and no notebook."""
+    advance = progress_bar("work", 10, shown=True)
+    time.sleep(1.2)
+    advance(1)
+    assert capsys.readouterr() == ("", "")
+
+
 def wait_for(condition: Callable[[], bool]) -> bool:
     """Whether a condition comes true within a minute of a real clock."""
     deadline = time.monotonic() + 60.0
@@ -126,6 +135,7 @@ def test_no_thread_outlives_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         return {each for each in threading.enumerate() if each.name == "stangmm-progress"}
 
     monkeypatch.setattr(progress, "TICK", 0.01)
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
     before = ticking()
     finished, forgotten = (progress_bar("work", 1, shown=True) for _ in range(2))
     begun = ticking() - before
@@ -157,6 +167,7 @@ def test_steps_told_by_many_threads_are_all_counted(monkeypatch: pytest.MonkeyPa
             counted.append(self.n)
 
     monkeypatch.setattr(progress, "find_tqdm", lambda: Bar)
+    monkeypatch.setattr(progress, "is_watched", lambda: True)
     monkeypatch.setattr(progress, "TICK", 0.001)
     advance = progress_bar("work", 40, shown=True)
     threads = [threading.Thread(target=lambda: [advance(1) for _ in range(10)]) for _ in range(4)]
@@ -178,6 +189,7 @@ def test_a_notebook_without_widgets_gets_text_and_no_warning() -> None:
         "shell.version_info = (8, 0)\n"
         "sys.modules['IPython'] = shell\n"
         "sys.modules['ipywidgets'] = None\n"
+        "sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n"
         "from stangmm.base.progress import progress_bar\n"
         "progress_bar('work', 1, shown=True)(1)\n"
     )

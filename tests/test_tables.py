@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import lzma
+import pickle
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import stangmm.data.tables
+import stangmm.data.formats
 from stangmm.base.errors import DataError
 from stangmm.data.tables import choose_columns, read_table
 
@@ -134,7 +138,7 @@ def test_npy_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
 def test_parquet_without_its_reader_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stangmm.data.tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(stangmm.data.formats, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install pyarrow"):
         read_table(written(tmp_path, b"PAR1", "x.parquet"))
 
@@ -150,12 +154,12 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 
 def test_columns_with_text_or_without_names_are_left_out_and_said(tmp_path: Path) -> None:
-    text = ",a,place,b,when\n1,2,north,3,?\n2,4,south,5,7\n"
+    text = ",a,place,b,when\n1,2,north,3,May\n2,4,south,5,June\n"
     chosen = choose_columns(read_table(written(tmp_path, text)))
     assert list(chosen.features.columns) == ["a", "b"]
     assert set(chosen.left_out) == {"Unnamed: 0", "place", "when"}
     assert "'north'" in chosen.left_out["place"]
-    assert "'?'" in chosen.left_out["when"]
+    assert "'May'" in chosen.left_out["when"]
     assert chosen.weights is None
     assert chosen.labels is None
 
@@ -198,10 +202,130 @@ def test_parquet_is_left_to_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise RuntimeError("magic bytes not found")
         return pd.DataFrame({1: [1.0]})
 
-    monkeypatch.setattr(stangmm.data.tables, "find_spec", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(stangmm.data.formats, "find_spec", lambda name: SimpleNamespace(name=name))
     monkeypatch.setattr(sys.modules["pandas"], "read_parquet", read_parquet)
     path = written(tmp_path, b"PAR1", "x.PARQUET")
     assert read_table(path).to_dict("list") == {"1": [1.0]}
     assert asked == {"source": path, "engine": "pyarrow"}
     with pytest.raises(DataError, match="no Parquet file: magic bytes not found"):
         read_table(written(tmp_path, b"x", "y.parquet"))
+
+
+# Files as people have them ------------------------------------------------------------------------
+
+
+AB = {"a": [1.5, 3], "b": [2, -4.25]}
+THOUSANDS = {"a": [1234.5, 1300], "b": [2, 3.25]}
+READ = {
+    "no header, a column of text": (
+        "5.1,3.5,Iris-setosa\n4.9,3.0,Iris-setosa\n4.7,3.2,Iris-setosa\n",
+        {"x1": [5.1, 4.9, 4.7], "x2": [3.5, 3.0, 3.2]},
+    ),
+    "one column, decimal commas": ("wait\n3,6\n1,8\n3,3\n", {"wait": [3.6, 1.8, 3.3]}),
+    "decimal commas and thousands": ("a;b\n1.234,5;2\n1.300;3,25\n", THOUSANDS),
+    "thousands with commas": ("a;b\n1,234.5;2\n1,300;3.25\n", THOUSANDS),
+    "write.table": ('"a" "b"\n"1" 1.5 2\n"2" 3 -4.25\n', AB),
+    "write.table, names": ('a b\nx 1.5 2\ny 3 -4.25\n', AB),
+    "write.csv": ('"","a","b"\n"1",1.5,2\n"2",3,-4.25\n', AB),
+    "quoted headers": ('"a";"b"\n"1,5";2\n3;-4,25\n', AB),
+    "comment lines": ("# made by hand\n# today\na,b\n1.5,2\n3,-4.25\n", AB),
+    "savetxt": ("# a b\n1.5 2\n3 -4.25\n", AB),
+    "numbered rows": ("id,a\n7,1.5\n3,2\n5,3\n", {"a": [1.5, 2, 3]}),
+    "rownames": ("rownames,a\n1,1.5\n2,2\n", {"a": [1.5, 2]}),
+    "UTF-16": ("\ufeffa,b\n1.5,2\n3,-4.25\n".encode("utf-16-le"), AB),
+    "JSON records": ('[{"a": 1.5, "b": 2}, {"a": 3, "b": -4.25}]', AB),
+    "JSON columns": ('{"a": [1.5, 3], "b": [2.0, -4.25]}', AB),
+    "JSON lines": ('{"a": 1.5, "b": 2}\n{"a": 3, "b": -4.25}\n', AB),
+    "gzip": (gzip.compress(b"a,b\n1.5,2\n3,-4.25\n"), AB),
+    "xz": (lzma.compress(b"a,b\n1.5,2\n3,-4.25\n"), AB),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_what_is_unambiguous_is_read(kind: str, tmp_path: Path) -> None:
+    text, expected = READ[kind]
+    chosen = choose_columns(read_table(written(tmp_path, text)))
+    assert chosen.features.to_dict("list") == expected
+
+
+REFUSED = {
+    "decimals or thousands": ("a;b\n3,600;79.500\n1,800;54.000\n", {}, "--decimal , or --thou"),
+    "question mark": ("a,b\n1,2\n?,3\n4,5\n", {}, r"'\?', among its numbers, in line 3.*--na '\?'"),
+    "dash": ("a,b\n1,2\n-,3\n4,5\n", {}, "'-', among its numbers, in line 3.*--na -"),
+    "below a limit": ("a,b\n1,2\n<0.5,3\n4,5\n", {}, "'<0.5', among its numbers, in line 3"),
+    "currency": ("a,b\n$79.50,2\n$54.00,3\n", {}, r"'\$79.50', among its numbers.*--exclude a"),
+    "percent": ("a,b\n79.5%,2\n54%,3\n", {}, "'79.5%', among its numbers"),
+    "words and numbers": ("a,1990\n1,2\n3,4\n", {}, "--header or --no-header"),
+    "names twice": ("a,b,a\n1,2,3\n", {}, "different names.*--no-header"),
+    "a title": ("Report of 2020\na,b\n1,2\n", {}, "--skip"),
+    "pickle": (pickle.dumps([1.0]), {}, "could run any program"),
+    "netCDF": (b"\x89HDF\r\n\x1a\n\0\0", {}, "stangmm report"),
+    "UTF-16 without a mark": ("a,b\n1,2\n".encode("utf-16-le"), {}, "UTF-16"),
+    "damaged gzip": (gzip.compress(b"a,b\n1,2\n")[:-9], {}, "cannot be unpacked"),
+    "nested JSON": ('[{"a": {"b": 1}}]', {}, "no table in JSON"),
+    "two signs of a kind": ("a;b\n1,5;2\n", {"decimal": ",", "thousands": ","}, "Give two"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_ambiguous_is_refused_with_the_option_that_decides(
+    kind: str, tmp_path: Path
+) -> None:
+    text, how, words = REFUSED[kind]
+    with pytest.raises(DataError, match=words):
+        choose_columns(read_table(written(tmp_path, text), **how))
+
+
+DECIDED = {
+    "decimal": ("a;b\n3,600;79,500\n", {"decimal": ","}, [[3.6, 79.5]]),
+    "thousands": ("a;b\n3,600;79,500\n", {"thousands": ","}, [[3600, 79500]]),
+    "na": ("a,b\n1,2\n?,3\n", {"na": ["?"]}, [[1, 2], [np.nan, 3]]),
+    "header": ("a,1990\n1,2\n", {"header": True}, [[1, 2]]),
+    "skip": ("Report of 2020\na,b\n1,2\n", {"skip": 1}, [[1, 2]]),
+    "sep": ("a b,c\n1 2,5\n", {"sep": " ", "decimal": ","}, [[1, 2.5]]),
+    "tab": ("a\tb\n1\t2\n", {"sep": "tab"}, [[1, 2]]),
+}
+
+
+@pytest.mark.parametrize("option", DECIDED)
+def test_each_option_decides(option: str, tmp_path: Path) -> None:
+    text, how, expected = DECIDED[option]
+    table = read_table(written(tmp_path, text), **how)
+    np.testing.assert_array_equal(choose_columns(table).features.to_numpy(), expected)
+
+
+def test_columns_are_left_out_by_exclude_index_and_columns(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "id,a,b\n1,2,?\n2,4,3\n9,5,6\n"))
+    assert list(choose_columns(table, exclude=["b"]).features.columns) == ["a"]
+    assert list(choose_columns(table, columns=["id", "a"]).features.columns) == ["id", "a"]
+    chosen = choose_columns(table, index=["b"])
+    assert list(chosen.features.columns) == ["a"]
+    assert set(chosen.left_out) == {"id"}
+    assert chosen.read["separator"] == ","
+
+
+def test_zip_and_npz_hold_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.csv", "a,b\n1.5,2\n3,-4.25\n")
+    np.testing.assert_array_equal(read_table(path).to_numpy(), NUMBERS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y.csv", "a,b\n")
+    with pytest.raises(DataError, match="holds 2 files"):
+        read_table(path)
+    np.savez(tmp_path / "x.npz", x=NUMBERS)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.npz").to_numpy(), NUMBERS)
+    np.savez(tmp_path / "x.npz", x=NUMBERS, y=NUMBERS)
+    with pytest.raises(DataError, match="holds the arrays"):
+        read_table(tmp_path / "x.npz")
+
+
+def test_stata_feather_and_excel_are_read_by_pandas(tmp_path: Path) -> None:
+    frame = pd.DataFrame(NUMBERS, columns=["a", "b"])
+    frame.to_stata(tmp_path / "x.dta", write_index=False, version=118)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.dta").to_numpy(), NUMBERS)
+    frame.to_feather(tmp_path / "x.feather")
+    np.testing.assert_array_equal(read_table(tmp_path / "x.feather").to_numpy(), NUMBERS)
+    frame.to_excel(tmp_path / "x.xlsx", index=False)
+    np.testing.assert_array_equal(read_table(tmp_path / "x.xlsx").to_numpy(), NUMBERS)
+    assert list(read_table(tmp_path / "x.xlsx").columns) == ["a", "b"]

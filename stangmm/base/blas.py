@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
-from threadpoolctl import ThreadpoolController
+from stangmm.base.environment import unchanged_environment
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
@@ -22,4 +26,7 @@ def one_blas_thread() -> Iterator[None]:
 @cache
 def _controller() -> ThreadpoolController:
     """Looking for libraries takes milliseconds, so it is done once."""
+    with unchanged_environment("KMP_DUPLICATE_LIB_OK"):  # which threadpoolctl sets
+        from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()

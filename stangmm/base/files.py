@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
+from stangmm.base.checked import checked_path
 from stangmm.base.errors import ModelError
 
 _SYSTEM = ("/dev/", "/proc/")  # what is found here is never replaced
@@ -25,8 +28,10 @@ def checked_target(path: str | os.PathLike[str], example: str) -> Path:
     ------
     ModelError
         The folder does not exist, or the path is a folder or a disk.
+    DataError
+        It can be no path.
     """
-    target = Path(path).expanduser()
+    target = checked_path(path)
     if not target.parent.is_dir():
         raise ModelError(
             f"The folder {str(target.parent)!r} does not exist. Create it, or give another path."
@@ -46,7 +51,7 @@ def is_stream(target: Path) -> bool:
     return special or os.path.abspath(target).startswith(_SYSTEM)
 
 
-def write_whole(target: Path, content: bytes | memoryview) -> None:
+def write_whole(target: Path, *content: bytes | memoryview) -> None:
     """Write beside the target, then take its place at once, so that no one sees half a file.
 
     Where the target is a link, the file that it leads to is replaced; one that was there keeps its
@@ -60,7 +65,7 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
     try:
         if is_stream(target):
             with target.open("wb") as stream:
-                stream.write(content)
+                stream.writelines(content)
         else:
             _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
@@ -73,15 +78,34 @@ def write_whole(target: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
-def _replace(real: Path, content: bytes | memoryview) -> None:
+def _replace(real: Path, content: Iterable[bytes | memoryview]) -> None:
     unfinished = real.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
-        with unfinished.open("xb") as file:
-            file.write(content)
+        with _nameless(real.parent) or unfinished.open("xb") as file:
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
+            if not unfinished.exists():
+                _give_name(file.fileno(), unfinished)
         if real.exists():
             shutil.copymode(real, unfinished)
         unfinished.replace(real)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path) -> BinaryIO | None:
+    """A file that nobody sees, and that goes when this process is killed; where there are such."""
+    try:
+        return os.fdopen(os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o666), "wb")
+    except (OSError, AttributeError):  # another file system, another system, or no right
+        return None
+
+
+def _give_name(descriptor: int, name: Path) -> None:
+    # A folder beside the path has Python ask the system to follow the link to the open file.
+    beside = os.open(name.parent, os.O_RDONLY)
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=beside, follow_symlinks=True)
+    finally:
+        os.close(beside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 import weakref
@@ -17,32 +18,42 @@ def progress_bar(label: str, total: int, *, shown: bool) -> Callable[[int], None
 
     The bar appears after a second, whether or not a step is done by then, and shows the time that
     has gone and that is left. It disappears when ``total`` is reached, or when the function is
-    forgotten, as it is where the work fails.
+    forgotten, as it is where the work fails. Where nobody watches, there is none.
     """
-    if not shown:
+    if not shown or not is_watched():
         return lambda steps: None
     bar = find_tqdm()(
         total=total, desc=label, delay=_DELAY, leave=False, mininterval=0.2, miniters=0
     )
-    lock = threading.Lock()
+    lock, over = threading.Lock(), threading.Event()
 
     def advance(steps: int) -> None:
         with lock:
             bar.update(steps)
             if bar.n >= total:
                 bar.close()
+                over.set()
 
+    seen = weakref.ref(bar, lambda _: over.set())
     ticking = threading.Thread(
-        target=_tick, args=(weakref.ref(bar), lock), name="stangmm-progress", daemon=True
+        target=_tick, args=(seen, lock, over), name="stangmm-progress", daemon=True
     )
     ticking.start()
     return advance
 
 
-def _tick(bar: weakref.ref[Any], lock: threading.Lock) -> None:
+def is_watched() -> bool:
+    """Whether standard error is a terminal or a notebook: in a file a bar would be lines of it."""
+    stream = sys.stderr
+    try:
+        return "ipykernel" in sys.modules or (stream is not None and stream.isatty())
+    except ValueError:  # it is closed
+        return False
+
+
+def _tick(bar: weakref.ref[Any], lock: threading.Lock, over: threading.Event) -> None:
     """Keep the clock of a bar going until it is closed or forgotten."""
-    pause = threading.Event()
-    while not pause.wait(TICK):
+    while not over.wait(TICK):
         shown = bar()
         if shown is None or shown.disable:
             return
@@ -60,4 +71,5 @@ def find_tqdm() -> Any:
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
 
-    return tqdm
+    # Without tqdm's own thread, which would stay when the work is done.
+    return type("Bar", (tqdm,), {"monitor_interval": 0})

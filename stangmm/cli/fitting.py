@@ -286,7 +286,8 @@ def _say(
 
     if arguments.json:
         named = {"classes": columns.classes} if columns.classes else {}
-        result = as_json(values() | named)
+        data = {"read": columns.read, "left_out": columns.left_out}
+        result = as_json(values() | named | {"data": data})
     elif arguments.quiet:
         return
     else:

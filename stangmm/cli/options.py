@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from stangmm.methods import Method
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+# What files are, and endings that files of something else have.
+_KINDS = {".nc": "netCDF", ".html": "HTML"}
+_OTHERS = {
+    *(".pdf", ".doc", ".docx", ".md", ".tex", ".txt", ".png", ".svg", ".jpg", ".zip", ".py"),
+    *(".pkl", ".pickle", ".json", ".csv", ".npy", ".npz", ".parquet", ".xlsx", ".rds"),
+}
+_ENDINGS = {
+    "netCDF": {*_OTHERS, ".html", ".htm"},
+    "HTML": {*_OTHERS, ".nc", ".h5", ".hdf5"},
+    "a picture": set(),
+}
 SETTINGS = ("draws", "warmup", "chains", "restarts")  # that have an option of their own
 
 
@@ -47,7 +58,9 @@ def add_command(
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the file and which of its columns are what."""
     parser.add_argument(
-        "data", help="a file with a table: .csv, .tsv or other text, .parquet, .npy"
+        "data",
+        help="a file with a table: text such as CSV, Parquet, Feather, Excel, Stata, JSON, npy; "
+        "packed or not; - is standard input",
     )
     group = parser.add_argument_group("data")
     which = group.add_mutually_exclusive_group()
@@ -59,6 +72,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument(
         "--exclude", type=names, default=[], metavar="A,B", help="columns that are no features"
+    )
+    group.add_argument(
+        "--index", type=names, default=[], metavar="A,B", help="columns that name the rows"
     )
     group.add_argument("--weights", metavar="COLUMN", help="how often each row counts")
     group.add_argument(
@@ -75,7 +91,22 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first line has names (default: if not all of it is numbers)",
+        help="whether the first line has names (default: if words stand above numbers)",
+    )
+    group.add_argument(
+        "--sep", metavar="CHAR", help="what tells fields of a text apart, tab or blanks, too"
+    )
+    group.add_argument("--decimal", metavar="CHAR", help="what stands before decimals: . or ,")
+    group.add_argument("--thousands", metavar="CHAR", help="what stands between thousands")
+    group.add_argument(
+        "--na",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="what a missing value is written as, besides nothing, NA and the like",
+    )
+    group.add_argument(
+        "--skip", type=int, default=0, metavar="N", help="lines at the beginning that are no table"
     )
 
 
@@ -124,9 +155,18 @@ def columns_of(arguments: argparse.Namespace) -> Columns:
     from stangmm.data.tables import choose_columns, read_table
 
     chosen = choose_columns(
-        read_table(arguments.data, header=arguments.header),
+        read_table(
+            arguments.data,
+            sep=arguments.sep,
+            decimal=arguments.decimal,
+            thousands=arguments.thousands,
+            na=arguments.na,
+            header=arguments.header,
+            skip=arguments.skip,
+        ),
         columns=arguments.columns,
         exclude=arguments.exclude,
+        index=arguments.index,
         weights=arguments.weights,
         labels=arguments.labels,
     )
@@ -164,6 +204,7 @@ def methods_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Meth
     """
     from stangmm.methods import as_method
 
+    names = [name.lower() for name in names]
     given = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
     given |= dict(arguments.others)
     classes = [type(as_method(name)) for name in names]
@@ -192,6 +233,7 @@ def checked_output(path: str | None, example: str, source: str) -> None:
 
     if path is None:
         return
+    kind = _KINDS.get(Path(example).suffix, "a picture")
     target = checked_target(path, example)
     for place in (target,) if is_stream(target) else (target.parent, target):
         if place.exists() and not os.access(place, os.W_OK):
@@ -201,6 +243,11 @@ def checked_output(path: str | None, example: str, source: str) -> None:
     read = Path(source).expanduser()
     if target.exists() and read.exists() and target.samefile(read):
         raise ModelError(f"{str(target)!r} is the file that is read. Give another path.")
+    if target.suffix.lower() in _ENDINGS[kind]:
+        raise ModelError(
+            f"{str(target)!r} would be {kind}, which its ending is not of. Let it end in "
+            f"{Path(example).suffix}."
+        )
 
 
 def print_no_more() -> None:

@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from stangmm.base.errors import CompileError
 
 from .command import Workshop, build_environment, check_tools, locked, make_program, step
 from .find import CmdStan
+from .watchdog import guarded_directory
 
 # Names that GNU make or its shell would take apart.
 _UNSAFE = re.compile(r"[^\w./+,@-]")
@@ -89,6 +91,7 @@ class Build:
             "cmdstan": [str(cmdstan.path), cmdstan.version_string],
             "toolchain": toolchain(cmdstan.path, option_list, _make_environment_key()),
             "machine": platform.machine(),
+            "record": "sha256",  # what info.json has
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
         return cls(
@@ -123,8 +126,14 @@ class Build:
             return ""
 
     def is_cached(self) -> bool:
-        """Say whether the cache has it whole."""
-        return (self.folder / "info.json").is_file() and os.access(self.exe, os.X_OK)
+        """Say whether the cache has it whole: the very bytes that were compiled."""
+        try:
+            known = json.loads((self.folder / "info.json").read_text())["sha256"]
+            facts = self.exe.stat()
+            found = _sha256(self.exe, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return bool(known == found) and os.access(self.exe, os.X_OK)
 
     def ensure(self, progress: bool) -> Path:
         """Compile, unless the cache has it already; several processes may ask at once."""
@@ -135,6 +144,13 @@ class Build:
             waiting = f"waiting for another process that compiles {self.name}.stan"
             with locked(_lock_file(self.key), waiting, progress=progress):
                 if not self.is_cached():
+                    if self.exe.exists():
+                        warnings.warn(
+                            f"The compiled model in the cache, {str(self.exe)!r}, is not what was "
+                            "compiled there, so it is compiled anew.",
+                            UserWarning,
+                            stacklevel=2,
+                        )
                     self._compile(progress)
         except OSError as error:
             raise CompileError(
@@ -201,7 +217,7 @@ class Build:
         raise CompileError(f"{what}.{hint} The end of the log:\n{log}")
 
     def _publish(self, exe: Path) -> None:
-        staging = Path(tempfile.mkdtemp(prefix=".publish-", dir=self.folder.parent))
+        staging, watchdog = guarded_directory(self.folder.parent, ".publish-")
         try:
             shutil.copy2(exe, staging / self.name)
             info = {
@@ -209,13 +225,21 @@ class Build:
                 "path": str(self.cmdstan.path),
                 "options": self.options,
                 "sources": [name for name, _ in self.files],
+                "sha256": hashlib.sha256((staging / self.name).read_bytes()).hexdigest(),
             }
             (staging / "info.json").write_text(json.dumps(info, indent=1))
             shutil.rmtree(self.folder, ignore_errors=True)  # a broken one
             os.replace(staging, self.folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+            watchdog.release()
         self._failure_file.unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, changed: int, inode: int) -> str:
+    """Hash of a file; read once as long as its size, time and inode stay."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_all(folder: Path, prefix: str, suffixes: tuple[str, ...]) -> dict[str, bytes]:

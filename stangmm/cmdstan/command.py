@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from stangmm.base.errors import CompileError
 
-from .watchdog import Watchdog
+from .watchdog import guarded_directory
 
 
 @contextlib.contextmanager
@@ -76,9 +75,8 @@ class Workshop:
     """
 
     def __init__(self, parent: Path, prefix: str) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        self.directory, self._watchdog = guarded_directory(parent, prefix)
         self.log = self.directory / "log.txt"
-        self._watchdog = Watchdog(self.directory)
 
     def __enter__(self) -> Workshop:
         return self

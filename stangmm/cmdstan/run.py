@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
+from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
 from stangmm.base.interrupt import is_stopped, stop_requested
 
-from .watchdog import Watchdog, end_processes
+from .watchdog import (
+    Watchdog,
+    end_processes,
+    guarded_directory,
+    processes_using,
+    processor_time,
+)
 
 if TYPE_CHECKING:
     from cmdstanpy import CmdStanModel
@@ -36,13 +44,19 @@ _FAILURES = (RuntimeError, ValueError, OSError)
 _LOG_LINES = 60
 _JSON_ROWS = 10_000  # rows of an array that are turned into text at once
 _WATCH_SECONDS = 0.2
+_LOOK_SECONDS = 2.0
+# A run that neither computes nor writes for so long will never end.
+IDLE_SECONDS = 30.0
+_NO_SPACE, _FULL = "No space left", 2**20  # what a full disk says, and has left
+_REMEDY = "Make room there, or set the environment variable TMPDIR to a folder that has some."
+_CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and for good
 
 _quiet_lock = threading.Lock()
 _quiet_runs = 0
-_guarded_runs = 0
-_value_before: str | None = None
 _logger_before: tuple[list[logging.Handler], bool, bool] = ([], True, False)
-_scratch_owner: int | None = None
+_reading, _reader_before = 0, None
+_import_lock = threading.Lock()
+_watchdog_of_cmdstanpy: Watchdog | None = None
 
 
 class CmdStanRun:
@@ -133,24 +147,34 @@ class CmdStanRun:
                 done.set()
 
         worker = threading.Thread(target=work, name="stangmm-cmdstan", daemon=True)
-        with _quiet_cmdstanpy(self._messages), unchanged_environment("STAN_NUM_THREADS"):
+        pause = _WATCH_SECONDS if watch or stop_requested.get() else _LOOK_SECONDS
+        idle = _Idle(self.directory)
+        with _quiet_cmdstanpy(self._messages), unchanged_environment(*_CHANGED):
             worker.start()
             try:
                 # Not worker.join(): interrupted, it takes the thread for ended (Python 3.11).
-                while not done.wait(_WATCH_SECONDS if watch or stop_requested.get() else None):
+                while not done.wait(pause):
                     if is_stopped():
                         raise KeyboardInterrupt
                     if watch:
                         watch()
+                    if idle.too_long():
+                        raise InferenceError(
+                            f"CmdStan has neither computed nor written anything for "
+                            f"{IDLE_SECONDS:.0f} s, so it was ended. Was it stopped by a signal, "
+                            "or is the disk away? Fit again.",
+                            log=self.console(),
+                        )
             finally:
                 if not done.is_set():  # Ctrl-C, or an exception out of a signal handler
                     self._stop(done)
         if not errors:
             return results[0]
         if isinstance(errors[0], _FAILURES):
-            raise InferenceError(
-                f"CmdStan failed: {_first_lines(str(errors[0]))}", log=self.console()
-            ) from errors[0]
+            told, log = _first_lines(str(errors[0])), self.console()
+            if _NO_SPACE in told + log or shutil.disk_usage(self.directory).free < _FULL:
+                told += f"\n{_full(self.directory)}"
+            raise InferenceError(f"CmdStan failed: {told}", log=log) from errors[0]
         raise errors[0]
 
     def console(self) -> str:
@@ -167,6 +191,38 @@ class CmdStanRun:
         while not done.is_set() and time.monotonic() < deadline:
             end_processes(self.directory, seconds=1.0)
             done.wait(0.05)
+
+
+def _no_place(directory: Path, error: OSError) -> InferenceError:
+    return InferenceError(
+        f"The files of CmdStan could not be written or read in {str(directory)!r}: "
+        f"{error.strerror or error}. {_REMEDY}"
+    )
+
+
+def _full(directory: Path) -> str:
+    return f"The disk of {str(directory)!r} is full. {_REMEDY}"
+
+
+class _Idle:
+    """Watches whether the processes of a directory do anything."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._looked = self._active = time.monotonic()
+        self._seen: object = None
+
+    def too_long(self) -> bool:
+        """Whether there are such processes, and they have done nothing for `IDLE_SECONDS`."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        busy = [processor_time(pid) for pid in processes_using(self._directory)]
+        written = [path.stat().st_size for path in self._directory.glob("*")]
+        if not busy or None in busy or self._seen != (busy, written):
+            self._seen, self._active = (busy, written), now
+        return now - self._active > IDLE_SECONDS
 
 
 @contextlib.contextmanager
@@ -192,16 +248,19 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
     ...     mcmc = run.call(lambda m: m.sample(data=data, output_dir=run.directory, seed=1))
     ...     draws = mcmc.draws()
     """
-    directory = Path(tempfile.mkdtemp(prefix=f"stangmm-{prefix}-")).resolve()
+    parent = Path(tempfile.gettempdir()).resolve()
+    _import_cmdstanpy(parent)
     try:
-        watchdog = Watchdog(directory, also=_cmdstanpy_scratch())
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
+        directory, watchdog = guarded_directory(parent, f"stangmm-{prefix}-")
+    except OSError as error:
+        raise _no_place(parent, error) from error
     clean = False
     try:
-        yield CmdStanRun(exe, directory)
+        with _read_by_numpy():
+            yield CmdStanRun(exe, directory)
         clean = True
+    except OSError as error:
+        raise _no_place(directory, error) from error
     finally:
         if not clean:
             end_processes(directory)
@@ -209,19 +268,59 @@ def cmdstan_run(exe: Path, prefix: str) -> Iterator[CmdStanRun]:
         watchdog.release()
 
 
-def _cmdstanpy_scratch() -> Sequence[str]:
-    """Name the directory that cmdstanpy makes on import and forgets when it is killed.
+@contextlib.contextmanager
+def _read_by_numpy() -> Iterator[None]:
+    """Have cmdstanpy read draws by numpy; several runs may overlap.
 
-    It is named only if it was made here: one imported by the user's own code may be shared with
-    the process that this one was forked from.
+    Where polars is installed it would take that, which waits for ever in a process that was forked
+    from one that has used it, and changes the environment.
     """
-    global _scratch_owner
-    if "cmdstanpy" not in sys.modules:
-        _scratch_owner = os.getpid()
-    import cmdstanpy
+    global _reading, _reader_before
+    from cmdstanpy.utils import stancsv
 
-    scratch = getattr(cmdstanpy, "_TMPDIR", None)
-    return (scratch,) if scratch is not None and _scratch_owner == os.getpid() else ()
+    with _quiet_lock:
+        if _reading == 0:
+            _reader_before = stancsv.csv_bytes_list_to_numpy
+            stancsv.csv_bytes_list_to_numpy = cast(Any, _as_numbers)
+        _reading += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _reading -= 1
+            if _reading == 0:
+                stancsv.csv_bytes_list_to_numpy = cast(Any, _reader_before)
+
+
+def _as_numbers(lines: list[bytes]) -> FloatArray:
+    """Lines of CSV as numbers, (0, 0) where there are none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy warns of lines without numbers
+        numbers = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2) if lines else None
+    return numbers if numbers is not None and numbers.size else np.empty((0, 0))
+
+
+def _import_cmdstanpy(parent: Path) -> None:
+    """Import cmdstanpy, which makes a directory for this process and forgets it when it is killed.
+
+    Where it is made here, a `Watchdog` knows of it before it is there, and stays with this process.
+    """
+    global _watchdog_of_cmdstanpy
+    with _import_lock:
+        if "cmdstanpy" in sys.modules:
+            return
+        directory, _watchdog_of_cmdstanpy = guarded_directory(parent, "cmdstanpy-")
+        mkdtemp, here = tempfile.mkdtemp, threading.get_ident()
+
+        def ours(*arguments: Any, **options: Any) -> str:
+            mine = threading.get_ident() == here and not arguments and not options
+            return str(directory) if mine else mkdtemp(*arguments, **options)
+
+        tempfile.mkdtemp = ours  # type: ignore[assignment]
+        try:
+            import cmdstanpy  # noqa: F401
+        finally:
+            tempfile.mkdtemp = mkdtemp
 
 
 class _Collector(logging.Handler):
@@ -256,28 +355,6 @@ def _quiet_cmdstanpy(messages: list[str]) -> Iterator[None]:
             _quiet_runs -= 1
             if _quiet_runs == 0:
                 logger.handlers[:], logger.propagate, logger.disabled = _logger_before
-
-
-@contextlib.contextmanager
-def unchanged_environment(name: str) -> Iterator[None]:
-    """Put a variable back as it was: cmdstanpy sets it for its children in this process.
-
-    Where runs overlap, the first remembers it and the last puts it back.
-    """
-    global _guarded_runs, _value_before
-    with _quiet_lock:
-        if _guarded_runs == 0:
-            _value_before = os.environ.get(name)
-        _guarded_runs += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _guarded_runs -= 1
-            if _guarded_runs == 0 and _value_before is None:
-                os.environ.pop(name, None)
-            elif _guarded_runs == 0 and _value_before is not None:
-                os.environ[name] = _value_before
 
 
 def _write_json_value(file: BinaryIO, value: Any) -> None:

@@ -17,7 +17,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 _QUIT = b"quit\n"
@@ -60,6 +59,16 @@ def _commands() -> list[tuple[int, bytes]]:
     return commands
 
 
+def processor_time(pid: int) -> int | None:
+    """How long a process has computed, in the clock's ticks; None where that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            facts = file.read().rpartition(b")")[2].split()
+        return int(facts[11]) + int(facts[12])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def end_processes(directory: str | os.PathLike[str], seconds: float = 5.0) -> None:
     """Kill the processes that work in a directory, until none is left.
 
@@ -89,11 +98,9 @@ class Watchdog:
     ----------
     directory : Path
         The working directory; its processes are ended and it is removed.
-    also : sequence of str
-        Further directories to remove with it.
     """
 
-    def __init__(self, directory: Path, also: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path) -> None:
         import subprocess
 
         read_end, self._pipe = os.pipe()
@@ -101,7 +108,7 @@ class Watchdog:
             # In a session of its own, so that neither Ctrl-C nor a closed terminal reaches it;
             # -I -S: it needs no packages and starts in half the time.
             self._process = subprocess.Popen(  # noqa: S603 - this file: no shell, no input
-                [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(directory), *also],
+                [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(directory)],
                 stdin=read_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -130,7 +137,27 @@ class Watchdog:
             os.write(self._pipe, message)
 
 
-def _watch(parent: int, directory: str, also: list[str]) -> None:
+def guarded_directory(parent: Path, prefix: str) -> tuple[Path, Watchdog]:
+    """Make a fresh directory that a `Watchdog` has known of since before it was there.
+
+    Parameters
+    ----------
+    parent : Path
+        Where it is made.
+    prefix : str
+        How its name begins.
+    """
+    directory = parent / f"{prefix}{os.urandom(8).hex()}"
+    watchdog = Watchdog(directory)
+    try:
+        directory.mkdir(mode=0o700)
+    except BaseException:
+        watchdog.release()
+        raise
+    return directory, watchdog
+
+
+def _watch(parent: int, directory: str) -> None:
     """Wait for the parent to release us or to die; clean up if it died."""
     group = 0
     text = b""
@@ -151,12 +178,11 @@ def _watch(parent: int, directory: str, also: list[str]) -> None:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
     end_processes(directory)
-    for name in [directory, *also]:
-        shutil.rmtree(name, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
     # What ends the parent politely is often sent to all its kin; we are needed just then.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _watch(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    _watch(int(sys.argv[1]), sys.argv[2])

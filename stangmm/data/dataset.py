@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.errors import DataError, ModelError
+from stangmm.base.checked import check_choice, shown
+from stangmm.base.errors import DataError
+from stangmm.data.frames import column_names, eager, is_table, numbers_of
 from stangmm.data.resolution import resolution
 
 Missing: TypeAlias = Literal["error", "marginalize"]
@@ -80,8 +82,8 @@ class Dataset:
         """
         if isinstance(X, Dataset):
             return X
-        if missing not in get_args(Missing):
-            raise ModelError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}.")
+        check_choice("missing", missing, get_args(Missing))
+        X = eager(X)
         x, names = as_table(X, missing)
         if len(set(names)) < len(names):
             raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
@@ -89,7 +91,7 @@ class Dataset:
             _check_no_blank_rows(x)
         weight = None if sample_weight is None else as_sample_weight(sample_weight, len(x))
         known = None if labels is None else _as_labels(labels, len(x))
-        dataset = cls(x, names, weight, _column_names(X) is not None, missing, known)
+        dataset = cls(x, names, weight, column_names(X) is not None, missing, known)
         _check_features_vary(*dataset.range(), len(dataset.counted().x), names)
         return dataset
 
@@ -249,7 +251,8 @@ def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str,
     DataError
         Not numeric, not finite, empty, or not one- or two-dimensional.
     """
-    names = _column_names(X)
+    X = eager(X)
+    names = column_names(X)
     text = _text_columns(X)
     if text:
         raise DataError(
@@ -257,7 +260,9 @@ def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str,
             "Drop these columns or encode them as numbers."
         )
     try:
-        x = _as_numbers(X)
+        x = as_numbers(X)
+    except DataError:
+        raise
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"X must be a table of real numbers (N rows, D features), got {type(X).__name__} "
@@ -291,6 +296,7 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
     DataError
         As `as_table`, or the number or names of the features differ from the fit's.
     """
+    X = eager(X)
     x, names = as_table(X, fitted.missing)
     feature_names = fitted.feature_names
     if x.shape[1] != len(feature_names):
@@ -298,7 +304,7 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
             f"The model was fitted to {len(feature_names)} features {list(feature_names)}, got "
             f"{x.shape[1]}. Give rows of shape (N, {len(feature_names)})."
         )
-    if fitted.named and hasattr(X, "columns") and names != feature_names:
+    if fitted.named and is_table(X) and names != feature_names:
         raise DataError(
             f"The model was fitted to features {list(feature_names)}, got columns {list(names)}. "
             "Select and order the columns as in the fit."
@@ -306,13 +312,18 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
     return x
 
 
-def _as_numbers(values: Any) -> FloatArray:
+def as_numbers(values: Any) -> FloatArray:
     """A copy as doubles, C-ordered; masked entries become NaN.
 
     numpy would read digits in text as numbers and ignore masks; here both mean what they say.
     """
+    table = numbers_of(values)
+    if table is not None:
+        return table
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise TypeError("a sparse matrix; give X.toarray()")
     raw = np.asarray(values)
     kind = raw.dtype.kind
     if kind == "c":
@@ -327,21 +338,10 @@ def _as_numbers(values: Any) -> FloatArray:
     return np.array(raw, dtype=np.float64, order="C")
 
 
-def _column_names(X: Any) -> tuple[str, ...] | None:
-    columns = getattr(X, "columns", None)
-    if columns is not None:
-        # What is no valid text (half a character) could be written nowhere, pandas included.
-        return tuple(str(c).encode("utf-8", "replace").decode() for c in columns)
-    name = getattr(X, "name", None)
-    if isinstance(name, str) and name and getattr(X, "ndim", 0) == 1:
-        return (name,)
-    return None
-
-
 def _text_columns(X: Any) -> list[str]:
-    dtypes = getattr(X, "dtypes", None)
-    if dtypes is None or not hasattr(X, "columns") or not hasattr(X, "iloc"):
+    if not hasattr(X, "iloc") or not hasattr(X, "columns"):
         return []
+    dtypes = X.dtypes
     columns = enumerate(zip(X.columns, dtypes, strict=True))
     return [str(name) for j, (name, dtype) in columns if _is_text(X.iloc[:, j], dtype)]
 
@@ -386,6 +386,10 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
         raise DataError(f"Every feature must have values, got none in {unseen}. Drop them.")
     with np.errstate(over="ignore"):
         size = high - low
+    if n == 1:
+        raise DataError(
+            "There is one row, in which every feature is constant. Give at least two that differ."
+        )
     constant = [n for n, s in zip(names, size, strict=True) if s == 0]
     if constant:
         raise DataError(
@@ -397,8 +401,13 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
         raise DataError(f"Features {huge} span more than 1e150. Rescale them.")
     step = np.spacing(np.maximum(np.abs(low), np.abs(high)))
     lost = [n for n, s, u in zip(names, size, step, strict=True) if s < _MIN_RESOLVED_STEPS * u]
-    if lost or (size < 1e-150).any():
-        lost = lost or [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+    tiny = [n for n, s in zip(names, size, strict=True) if s < 1e-150]
+    if tiny:
+        raise DataError(
+            f"Features {tiny} span less than 1e-150; double precision does not resolve squares of "
+            "that. Rescale them."
+        )
+    if lost:
         raise DataError(
             f"Features {lost} vary by less than double precision can resolve beside their size. "
             "Subtract the offset before the data are rounded, or rescale."
@@ -408,9 +417,9 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
 def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
     """Check sample weights: N finite numbers, none negative, not all zero."""
     try:
-        weight = _as_numbers(sample_weight)
+        weight = as_numbers(sample_weight)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"sample_weight must be numbers, got {sample_weight!r}.") from error
+        raise DataError(f"sample_weight must be numbers, got {shown(sample_weight)}.") from error
     if weight.shape != (n,):
         raise DataError(
             f"sample_weight must have one entry a row, shape ({n},), got {weight.shape}."
@@ -431,11 +440,12 @@ def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
 
 def _as_labels(labels: Any, n: int) -> IntArray:
     try:
-        values = _as_numbers(labels)
+        values = as_numbers(labels)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             "labels must be numbers of components, from 0, with -1 or NaN where unknown, got "
-            f"{labels!r}. Number the classes first, as numpy.unique(..., return_inverse=True) does."
+            f"{shown(labels)}. Number the classes first, as numpy.unique(..., return_inverse=True) "
+            "does."
         ) from error
     if values.shape != (n,):
         raise DataError(f"labels must have one entry a row, shape ({n},), got {values.shape}.")

@@ -1,29 +1,32 @@
-"""Tables: data from CSV, Parquet and npy files, and which of their columns are features."""
+"""Tables: data from files of many kinds, and which of their columns are features."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stangmm.base.checked import checked_path
 from stangmm.base.errors import DataError
+from stangmm.data.formats import STDIN, table_of
+from stangmm.data.texts import Reading, is_nearly_a_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The comma last: where numbers have decimal commas, fields are told apart by something else.
-_SEPARATORS = ("\t", ";", "|", ",")
-_SAMPLE_LINES = 20
 _UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls a column without a name
+# Names of columns that number the rows, where all their values differ.
+_NUMBERING = re.compile(
+    r"(|.*[_. ])(id|ids|index|idx|row|rows|row[_. ]?names?|row[_. ]?(id|nr|no|number)|obs|"
+    r"observation|nr|no|case|key|uuid)",
+    re.IGNORECASE,
+)
+_MANY_ROWS = 10  # so many numbers in a row are no chance
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Columns:
         Names of the components, where the labels were text: component k is ``classes[k]``.
     left_out : mapping of str to str
         Columns that were not chosen by the user and cannot be features, with the reason.
+    read : mapping of str to object
+        How the file was understood.
     """
 
     features: pd.DataFrame
@@ -47,43 +52,77 @@ class Columns:
     labels: Any
     classes: tuple[str, ...]
     left_out: dict[str, str]
+    read: dict[str, Any]
 
 
-def read_table(path: str | os.PathLike[str], *, header: bool | None = None) -> pd.DataFrame:
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    sep: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    na: Sequence[str] = (),
+    header: bool | None = None,
+    skip: int = 0,
+) -> pd.DataFrame:
     """Read a table.
 
-    The ending says what it is: ``.parquet`` and ``.npy`` are these, everything else is text with a
-    separator: tab, semicolon, bar, comma or blanks.
+    The first bytes say what it is: Parquet, npy, npz, Feather, Excel, Stata, JSON, and any of these
+    packed in gzip, bzip2, xz or zip; everything else is text with a separator: tab, semicolon,
+    bar, comma or blanks. Of a text, what is not given is found out, where there is one answer.
 
     Parameters
     ----------
     path : path
+        "-" is standard input.
+    sep, decimal, thousands : str, optional
+        What tells fields of a text apart ("tab", "blanks"), and what stands before decimals and
+        between thousands.
+    na : sequence of str
+        What a missing value is written as, besides nothing, NA, NaN and the like.
     header : bool, optional
-        Whether the first line of a text has names; by default it has if not all of it is numbers.
+        Whether the first line of a text has names; by default it has if words stand above numbers.
+    skip : int
+        How many lines at the beginning are no table.
 
     Returns
     -------
     DataFrame
-        Columns without names are called ``x1 ... xD``, a single one ``x``.
+        Columns without names are called ``x1 ... xD``, a single one ``x``. Its ``attrs`` have what
+        was understood, and the line of each row.
 
     Raises
     ------
     DataError
-        There is no such file, or it is no table; the message says what is wrong with it.
+        There is no such file, it is no table, or one that can be read in several ways; the message
+        says what is wrong with it.
     """
-    source = Path(path).expanduser()
-    if source.is_dir():
-        raise DataError(f"{str(source)!r} is a folder. Give the path of a file with data.")
-    read = {".parquet": _parquet, ".npy": _npy}.get(source.suffix.lower())
+    for name, sign in (("decimal", decimal), ("thousands", thousands)):
+        if sign is not None and len(sign) != 1:
+            raise DataError(f"--{name} must be one character, got {sign!r}.")
+    if decimal is not None and decimal not in ".,":
+        raise DataError(f"--decimal must be a point or a comma, got {decimal!r}.")
+    if skip < 0:
+        raise DataError(f"--skip must be a number of lines, got {skip}.")
+    source = path if path == STDIN else checked_path(path)
+    shown = "standard input" if path == STDIN else repr(str(source))
+    how = Reading(sep, decimal, thousands, tuple(na), header, skip)
     try:
-        table = _text(source, header) if read is None else read(source)
+        table, understood = table_of(source, how)
     except OSError as error:
-        raise DataError(f"{str(source)!r} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{shown} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{shown} cannot be read: {error or 'it is too large'}.") from error
     if table.empty:
-        raise DataError(f"{str(source)!r} has no rows. Give a file with at least one.")
+        raise DataError(f"{shown} has no rows. Give a file with at least one.")
+    lines = table.attrs.get("lines")
+    table = table.set_axis([str(name) for name in table.columns], axis="columns")
     if not table.columns.is_unique:
         twice = sorted(set(table.columns[table.columns.duplicated()]))
-        raise DataError(f"Columns of {str(source)!r} must have different names, got {twice} twice.")
+        raise DataError(f"Columns of {shown} must have different names, got {twice} twice.")
+    table.attrs = {"understood": understood, "lines": lines}
     return table
 
 
@@ -92,6 +131,7 @@ def choose_columns(
     *,
     columns: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
+    index: Sequence[str] = (),
     weights: str | None = None,
     labels: str | None = None,
 ) -> Columns:
@@ -102,9 +142,9 @@ def choose_columns(
     table : DataFrame
     columns : sequence of str, optional
         The features, in this order; by default every column of numbers that has a name and no
-        other purpose.
-    exclude : sequence of str
-        Columns that are no features.
+        other purpose, and does not number the rows.
+    exclude, index : sequence of str
+        Columns that are no features; those of an index name the rows.
     weights, labels : str, optional
         The columns of sample weights and of known components. Labels that are text are numbered in
         alphabetical order.
@@ -112,24 +152,30 @@ def choose_columns(
     Raises
     ------
     DataError
-        There is no such column, a chosen one has text, or no feature is left.
+        There is no such column, a chosen one has text, one has text among its numbers, or no
+        feature is left.
     """
-    for name in (*(columns or ()), *exclude, *filter(None, (weights, labels))):
+    for name in (*(columns or ()), *exclude, *index, *filter(None, (weights, labels))):
         if name not in table.columns:
             raise DataError(f"There is no column {name!r}; there are {list(table.columns)}.")
+    left_out: dict[str, str] = {}
     if columns is not None:
-        left_out: dict[str, str] = {}
+        twice = sorted({name for name in columns if list(columns).count(name) > 1})
+        if twice:
+            raise DataError(f"A feature must be named once, got {twice} twice.")
         features = _chosen(table, columns)
     else:
-        taken = {*exclude, weights, labels}
+        taken = {*exclude, *index, weights, labels}
         features, left_out = _usable([name for name in table.columns if name not in taken], table)
-    known, classes = (None, ()) if labels is None else _numbered(table[labels])
+    known, classes = (None, ()) if labels is None else _numbered(table, labels)
+    understood = table.attrs.get("understood")
     return Columns(
         table[features],
         None if weights is None else _numbers(table, weights, "sample weights"),
         known,
         classes,
         left_out,
+        {} if understood is None else dict(understood.facts),
     )
 
 
@@ -145,8 +191,12 @@ def _usable(names: list[str], table: pd.DataFrame) -> tuple[list[str], dict[str,
     for name in names:
         if _UNNAMED.fullmatch(name):
             left_out[name] = "has no name in the file; it may number the rows"
+        elif fault := _fault_among_numbers(table, name):
+            raise DataError(fault)
         elif reason := _no_number(table[name]):
             left_out[name] = reason
+        elif _numbers_rows(table, name):
+            left_out[name] = "numbers the rows; --columns takes it nevertheless"
     features = [name for name in names if name not in left_out]
     if not features:
         reasons = "".join(f"\n  {name!r} {reason}" for name, reason in left_out.items())
@@ -154,12 +204,62 @@ def _usable(names: list[str], table: pd.DataFrame) -> tuple[list[str], dict[str,
     return features, left_out
 
 
+def _numbers_rows(table: pd.DataFrame, name: str) -> bool:
+    """Whether a column has a number for each row and no measurement."""
+    values = table[name].to_numpy(dtype=float, na_value=np.nan)
+    if np.isnan(values).any() or (values != np.round(values)).any():
+        return False
+    if _NUMBERING.fullmatch(name.strip()):
+        return len(np.unique(values)) == len(values)
+    understood = table.attrs.get("understood")
+    unnamed = understood is not None and understood.facts.get("header") is False
+    first = unnamed and name == table.columns[0] and len(values) >= _MANY_ROWS
+    return bool(first and values[0] in (0, 1) and (np.diff(values) == 1).all())
+
+
 def _numbers(table: pd.DataFrame, name: str, purpose: str) -> Any:
+    if fault := _fault_among_numbers(table, name):
+        raise DataError(f"{fault} So it cannot be {purpose}.")
     if reason := _no_number(table[name]):
         raise DataError(
             f"Column {name!r} cannot be {purpose}: it {reason}. Choose others, or correct the file."
         )
     return table[name].to_numpy(dtype=float, na_value=np.nan)
+
+
+def _fault_among_numbers(table: pd.DataFrame, name: str) -> str:
+    """What is wrong with a column most of whose cells are numbers, or nearly; empty if nothing."""
+    import pandas as pd
+
+    column = table[name]
+    if pd.api.types.is_numeric_dtype(column.dtype) or not _holds_text(column):
+        return ""
+    values = column.astype(object)
+    texts = values[pd.to_numeric(values, errors="coerce").isna() & values.notna()]
+    nearly = [isinstance(v, str) and is_nearly_a_number(v) for v in texts]
+    numbers = int(values.notna().sum()) - len(texts)
+    if not len(texts) or 2 * (numbers + sum(nearly)) < numbers + len(texts):
+        return ""
+    row, cell = values.to_list().index(texts.iloc[0]), str(texts.iloc[0])
+    lines = table.attrs.get("lines")
+    where = f"in line {lines[row]}" if lines is not None else f"in row {row}"
+    quoted = shlex.quote(name)
+    advice = f"correct the file, or leave the column out: --exclude {quoted}"
+    if nearly[0] and "," in cell:
+        advice = f"say what a comma is (--decimal , or --thousands ,), {advice}"
+    elif not nearly[0]:
+        advice = (
+            f"say that it is missing (--na {shlex.quote(cell)} --missing marginalize), {advice}"
+        )
+    understood = table.attrs.get("understood")
+    where += f" and in {len(texts) - 1} more" if len(texts) > 1 else ""
+    return f"Column {name!r} has text, such as {cell!r}, among its numbers, {where}: {advice}." + (
+        f" (Understood: {understood}; columns {list(table.columns)}.)" if understood else ""
+    )
+
+
+def _holds_text(column: pd.Series[Any]) -> bool:
+    return any(isinstance(value, str) for value in column)
 
 
 def _no_number(column: pd.Series[Any]) -> str:
@@ -173,143 +273,12 @@ def _no_number(column: pd.Series[Any]) -> str:
     return f"has text, such as {text[0]!r}" if text else f"has values of type {column.dtype}"
 
 
-def _numbered(column: pd.Series[Any]) -> tuple[Any, tuple[str, ...]]:
+def _numbered(table: pd.DataFrame, name: str) -> tuple[Any, tuple[str, ...]]:
     """Labels as numbers of components, and their names where they were text."""
     import pandas as pd
 
+    column = table[name]
     if not _no_number(column):
         return column.to_numpy(dtype=float, na_value=np.nan), ()
     codes, classes = pd.factorize(column, sort=True)
     return codes, tuple(map(str, classes))
-
-
-def _npy(source: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        array = np.load(source, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{str(source)!r} is no array of numbers in npy format: {error}") from error
-    if array.dtype.names:
-        return pd.DataFrame(array)
-    if array.ndim == 1:
-        array = array[:, np.newaxis]
-    if array.ndim != 2:
-        raise DataError(
-            f"{str(source)!r} must hold an array of shape (N, D) or (N,), got {array.shape}."
-        )
-    return pd.DataFrame(array, columns=_default_names(array.shape[1]))
-
-
-def _parquet(source: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    source.open("rb").close()  # whether it can be read at all, said as for every other file
-    if find_spec("pyarrow") is None:
-        raise DataError(
-            "Parquet files are read by pyarrow, which is not installed. Run `pip install pyarrow`, "
-            "or save the data as CSV."
-        )
-    try:
-        table = pd.read_parquet(source, engine="pyarrow")
-    except Exception as error:  # pyarrow's own errors, which cannot be named without it
-        raise DataError(f"{str(source)!r} is no Parquet file: {error}") from error
-    return table.set_axis([str(name) for name in table.columns], axis="columns")
-
-
-def _text(source: Path, header: bool | None) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{str(source)!r} is no text in UTF-8 ({error.reason} at byte {error.start}). Save it "
-            "as CSV in UTF-8; the endings .parquet and .npy are for these formats."
-        ) from error
-    if "\0" in text:
-        raise DataError(f"{str(source)!r} is no text: it has null bytes.")
-    sample = list(islice((line for line in io.StringIO(text) if line.strip()), _SAMPLE_LINES))
-    if not sample:
-        raise DataError(f"{str(source)!r} is empty. Give a file with data.")
-    separator = _separator(sample)
-    first = _fields(sample[0], separator)
-    decimal = _decimal(sample, separator)
-    named = header
-    if named is None:
-        named = not all(_is_number(field, decimal) for field in first)
-    try:
-        _check_widths(source, text, separator)
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator or r"\s+",
-            decimal=decimal,
-            header=0 if named else None,
-            names=None if named else _default_names(len(first)),
-            index_col=False,
-            skipinitialspace=True,
-            low_memory=False,
-        )
-    except (csv.Error, pd.errors.ParserError) as error:
-        raise DataError(f"{str(source)!r} cannot be read as a table: {error}") from error
-    return table.rename(columns=str.strip)
-
-
-def _separator(sample: list[str]) -> str:
-    """What tells fields apart; empty for blanks."""
-    for separator in _SEPARATORS:
-        if len(_fields(sample[0], separator)) > 1:
-            return separator
-    widths = {len(line.split()) for line in sample}
-    return "" if len(widths) == 1 and widths != {1} else ","
-
-
-def _decimal(sample: list[str], separator: str) -> str:
-    """What stands before the decimals: a comma where no field is told apart by it."""
-    if separator == ",":
-        return "."
-    fields = [field for line in sample for field in _fields(line, separator)]
-    commas = any(_is_number(field, ",") and "," in field for field in fields)
-    points = any(_is_number(field, ".") and "." in field for field in fields)
-    return "," if commas and not points else "."
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    if not separator:
-        return line.split()
-    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
-
-
-def _is_number(field: str, decimal: str) -> bool:
-    """Whether a field holds a number, or nothing."""
-    text = field.strip().replace(decimal, ".")
-    if text.lower() in ("", "na", "n/a"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_widths(source: Path, text: str, separator: str) -> None:
-    """Raise for rows of different lengths, which pandas would fill up or take for names of rows."""
-    lines = io.StringIO(text, newline="")
-    if separator:
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
-    else:
-        reader = csv.reader((" ".join(line.split()) for line in lines), delimiter=" ")
-    width = 0
-    for row in reader:
-        width = width or len(row)
-        if row and len(row) != width:  # a blank line is an empty row
-            raise DataError(
-                f"Every row of {str(source)!r} must have {width} values as the first has, got "
-                f"{len(row)} in line {reader.line_num}. Correct the file"
-                + (f" (fields are told apart by {separator!r})." if separator else ".")
-            )
-
-
-def _default_names(n_columns: int) -> list[str]:
-    """Names that data without any get everywhere; see `Dataset`."""
-    return ["x"] if n_columns == 1 else [f"x{j + 1}" for j in range(n_columns)]

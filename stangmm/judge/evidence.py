@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_seed
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import (
@@ -496,5 +496,5 @@ def checked_seed(fit: Fitted, seed: int | None) -> int:
     """Give the fit's seed unless there is another, which is checked."""
     if seed is None:
         return fit.seed
-    check_count("seed", seed, minimum=0)
+    check_seed(seed)
     return int(seed)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Literal, cast
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.combining import shares
@@ -77,7 +78,7 @@ class Modes(Generic[F]):
 
         rows = []
         for chains, fit in zip(self.chains, self.fits, strict=True):
-            elpd = psis_loo(fit)
+            elpd = None if fit.kind == "point" else psis_loo(fit)
             info = fit.info
             starts = info.starts if isinstance(info, McmcInfo) else ()
             rows.append({
@@ -85,8 +86,8 @@ class Modes(Generic[F]):
                 "starts": tuple(sorted({round(start.objective, 4) for start in starts})),
                 "log_joint": float(fit.lp.mean()),
                 "log_likelihood": float(fit.total_log_likelihood.mean()),
-                "elpd_loo": float(elpd["elpd_loo"]),
-                "elpd_loo_se": float(elpd["se"]),
+                "elpd_loo": float("nan") if elpd is None else float(elpd["elpd_loo"]),
+                "elpd_loo_se": float("nan") if elpd is None else float(elpd["se"]),
             })  # fmt: skip
         return pd.DataFrame(rows).rename_axis("mode")
 
@@ -117,7 +118,7 @@ class Modes(Generic[F]):
                     warnings.warn(f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=2)
             return shares(each)[0]
         if by != "stacking":
-            raise ModelError(f"by must be one of ['stacking', 'evidence'], got {by!r}.")
+            raise ModelError(f"by must be one of ['stacking', 'evidence'], got {shown(by)}.")
         pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
         return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
 
@@ -150,7 +151,12 @@ class Modes(Generic[F]):
             if len(self) == 1
             else f"{n} chains are in {len(self)} modes; {moved_words(moved)}."
         )
-        return f"{words}\n{self.table.to_string(float_format='{:.2f}'.format)}"
+        return f"{words}\n{self._written}"
+
+    @property
+    def _written(self) -> str:
+        table = self.table.dropna(axis="columns", how="all")
+        return str(table.to_string(float_format="{:.2f}".format))
 
     __repr__ = __str__
 

@@ -5,11 +5,15 @@ Yao, Vehtari, Simpson & Gelman 2018 (doi:10.1214/17-BA1091).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.optimize import nnls
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
+from stangmm.data.dataset import as_numbers
 
 # Nothing that the weights could still gain: in nats for each row, and by concavity a bound.
 _GAP = 1e-11
@@ -51,13 +55,15 @@ def stacking_weights(
     >>> stacking_weights(np.log([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1]])).round(3)
     array([0.708, 0.292])
     """
-    log_p = np.asarray(log_densities, dtype=np.float64)
+    log_p = _numbers("log_densities", log_densities)
     if log_p.ndim != 2 or not log_p.size:
         raise ModelError(
             f"log_densities must have shape (rows, models), got {log_p.shape}. Give one column "
             "for each model."
         )
-    share = np.ones(len(log_p)) if sample_weight is None else np.asarray(sample_weight, float)
+    share = (
+        np.ones(len(log_p)) if sample_weight is None else _numbers("sample_weight", sample_weight)
+    )
     if share.shape != (len(log_p),) or not (share >= 0).all() or not share.sum() > 0:
         raise ModelError(
             f"sample_weight must be {len(log_p)} numbers, not negative and not all zero, got "
@@ -72,6 +78,13 @@ def stacking_weights(
             "densities that are no numbers: no weights predict them. Leave these rows out."
         )
     return _maximize(np.exp(log_p - peak), share)
+
+
+def _numbers(name: str, values: Any) -> FloatArray:
+    try:
+        return as_numbers(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{name} must be numbers, got {shown(values)}.") from error
 
 
 def _maximize(density: FloatArray, share: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, listed, random_generator, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.data.frames import like
@@ -78,7 +78,7 @@ class Stack:
             Position in ``fits`` of the fit that each came from.
         """
         check_count("n", n)
-        rng = np.random.default_rng(seed)
+        rng = random_generator(seed)
         source = rng.choice(len(self.fits), size=n, p=self.weights.to_numpy())
         fits = list(self.fits.values())
         x = np.empty((n, fits[0].dataset.n_features))
@@ -179,9 +179,12 @@ def stack(
 
 
 def _as_list(fits: Any) -> list[Any]:
-    if isinstance(fits, Fit) or not hasattr(fits, "__iter__"):
-        raise ModelError(f"fits must be a list of fits, or a dict of them, got {fits!r}.")
-    return list(fits)
+    found = [] if isinstance(fits, Fit) else listed(fits)
+    if not found:
+        raise ModelError(
+            f"fits must be a list of fits, or a dict of them, with at least one, got {shown(fits)}."
+        )
+    return found
 
 
 def _check_stackable(fits: Mapping[Any, Any]) -> None:
@@ -190,7 +193,7 @@ def _check_stackable(fits: Mapping[Any, Any]) -> None:
     first: Dataset | None = None
     for label, fit in fits.items():
         if not isinstance(fit, Fit):
-            raise ModelError(f"fits must hold fits, got {fit!r} for {label!r}.")
+            raise ModelError(f"fits must hold fits, got {shown(fit)} for {label!r}.")
         if fit.kind == "point":
             raise ModelError(
                 f'Stacking needs draws, and the fit {label!r} by "{fit.method}" gives one point. '

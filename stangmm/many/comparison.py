@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import listed, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.names import checks_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -228,6 +230,7 @@ class Comparison:
         return row
 
 
+@checks_names
 def compare(
     model: GaussianMixture,
     X: Any,
@@ -276,11 +279,14 @@ def compare(
     >>> list(comparison.fits)
     ['em', 'em 2']
     """
+    if not isinstance(model, GaussianMixture):
+        raise ModelError(f"model must be a GaussianMixture, got {shown(model)}.")
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)
-    if isinstance(methods, str | Method | Fit) or not len(methods):
-        raise ModelError(f"methods must be a list of methods or fits, got {methods!r}.")
-    jobs = [m if isinstance(m, Fit) else as_method(m) for m in methods]
+    chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
+    if not chosen:
+        raise ModelError("methods must be a list of methods or fits, with at least one.")
+    jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
     for job in jobs:
         if isinstance(job, Fit):
             _check_same_problem(job, model, dataset)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_choice, check_count, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.interrupt import stop_requested
+from stangmm.base.names import checks_names
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
@@ -32,6 +33,7 @@ from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitting import checked_seed, fitted
 
 
+@checks_names
 def select_components(
     X: Any,
     components: Sequence[int] = range(1, 9),
@@ -160,8 +162,7 @@ def _how(settings: Method, longer: Method, outcome: Fit | str) -> str:
 def _criterion_for(name: str | None, settings: Method) -> Criterion:
     if name is None:
         return CRITERIA["bic" if settings.kind == "point" else "loo"]
-    if name not in CRITERIA:
-        raise ModelError(f"criterion must be one of {list(CRITERIA)}, got {name!r}.")
+    check_choice("criterion", name, tuple(CRITERIA))
     if settings.kind not in CRITERIA[name].kinds:
         possible = [c.name for c in CRITERIA.values() if settings.kind in c.kinds]
         raise ModelError(
@@ -181,7 +182,8 @@ def _models(
         numbers = []
     if isinstance(components, str) or not numbers:
         raise ModelError(
-            f"components must be a sequence of numbers such as range(1, 9), got {components!r}."
+            "components must be a sequence of numbers such as range(1, 9), got "
+            f"{shown(components)}."
         )
     for k in numbers:
         check_count("Each of components", k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.methods.base import Method
 from stangmm.methods.em.em import EM
@@ -39,10 +40,14 @@ def as_method(method: Any) -> Method:
     """
     if isinstance(method, Method):
         return method
-    if isinstance(method, str) and method in METHODS:
-        return METHODS[method]()
+    if isinstance(method, str):
+        if method in METHODS:
+            return METHODS[method]()
+        raise ModelError(f"method must be one of {list(METHODS)}, got {shown(method)}.")
     names = ", ".join(f'"{name}" ({cls.__name__})' for name, cls in METHODS.items())
-    raise ModelError(f"method must be one of {names}, or such a settings object, got {method!r}.")
+    raise ModelError(
+        f"method must be one of {names}, or settings such as NUTS(draws=2000), got {shown(method)}."
+    )
 
 
 __all__ = [

@@ -59,6 +59,8 @@ class Method(ABC):
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
+    # Settings that say which programs run on this machine: no file has them, nor sets them.
+    local: ClassVar[frozenset[str]] = frozenset()
 
     def prepare(self, run: Run) -> None:
         """Do what is done once for all fits, such as compiling; not counted as fitting time."""

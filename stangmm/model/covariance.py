@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.resolution import rounding_error
 
@@ -208,5 +209,5 @@ def structure_named(name: object) -> CovarianceStructure:
         Unknown name; the message lists the known ones.
     """
     if not isinstance(name, str) or name not in STRUCTURES:
-        raise ModelError(f"covariance_type must be one of {list(STRUCTURES)}, got {name!r}.")
+        raise ModelError(f"covariance_type must be one of {list(STRUCTURES)}, got {shown(name)}.")
     return STRUCTURES[name]

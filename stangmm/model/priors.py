@@ -22,8 +22,9 @@ from scipy.special import (
 )
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
-from stangmm.data.dataset import Dataset, Missing
+from stangmm.data.dataset import Dataset, Missing, as_numbers
 from stangmm.model.covariance import CovarianceStructure, structure_named
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
@@ -35,19 +36,19 @@ _LAST_BITS = 1e-12
 def _positive(name: str, value: ArrayLike) -> FloatArray:
     array = _finite(name, value)
     if (array <= 0).any():
-        raise ModelError(f"{name} must be positive, got {value!r}.")
+        raise ModelError(f"{name} must be positive, got {shown(value)}.")
     return array
 
 
 def _finite(name: str, value: ArrayLike) -> FloatArray:
     try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{name} must be a number or an array of numbers, got {value!r}.") from (
-            error
-        )
+        array = as_numbers(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(
+            f"{name} must be a number or an array of numbers, got {shown(value)}."
+        ) from error
     if not np.isfinite(array).all() or array.size == 0:
-        raise ModelError(f"{name} must be finite numbers, got {value!r}.")
+        raise ModelError(f"{name} must be finite numbers, got {shown(value)}.")
     return array
 
 
@@ -65,7 +66,7 @@ def _resolution(value: ArrayLike) -> FloatArray:
     if array.ndim > 1 or (array < 0).any():
         raise ModelError(
             "resolution must be a number or one for each feature, not negative (0: scales have no "
-            f"lower bound), got {value!r}."
+            f"lower bound), got {shown(value)}."
         )
     return array
 
@@ -374,7 +375,7 @@ class LKJ:
     def __post_init__(self) -> None:
         value = _positive("LKJ shape", self.shape)
         if value.ndim:
-            raise ModelError(f"LKJ shape must be one number, got {self.shape!r}.")
+            raise ModelError(f"LKJ shape must be one number, got {shown(self.shape)}.")
         object.__setattr__(self, "shape", float(value))
 
     def log_density(self, corr_chol: FloatArray) -> FloatArray:
@@ -471,7 +472,7 @@ class Priors:
         for name, (kind, known) in kinds.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
-                raise ModelError(f"The prior of the {name} must be {known}, got {value!r}.")
+                raise ModelError(f"The prior of the {name} must be {known}, got {shown(value)}.")
         if self.resolution is not None:
             object.__setattr__(self, "resolution", _resolution(self.resolution))
 

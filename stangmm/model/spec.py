@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_count, shown
 from stangmm.base.errors import ModelError
 from stangmm.model.covariance import CovarianceStructure, structure_named
 from stangmm.model.parameters import ParameterSpace
@@ -38,7 +38,7 @@ class MixtureSpec:
         check_count("n_components", self.n_components)
         structure_named(self.covariance_type)
         if not isinstance(self.priors, Priors):
-            raise ModelError(f"priors must be a Priors object, got {self.priors!r}.")
+            raise ModelError(f"priors must be a Priors object, got {shown(self.priors)}.")
 
     def __repr__(self) -> str:
         """Only what differs from the defaults, beside the two that say most."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import shown, whole_numbers
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
@@ -188,7 +189,17 @@ class Fitted:
         ----------
         order : ndarray of int, shape (K,)
             A permutation of 0 to K-1.
+
+        Raises
+        ------
+        ModelError
+            It is none.
         """
+        k = self.model.n_components
+        numbers = whole_numbers("order", order, k)
+        if sorted(numbers) != list(range(k)):
+            raise ModelError(f"order must have each of 0 to {k - 1} once, got {shown(order)}.")
+        order = np.array(numbers)
         if self.combination is not None:
             source = self.combination.source.reordered(order)
             return self._combined(replace(self.combination, source=source))
@@ -209,10 +220,7 @@ class Fitted:
         ModelError
             There are no such chains.
         """
-        n_chains = self.lp.shape[0]
-        index = list(chains)
-        if not index or not set(index) <= set(range(n_chains)):
-            raise ModelError(f"chains must be some of 0 to {n_chains - 1}, got {index}.")
+        index = whole_numbers("chains", chains, self.lp.shape[0])
         info = self.info
         chosen = self._at(index)
         return replace(chosen, info=info.of_chains(index)) if isinstance(info, McmcInfo) else chosen

@@ -15,8 +15,9 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_seed
 from stangmm.base.errors import InferenceError
+from stangmm.base.memory import check_memory
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Draws
@@ -76,6 +77,7 @@ def fitted(
     priors = model.priors.resolve(dataset, structure, model.n_components)
     if init is not None:
         problem = replace(problem, start=start_from(init, problem, dataset))
+    _check_memory(problem, settings)
     settings.prepare(run)
     began = time.perf_counter()
 
@@ -112,11 +114,23 @@ def fitted(
     return record
 
 
+def _check_memory(problem: Problem, settings: Method) -> None:
+    """Raise ModelError where not even the data and the draws can be held."""
+    n_draws = int(getattr(settings, "draws", 1)) * int(getattr(settings, "chains", 1))
+    k, d = problem.n_components, problem.n_features
+    each = k * (1 + 2 * d + (d * d if problem.structure.correlated else 0))
+    check_memory(
+        f"A fit of {len(problem.x)} rows with {n_draws} draws of {each} numbers",
+        8.0 * (3 * problem.x.size + 3 * n_draws * each),
+        "Use fewer draws, rows, components or features.",
+    )
+
+
 def checked_seed(seed: int | None) -> int:
     """Check a seed, or draw one."""
     if seed is None:
         return secrets.randbelow(2**31)
-    check_count("seed", seed, minimum=0)
+    check_seed(seed)
     return int(seed)
 
 

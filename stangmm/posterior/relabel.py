@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.model.mixture import Mixture
 
@@ -31,9 +32,9 @@ def checked_relabelling(how: object) -> Relabelling | None:
     """Check the name of a way to relabel; ModelError lists the known ones."""
     known: tuple[Relabelling | None, ...] = (*get_args(Relabelling), None)
     for name in known:
-        if how == name:
+        if how is name or (isinstance(how, str) and how == name):
             return name
-    raise ModelError(f"relabel must be one of {list(known)}, got {how!r}.")
+    raise ModelError(f"relabel must be one of {list(known)}, got {shown(how)}.")
 
 
 def relabelled(

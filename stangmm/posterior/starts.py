@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import shown
 from stangmm.base.errors import DataError, ModelError
-from stangmm.data.dataset import Dataset
+from stangmm.data.dataset import Dataset, as_numbers
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 from stangmm.posterior.fitted import Fitted
@@ -16,6 +17,7 @@ from stangmm.posterior.fitted import Fitted
 # A start's covariance keeps this share of the whole data's, so that no group of few or equal rows
 # makes it singular.
 _SHARE_OF_TOTAL = 1e-2
+_LARGEST = 1e150  # squares of more are no numbers
 
 
 def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
@@ -41,13 +43,15 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
         return _from_fit(init, problem, dataset)
     k, d, n = problem.n_components, problem.n_features, dataset.n_observations
     try:
-        values = np.asarray(init, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"init must be means, labels or a Fit, got {init!r}.") from error
+        values = as_numbers(init)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"init must be means, labels or a Fit, got {shown(init)}.") from error
     if d == 1 and values.shape == (k,) != (n,):
         values = values[:, np.newaxis]
     if not np.isfinite(values).all():
         raise DataError("init must be finite numbers, got some that are not.")
+    if np.abs(values).max(initial=0.0) > _LARGEST:
+        raise DataError(f"init must be numbers below {_LARGEST:g}, as the data. Rescale both.")
     if values.shape == (n,):
         return _from_labels(_checked_labels(values, k), problem, dataset)
     if values.shape == (k, d):

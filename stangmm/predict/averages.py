@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count
+from stangmm.base.memory import check_memory
 from stangmm.base.progress import progress_bar
 from stangmm.data.groups import group_rows
 from stangmm.model.mixture import Mixture, log_sum_exp
@@ -203,6 +205,12 @@ def outlier_score(
         below = np.searchsorted(reference, density[rows] + 1e-9, side="right")
         tail[rows] = (1 + below) / (1 + N_REFERENCE)
     return OutlierScore(density, tail)
+
+
+def check_sample(n: Any, n_features: int, each: int = 1) -> None:
+    """Raise ModelError unless n is a number of observations that memory can hold."""
+    check_count("n", n)
+    check_memory(f"n = {n}", 8.0 * n * each * (n_features + 2), "Draw fewer at a time.")
 
 
 def sample(mixture: Mixture, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count, check_positive
+from stangmm.base.checked import check_positive, is_whole, listed, random_generator, shown
 from stangmm.base.errors import DataError, ModelError
 from stangmm.base.progress import progress_bar
-from stangmm.data.dataset import Dataset, as_table
+from stangmm.data.dataset import Dataset, as_numbers, as_table
+from stangmm.data.frames import eager, is_table
 from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.predict import averages as predict
 from stangmm.predict.averages import Band
@@ -94,9 +95,9 @@ class MixtureDistribution:
             There are no such features, or one is named twice.
         """
         several = isinstance(features, list | tuple | np.ndarray)
-        chosen = [self._position(f) for f in (features if several else [features])]
+        chosen = [self._position(f) for f in (listed(features) if several else [features])]
         if not chosen or len(set(chosen)) < len(chosen):
-            raise DataError(f"Name at least one feature, each once, got {features!r}.")
+            raise DataError(f"Name at least one feature, each once, got {shown(features)}.")
         kept = tuple(self._kept[i] for i in chosen)
         return self._with(kept, self._given)
 
@@ -119,7 +120,7 @@ class MixtureDistribution:
         if not isinstance(values, Mapping) or not values:
             raise DataError(
                 f"Give the values as {{feature: value}}, for some of {list(self.feature_names)}, "
-                f"got {values!r}."
+                f"got {shown(values)}."
             )
         given = dict(self._given)
         for feature, value in values.items():
@@ -231,9 +232,14 @@ class MixtureDistribution:
                 f"quantile needs one feature, got {list(self.feature_names)}. Use .marginal(name) "
                 "first, or .interval(probability) for each of them."
             )
-        levels = np.asarray(q, dtype=float)
-        if not ((levels > 0) & (levels < 1)).all():
-            raise ModelError(f"q must be probabilities between 0 and 1, ends excluded, got {q!r}.")
+        try:
+            levels = as_numbers(q)
+        except (TypeError, ValueError, OverflowError):
+            levels = np.empty(0)
+        if not levels.size or not ((levels > 0) & (levels < 1)).all():
+            raise ModelError(
+                f"q must be probabilities between 0 and 1, ends excluded, got {shown(q)}."
+            )
         found = self._quantiles(levels.ravel())[..., 0]
         return found.reshape(levels.shape + self.shape)
 
@@ -272,8 +278,9 @@ class MixtureDistribution:
         assignments : ndarray of int, shape (n,), or (n, M)
             The component that each came from.
         """
-        check_count("n", n)
-        rng = np.random.default_rng(seed)
+        each = self.shape[0] if self.shape else 1
+        predict.check_sample(n, len(self._kept), each)
+        rng = random_generator(seed)
         if not self.shape:
             return predict.sample(self.mixture, n, rng)
         core, values = self._conditional, self._values
@@ -419,18 +426,18 @@ class MixtureDistribution:
         names = self.feature_names
         if str(feature) in names:
             return names.index(str(feature))
-        whole = isinstance(feature, int | np.integer) and not isinstance(feature, bool)
-        if whole and 0 <= feature < len(names):
+        if is_whole(feature) and 0 <= feature < len(names):
             return int(feature)
         raise DataError(
-            f"There is no feature {feature!r} among {list(names)}. Give one of these names, or a "
-            f"position from 0 to {len(names) - 1}."
+            f"There is no feature {shown(feature)} among {list(names)}. Give one of these names, "
+            f"or a position from 0 to {len(names) - 1}."
         )
 
     def _rows(self, X: Any) -> FloatArray:
+        X = eager(X)
         x, names = as_table(X, self._dataset.missing)
         expected = self.feature_names
-        named = self._dataset.named and hasattr(X, "columns")
+        named = self._dataset.named and is_table(X)
         if x.shape[1] != len(expected) or (named and names != expected):
             raise DataError(
                 f"The rows must have the features {list(expected)}, got "
@@ -445,16 +452,24 @@ class MixtureDistribution:
 
 
 def _as_values(name: str, value: Any) -> FloatArray:
-    if np.ndim(value) > 1 or np.size(value) == 0:
+    try:
+        shape = np.shape(value)
+    except ValueError as error:
+        raise DataError(
+            f"The value of {name!r} must be a number or an array (M,) of numbers, got lists of "
+            f"different lengths: {shown(value)}."
+        ) from error
+    if len(shape) > 1 or 0 in shape:
         raise DataError(
             f"The value of {name!r} must be a number or an array (M,) of numbers, got shape "
-            f"{np.shape(value)}."
+            f"{shape}."
         )
     try:
         numbers = as_table(np.atleast_1d(value))[0][:, 0]
     except DataError as error:
         raise DataError(
-            f"The value of {name!r} must be a finite number or an array of them, got {value!r}."
+            f"The value of {name!r} must be a finite number or an array of them, got "
+            f"{shown(value)}."
         ) from error
     return numbers if np.ndim(value) else np.asarray(numbers[0])
 

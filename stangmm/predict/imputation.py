@@ -9,10 +9,12 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count
+from stangmm.base.checked import check_choice, check_count, random_generator
 from stangmm.base.errors import ModelError
+from stangmm.base.memory import check_memory
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, as_new_rows
+from stangmm.data.frames import column_names, eager, table_like
 from stangmm.data.groups import group_rows
 from stangmm.model.mixture import Mixture
 from stangmm.predict.conditional import Conditional, one_of_each
@@ -41,23 +43,25 @@ def impute(
     dataset : Dataset
         The data of the fit, whose features X must have.
     """
-    if how not in get_args(How):
-        raise ModelError(f"how must be one of {list(get_args(How))}, got {how!r}.")
+    check_choice("how", how, get_args(How))
     if n is not None:
         check_count("n", n)
         if how == "mean":
             raise ModelError('There is one mean: n goes with how="draw" only.')
+    X = eager(X)
     x = as_new_rows(X, replace(dataset, missing="marginalize"))
     missing = np.isnan(x)
+    if n is not None:
+        check_memory(f"n = {n} completions", 8.0 * n * x.size, "Ask for fewer at a time.")
     advance = progress_bar("imputation", int(missing.any(axis=1).sum()), shown=progress)
     if how == "mean":
         fill_means(mixture, x, advance)
         return _like(X, x, missing)
-    rng = np.random.default_rng(seed)
+    rng = random_generator(seed)
     completed = drawn_completions(mixture, x, 1 if n is None else n, rng, advance)
     if n is None:
         return _like(X, completed[0], missing)
-    if hasattr(X, "iloc"):
+    if not isinstance(_like(X, completed[0], missing), np.ndarray):
         return [_like(X, each, missing) for each in completed]
     return completed
 
@@ -126,5 +130,10 @@ def _like(X: Any, completed: FloatArray, missing: Any) -> Any:
             is_float = isinstance(own, np.dtype) and own.kind == "f"
             table.isetitem(j, completed[:, j].astype(own if is_float else float))
         return table
+    names = column_names(X)
+    if names is not None and not hasattr(X, "iloc"):
+        table = table_like(X, {name: completed[:, j] for j, name in enumerate(names)})
+        if table is not None:
+            return table
     flat = completed[:, 0] if np.ndim(X) == 1 else completed
     return type(X)(flat, index=X.index, name=X.name) if hasattr(X, "iloc") else flat

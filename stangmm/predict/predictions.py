@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count, check_positive
+from stangmm.base.checked import check_count, check_positive, random_generator
 from stangmm.data.dataset import Dataset, as_new_rows, as_sample_weight
 from stangmm.data.frames import like
 from stangmm.model.mixture import Mixture
 from stangmm.predict import averages as _predict
-from stangmm.predict.averages import Band, OutlierScore, thinned
+from stangmm.predict.averages import Band, OutlierScore, check_sample, thinned
 
 if TYPE_CHECKING:
     from stangmm.predict.distribution import MixtureDistribution
@@ -213,8 +213,8 @@ class Predictions:
         assignments : ndarray of int, shape (n,)
             The component that each came from.
         """
-        check_count("n", n)
-        return _predict.sample(self.mixture, n, np.random.default_rng(seed))
+        check_sample(n, self.dataset.n_features)
+        return _predict.sample(self.mixture, n, random_generator(seed))
 
     def marginal(
         self, features: Any, *, max_draws: int | None = None, progress: bool = True
@@ -280,18 +280,20 @@ class Predictions:
         """
         from stangmm.predict.imputation import impute
 
-        draws = thinned(self.mixture, max_draws)
+        draws = self._draws(max_draws)
         return impute(draws, self.dataset, X, how, n=n, seed=seed, progress=progress)
 
     def _distribution(self, max_draws: int | None, progress: bool) -> MixtureDistribution:
         from stangmm.predict.distribution import MixtureDistribution
 
-        if max_draws is not None:
-            check_count("max_draws", max_draws)
-        draws = thinned(self.mixture, max_draws)
+        draws = self._draws(max_draws)
         return MixtureDistribution(draws, self.dataset, progress=progress)
 
     def _ready(self, X: Any, max_draws: int | None) -> tuple[FloatArray, Mixture]:
+        draws = self._draws(max_draws)
+        return as_new_rows(X, self.dataset), draws
+
+    def _draws(self, max_draws: int | None) -> Mixture:
         if max_draws is not None:
             check_count("max_draws", max_draws)
-        return as_new_rows(X, self.dataset), thinned(self.mixture, max_draws)
+        return thinned(self.mixture, max_draws)

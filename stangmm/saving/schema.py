@@ -7,9 +7,11 @@ needs a new `FORMAT`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
+
+import numpy as np
 
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
@@ -18,20 +20,53 @@ from stangmm.methods import method_named
 from stangmm.methods.base import AbsentMethod, Method
 from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo
 from stangmm.model.mixture import Mixture
-from stangmm.model.priors import FAMILIES, Priors, ResolvedPriors
+from stangmm.model.priors import (
+    FAMILIES,
+    LKJ,
+    Dirichlet,
+    Normal,
+    Priors,
+    ResolvedPriors,
+    ScalePrior,
+)
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitted import Combination, Fitted, WeighedMode
+from stangmm.saving.contents import (
+    Content,
+    Sizes,
+    count,
+    flag,
+    flags,
+    has_shape,
+    integer,
+    integers,
+    mapping_of,
+    number,
+    numbers,
+    or_null,
+    text,
+    tuple_of,
+    word,
+)
 
-FORMAT = 2
+# Limits of numbers: those of a double, and the largest index.
+_HUGE = float(np.finfo(np.float64).max)
+_TINY = float(np.finfo(np.float64).smallest_subnormal)
+_FINITE = (-_HUGE, _HUGE)
+_ANY = 2**62
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One part of an object: its name in the file, the attribute it is of, and what it is."""
+    """One part of an object: its name in the file, the attribute it is of, what it is, the check.
+
+    The content says in words what `accepts` checks.
+    """
 
     name: str
     attribute: str
     content: str
+    accepts: Content
 
 
 @dataclass(frozen=True)
@@ -44,149 +79,298 @@ class Kind:
     entries: tuple[Entry, ...]
 
 
-def _kind(name: str, about: str, cls: type | None, *entries: tuple[str, str, str]) -> Kind:
+def _kind(name: str, about: str, cls: type | None, *entries: tuple[str, str, str, Content]) -> Kind:
     return Kind(name, about, cls, tuple(Entry(*entry) for entry in entries))
+
+
+def object_of(*kinds: str) -> Content:
+    """Give the check of an object that is of one of some kinds."""
+
+    def accepts(value: Any, sizes: Sizes) -> bool:
+        for kind in kinds:
+            cls = BY_NAME[kind].cls
+            if cls is not None and isinstance(value, cls):
+                check(kind, value, sizes)
+                return True
+        return False
+
+    return accepts
+
+
+def mixtures(*letters: str) -> Content:
+    """Give the check of a batch of mixtures, whose leading axes have the sizes of the letters."""
+
+    def accepts(value: Any, sizes: Sizes) -> bool:
+        sizes.pop("...", None)  # each batch has leading axes of its own
+        if not object_of("mixtures")(value, sizes):
+            return False
+        factors = value.corr_chol
+        regular = factors is None or (np.diagonal(factors, axis1=-2, axis2=-1) > 0).all()
+        return bool(regular) and has_shape(sizes.pop("..."), letters, sizes)
+
+    return accepts
+
+
+def _prior(family: type, *letters: str) -> Content:
+    """Give the check of a prior, whose parameters are single numbers or have these axes."""
+
+    def accepts(value: Any, sizes: Sizes) -> bool:
+        if not isinstance(value, family):
+            return False
+        shapes = [np.shape(argument) for argument in _arguments(value).values()]
+        return all(not letters or has_shape(shape, letters, sizes) for shape in shapes)
+
+    return accepts
+
+
+def _is_method(value: Any, sizes: Sizes) -> bool:
+    return isinstance(value, Method)
+
+
+def _is_path(value: Any, sizes: Sizes) -> bool:
+    return numbers("iterations")(value, {})  # of its own length
+
+
+def _is_resolution(value: Any, sizes: Sizes) -> bool:
+    return value is None or np.ndim(value) <= 1  # `Priors` has looked at the numbers
+
+
+def _is_full_resolution(value: Any, sizes: Sizes) -> bool:
+    """As `numbers`; a single one is that of all features."""
+    letter = "features that share one" if np.shape(value) == (1,) else "D"
+    return numbers(letter, within=(0.0, _HUGE))(value, sizes)
 
 
 # N rows, D features, K components, C chains, S draws of each chain.
 KINDS = (
     _kind(
         "fit", "What one method made of one model and one data set.", Fitted,
-        ("model", "model", "model"),
-        ("data", "dataset", "data"),
-        ("method", "settings", "method"),
-        ("run", "info", "restarts, variational or mcmc"),
-        ("priors", "priors", "full priors: those that were used"),
-        ("draws", "mixture", "mixtures (C S), the draws of chain 0 first, labels settled"),
-        ("permutations", "permutations", "integers (C, S, K): component k was drawn as this one"),
-        ("relabelling", "relabelling", 'how labels were settled: "stephens", "ecr", "means", null'),
-        ("log_likelihood", "total_log_likelihood", "numbers (C, S), in nats: of all rows"),
-        ("log_joint", "lp", "numbers (C, S), in nats: log likelihood and log prior"),
-        ("seed", "seed", "integer"),
-        ("seconds", "seconds", "number: wall time of the fit"),
-        ("versions", "versions", "mapping of packages to their versions"),
-        ("started_by_hand", "started_by_hand", "whether the user said where to begin"),
-        ("combination", "combination", "combination: what it was combined of; null"),
+        ("model", "model", "model",
+         object_of("model")),
+        ("data", "dataset", "data",
+         object_of("data")),
+        ("method", "settings", "method",
+         _is_method),
+        ("run", "info", "restarts, variational or mcmc",
+         object_of("restarts", "variational", "mcmc")),
+        ("priors", "priors", "full priors: those that were used",
+         object_of("full priors")),
+        ("draws", "mixture", "mixtures (C S), the draws of chain 0 first, labels settled",
+         mixtures("CS")),
+        ("permutations", "permutations", "integers (C, S, K): component k was drawn as this one",
+         integers("C", "S", "K", within=(0, _ANY))),
+        ("relabelling", "relabelling", 'how labels were settled: "stephens", "ecr", "means", null',
+         or_null(word("stephens", "ecr", "means"))),
+        ("log_likelihood", "total_log_likelihood", "numbers (C, S), in nats: of all rows",
+         numbers("C", "S")),
+        ("log_joint", "lp", "numbers (C, S), in nats: log likelihood and log prior",
+         numbers("C", "S")),
+        ("seed", "seed", "integer",
+         integer),
+        ("seconds", "seconds", "number: wall time of the fit",
+         number),
+        ("versions", "versions", "mapping of packages to their versions",
+         mapping_of(text, text)),
+        ("started_by_hand", "started_by_hand", "whether the user said where to begin",
+         flag),
+        ("combination", "combination", "combination: what it was combined of; null",
+         or_null(object_of("combination"))),
     ),
     _kind(
         "combination", "What a fit was combined of.", Combination,
-        ("source", "source", "fit: that with the chains as they were drawn"),
-        ("draws", "draws", "integers (C, S): which of the source's draws, chain 0 first"),
-        ("modes", "modes", "tuple of weighed mode, the most probable first"),
+        ("source", "source", "fit: that with the chains as they were drawn",
+         object_of("fit")),
+        ("draws", "draws", "integers (C, S): which of the source's draws, chain 0 first",
+         integers("C", "S", within=(0, _ANY))),
+        ("modes", "modes", "tuple of weighed mode, the most probable first",
+         tuple_of(object_of("weighed mode"))),
     ),
     _kind(
         "weighed mode", "A mode of the posterior and its share.", WeighedMode,
-        ("pieces", "pieces", "tuple of (chain, first draw, end): the draws that are in it"),
-        ("weight", "weight", "number: its share"),
-        ("weight_error", "weight_error", "number: standard error of its share"),
-        ("log_evidence", "log_evidence", "number, in nats: of this mode alone"),
-        ("log_evidence_error", "log_evidence_error", "number, in nats: standard error"),
-        ("n_draws", "n_draws", "number: independent draws in the bridge"),
-        ("overlap", "overlap", "number: between the mode and the bridge's proposal"),
-        ("outside", "outside", "number: share of the draws that look as if in another mode"),
-        ("doubt", "doubt", "text, empty when the evidence is to be believed"),
+        ("pieces", "pieces", "tuple of (chain, first draw, end): the draws that are in it",
+         tuple_of(tuple_of(integer, "3"))),
+        ("weight", "weight", "number: its share",
+         number),
+        ("weight_error", "weight_error", "number: standard error of its share",
+         number),
+        ("log_evidence", "log_evidence", "number, in nats: of this mode alone",
+         number),
+        ("log_evidence_error", "log_evidence_error", "number, in nats: standard error",
+         number),
+        ("n_draws", "n_draws", "number: independent draws in the bridge",
+         number),
+        ("overlap", "overlap", "number: between the mode and the bridge's proposal",
+         number),
+        ("outside", "outside", "number: share of the draws that look as if in another mode",
+         number),
+        ("doubt", "doubt", "text, empty when the evidence is to be believed",
+         text),
     ),
     _kind(
         "model", "What was fitted.", MixtureSpec,
-        ("n_components", "n_components", "integer: K"),
-        ("covariance_type", "covariance_type", '"full", "tied", "diag" or "spherical"'),
-        ("priors", "priors", "priors, as the user gave them"),
+        ("n_components", "n_components", "integer: K",
+         count("K")),
+        ("covariance_type", "covariance_type", '"full", "tied", "diag" or "spherical"',
+         text),
+        ("priors", "priors", "priors, as the user gave them",
+         object_of("priors")),
     ),
     _kind(
         "data", "The table, in the user's units.", Dataset,
-        ("x", "x", "numbers (N, D), NaN where missing"),
-        ("features", "feature_names", "tuple of D names"),
-        ("sample_weight", "sample_weight", "numbers (N,): how often rows count; null: once"),
-        ("named", "named", "whether the user gave the names"),
-        ("missing", "missing", '"error" or "marginalize"'),
-        ("labels", "labels", "integers (N,): known components, -1 where unknown; null: none"),
+        ("x", "x", "numbers (N, D), NaN where missing",
+         numbers("N", "D", within=_FINITE, missing=True)),
+        ("features", "feature_names", "tuple of D names",
+         tuple_of(text, "D")),
+        ("sample_weight", "sample_weight", "numbers (N,): how often rows count; null: once",
+         or_null(numbers("N", within=(0.0, _HUGE)))),
+        ("named", "named", "whether the user gave the names",
+         flag),
+        ("missing", "missing", '"error" or "marginalize"',
+         word("error", "marginalize")),
+        ("labels", "labels", "integers (N,): known components, -1 where unknown; null: none",
+         or_null(integers("N", within=(-1, _ANY)))),
     ),
     _kind(
         "mixtures", "Mixtures of D features, with leading axes (...).", Mixture,
-        ("weights", "weights", "numbers (..., K), summing to 1"),
-        ("means", "means", "numbers (..., K, D)"),
-        ("scales", "scales", "numbers (..., K, D): standard deviations"),
+        ("weights", "weights", "numbers (..., K), summing to 1",
+         numbers("...", "K", within=(0.0, 1.0 + 1e-6))),
+        ("means", "means", "numbers (..., K, D)",
+         numbers("...", "K", "D", within=_FINITE)),
+        ("scales", "scales", "numbers (..., K, D): standard deviations",
+         numbers("...", "K", "D", within=(_TINY, _HUGE))),
         ("correlation_factors", "corr_chol", "numbers (..., K, D, D): lower Cholesky factors of "
-         "the correlation matrices; null without correlations"),
+         "the correlation matrices; null without correlations",
+         or_null(numbers("...", "K", "D", "D", within=_FINITE))),
     ),
     _kind(
         "priors", "Priors of a model; those left out are null.", Priors,
-        ("weights", "weights", "prior"),
-        ("means", "means", "prior"),
-        ("scales", "scales", "prior"),
-        ("correlation", "correlation", "prior"),
-        ("resolution", "resolution", "numbers () or (D,): steps of rounding; null: as data show"),
+        ("weights", "weights", "prior",
+         or_null(_prior(Dirichlet))),
+        ("means", "means", "prior",
+         or_null(_prior(Normal))),
+        ("scales", "scales", "prior",
+         or_null(_prior(ScalePrior))),
+        ("correlation", "correlation", "prior",
+         or_null(_prior(LKJ))),
+        ("resolution", "resolution", "numbers () or (D,): steps of rounding; null: as data show",
+         _is_resolution),
     ),
     _kind(
         "full priors", "Priors with full shapes; there are C scale vectors of S' scales.",
         ResolvedPriors,
-        ("weights", "weights", "prior (K,)"),
-        ("means", "means", "prior (K, D)"),
-        ("scales", "scales", "prior (C, S')"),
-        ("correlation", "correlation", "prior"),
-        ("resolution", "resolution", "numbers (D,): steps of rounding, which bound the scales"),
+        ("weights", "weights", "prior (K,)",
+         _prior(Dirichlet, "K")),
+        ("means", "means", "prior (K, D)",
+         _prior(Normal, "K", "D")),
+        ("scales", "scales", "prior (C, S')",
+         _prior(ScalePrior, "scale vectors", "scales")),
+        ("correlation", "correlation", "prior",
+         _prior(LKJ)),
+        ("resolution", "resolution", "numbers (D,): steps of rounding, which bound the scales",
+         _is_full_resolution),
     ),
     _kind(
         "restarts", "Facts of a point estimate.", RestartInfo,
-        ("objective", "objective", '"log likelihood" or "log joint": what was maximized'),
-        ("optima", "optima", "tuple of optimum, best first"),
-        ("values", "values", "numbers (restarts,), in nats: where each ended"),
-        ("collapsed", "collapsed", "truth values (restarts,)"),
-        ("converged", "converged", "truth values (restarts,)"),
-        ("paths", "paths", "tuple of numbers (iterations,), in nats: the objective"),
-        ("rows_searched", "rows_searched", "integer: rows that the restarts saw"),
+        ("objective", "objective", '"log likelihood" or "log joint": what was maximized',
+         word("log likelihood", "log joint")),
+        ("optima", "optima", "tuple of optimum, best first",
+         tuple_of(object_of("optimum"))),
+        ("values", "values", "numbers (restarts,), in nats: where each ended",
+         numbers("restarts")),
+        ("collapsed", "collapsed", "truth values (restarts,)",
+         flags("restarts")),
+        ("converged", "converged", "truth values (restarts,)",
+         flags("restarts")),
+        ("paths", "paths", "tuple of numbers (iterations,), in nats: the objective",
+         tuple_of(_is_path)),
+        ("rows_searched", "rows_searched", "integer: rows that the restarts saw",
+         integer),
     ),
     _kind(
         "variational", "Facts of an approximation.", VariationalInfo,
-        ("elbo_iterations", "elbo_iterations", "numbers (T,)"),
-        ("elbo", "elbo", "numbers (T,), in nats: the evidence lower bound"),
-        ("converged", "converged", "truth value"),
-        ("log_p", "log_p", "numbers (S,), in nats: log joint density, unconstrained scale"),
-        ("log_q", "log_q", "numbers (S,), in nats: log density of the approximation"),
-        ("starts", "starts", "tuple of optimum"),
+        ("elbo_iterations", "elbo_iterations", "numbers (T,)",
+         numbers("T")),
+        ("elbo", "elbo", "numbers (T,), in nats: the evidence lower bound",
+         numbers("T")),
+        ("converged", "converged", "truth value",
+         flag),
+        ("log_p", "log_p", "numbers (S,), in nats: log joint density, unconstrained scale",
+         numbers("approximated")),
+        ("log_q", "log_q", "numbers (S,), in nats: log density of the approximation",
+         numbers("approximated")),
+        ("starts", "starts", "tuple of optimum",
+         tuple_of(object_of("optimum"))),
     ),
     _kind(
         "mcmc", "Facts of chains: what the sampler measured.", McmcInfo,
-        ("sample_stats", "sample_stats", "mapping of ArviZ's names to numbers (C, S)"),
-        ("starts", "starts", "tuple of optimum, one for each chain"),
-        ("max_tree_depth", "max_tree_depth", "integer; null where there are no trees"),
-        ("left", "left", "tuple of optimum: starts of a first run that led to better ones"),
-        ("thin", "thin", "integer: iterations for each draw that was kept"),
+        ("sample_stats", "sample_stats", "mapping of ArviZ's names to numbers (C, S)",
+         mapping_of(text, numbers("C", "S"))),
+        ("starts", "starts", "tuple of optimum, one for each chain",
+         tuple_of(object_of("optimum"))),
+        ("max_tree_depth", "max_tree_depth", "integer; null where there are no trees",
+         or_null(integer)),
+        ("left", "left", "tuple of optimum: starts of a first run that led to better ones",
+         tuple_of(object_of("optimum"))),
+        ("thin", "thin", "integer: iterations for each draw that was kept",
+         integer),
     ),
     _kind(
         "optimum", "A maximum.", Optimum,
-        ("mixture", "mixture", "mixtures without leading axes"),
-        ("objective", "objective", "number, in nats"),
-        ("restarts", "restarts", "integer: how many led there"),
-        ("converged", "converged", "truth value"),
-        ("path", "path", "numbers (iterations,), in nats"),
+        ("mixture", "mixture", "mixtures without leading axes",
+         mixtures()),
+        ("objective", "objective", "number, in nats",
+         number),
+        ("restarts", "restarts", "integer: how many led there",
+         integer),
+        ("converged", "converged", "truth value",
+         flag),
+        ("path", "path", "numbers (iterations,), in nats",
+         _is_path),
     ),
     _kind(
         "comparison", "Fits of one model by several methods.", None,
-        ("model", "model", "model"),
-        ("data", "dataset", "data"),
-        ("fits", "fits", "mapping of labels to fit"),
-        ("failures", "failures", "mapping of labels to reasons"),
-        ("seed", "seed", "integer"),
+        ("model", "model", "model",
+         object_of("model")),
+        ("data", "dataset", "data",
+         object_of("data")),
+        ("fits", "fits", "mapping of labels to fit",
+         mapping_of(text, object_of("fit"))),
+        ("failures", "failures", "mapping of labels to reasons",
+         mapping_of(text, text)),
+        ("seed", "seed", "integer",
+         integer),
     ),
     _kind(
         "selection", "Fits with several numbers of components.", None,
-        ("criterion", "criterion", '"loo", "waic", "bic", "aic", "icl" or "evidence"'),
-        ("data", "dataset", "data"),
-        ("fits", "fits", "mapping of K to fit"),
-        ("scores", "scores", "mapping of K to score"),
-        ("failures", "failures", "mapping of K to reasons"),
-        ("seed", "seed", "integer"),
-        ("left_out", "left_out", "mapping of K to fit: of the failures, those that were fitted"),
-        ("mended", "mended", "mapping of K to text: what was done where a first fit failed"),
+        ("criterion", "criterion", '"loo", "waic", "bic", "aic", "icl" or "evidence"',
+         word("loo", "waic", "bic", "aic", "icl", "evidence")),
+        ("data", "dataset", "data",
+         object_of("data")),
+        ("fits", "fits", "mapping of K to fit",
+         mapping_of(integer, object_of("fit"))),
+        ("scores", "scores", "mapping of K to score",
+         mapping_of(integer, object_of("score"))),
+        ("failures", "failures", "mapping of K to reasons",
+         mapping_of(integer, text)),
+        ("seed", "seed", "integer",
+         integer),
+        ("left_out", "left_out", "mapping of K to fit: of the failures, those that were fitted",
+         mapping_of(integer, object_of("fit"))),
+        ("mended", "mended", "mapping of K to text: what was done where a first fit failed",
+         mapping_of(integer, text)),
     ),
     _kind(
         "score", "What a criterion says of a fit.", Score,
-        ("value", "value", "number"),
-        ("standard_error", "standard_error", "number, NaN where there is none"),
-        ("pointwise", "pointwise", "numbers (N,): the rows' parts; null"),
-        ("bad_rows", "bad_rows", "integer: rows of high Pareto k; null"),
-        ("doubt", "doubt", "text, empty when there is none"),
+        ("value", "value", "number",
+         number),
+        ("standard_error", "standard_error", "number, NaN where there is none",
+         number),
+        ("pointwise", "pointwise", "numbers (N,): the rows' parts; null",
+         or_null(numbers("N"))),
+        ("bad_rows", "bad_rows", "integer: rows of high Pareto k; null",
+         or_null(integer)),
+        ("doubt", "doubt", "text, empty when there is none",
+         text),
     ),
 )  # fmt: skip
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -207,7 +391,8 @@ def described(value: Any) -> tuple[str, dict[str, Any]]:
         return "method", vars(value)
     own = type(value)
     if isinstance(value, Method) and is_dataclass(value) and method_named(value.name) is own:
-        return "method", {"name": value.name, "kind": value.kind, "arguments": _arguments(value)}
+        arguments = _portable(own, _arguments(value))
+        return "method", {"name": value.name, "kind": value.kind, "arguments": arguments}
     if FAMILIES.get(own.__name__) is own:
         return "prior", {"family": own.__name__, "arguments": _arguments(value)}
     kind = next((_BY_CLASS[cls] for cls in own.__mro__ if cls in _BY_CLASS), None)
@@ -222,6 +407,83 @@ def described(value: Any) -> tuple[str, dict[str, Any]]:
 def entries_of(kind: str, value: Any) -> dict[str, Any]:
     """Entries of an object as one of a kind."""
     return {entry.name: getattr(value, entry.attribute) for entry in BY_NAME[kind].entries}
+
+
+def check(kind: str, value: Any, sizes: Sizes) -> None:
+    """Raise ValueError unless an object, down to its arrays, is what the schema says of its kind.
+
+    Parameters
+    ----------
+    kind : str
+    value : object
+    sizes : mapping of str to int
+        What is known of the sizes, by letter; what is seen is added.
+    """
+    if kind == "fit":  # one among others: their data are the same, not their draws
+        sizes = {letter: n for letter, n in sizes.items() if letter in ("N", "D")}
+    for entry in BY_NAME[kind].entries:
+        if not entry.accepts(getattr(value, entry.attribute), sizes):
+            raise ValueError(f"the {entry.name} of a {kind} must be {entry.content}")
+    if fault := _FAULTS.get(kind, lambda value: "")(value):
+        raise ValueError(f"a {kind} {fault}")
+
+
+def _fault_of_fit(fit: Fitted) -> str:
+    """What does not go together in a fit; empty if all does."""
+    k, labels = fit.model.n_components, fit.dataset.labels
+    infos = {"point": RestartInfo, "approximation": VariationalInfo, "mcmc": McmcInfo}
+    if not isinstance(fit.info, infos[fit.kind]):
+        return f"of kind {fit.kind!r} has the facts of another kind"
+    if isinstance(fit.info, RestartInfo) and not fit.info.optima:
+        return "has no optimum"
+    if fit.mixture.weights.shape[0] != fit.lp.size or not fit.lp.size:
+        return "has draws without log densities, or none"
+    if (fit.mixture.corr_chol is None) is fit.model.structure.correlated:
+        return "has correlations where the model has none, or the other way round"
+    if (np.sort(fit.permutations, axis=-1) != np.arange(k)).any():
+        return "has permutations that are none"
+    if labels is not None and labels.max(initial=-1) >= k:
+        return "has labels of components that it has not"
+    return ""
+
+
+def _fault_of_combination(combination: Combination) -> str:
+    chains, draws = combination.source.lp.shape
+    if combination.draws.max(initial=0) >= chains * draws:
+        return "has draws that its source has not"
+    for mode in combination.modes:
+        lengths = {end - first for _, first, end in mode.pieces}
+        if len(lengths) != 1 or min(lengths) < 1:
+            return "has a mode without draws, or in pieces of several lengths"
+        if any(chain >= chains or end > draws for chain, _, end in mode.pieces):
+            return "has a mode with draws that its source has not"
+    return ""
+
+
+def _fault_of_data(data: Dataset) -> str:
+    if not data.x.size:
+        return "is empty"
+    if data.missing == "error" and np.isnan(data.x).any():
+        return "misses values, which it must not"
+    if data.sample_weight is not None and not data.sample_weight.sum() > 0:
+        return "has only rows of weight zero"
+    return ""
+
+
+def _fault_of_selection(selection: Any) -> str:
+    if not selection.fits or set(selection.fits) != set(selection.scores):
+        return "must have a score for each fit, and a fit"
+    if any(fit.model.n_components != k for k, fit in selection.fits.items()):
+        return "has a fit with another number of components"
+    return ""
+
+
+_FAULTS: dict[str, Callable[[Any], str]] = {
+    "fit": _fault_of_fit,
+    "combination": _fault_of_combination,
+    "data": _fault_of_data,
+    "selection": _fault_of_selection,
+}
 
 
 def made(kind: str, entries: Mapping[str, Any], classes: Mapping[str, type]) -> Any:
@@ -241,7 +503,9 @@ def made(kind: str, entries: Mapping[str, Any], classes: Mapping[str, type]) -> 
     """
     if kind == "method":
         method = method_named(entries["name"])
-        return AbsentMethod(**entries) if method is None else method(**entries["arguments"])
+        if method is None:
+            return AbsentMethod(**entries)
+        return method(**_portable(method, entries["arguments"]))
     if kind == "prior":
         return FAMILIES[entries["family"]](**entries["arguments"])
     attributes = {entry.name: entry.attribute for entry in BY_NAME[kind].entries}
@@ -251,3 +515,8 @@ def made(kind: str, entries: Mapping[str, Any], classes: Mapping[str, type]) -> 
 
 def _arguments(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _portable(method: type[Method], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a method without those that no file may choose, such as which program runs."""
+    return {name: value for name, value in arguments.items() if name not in method.local}

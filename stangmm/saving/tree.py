@@ -7,10 +7,8 @@ an object is its kind and its entries, which the schema knows.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +17,25 @@ from numpy.typing import NDArray
 from stangmm.base.errors import ModelError
 
 Tree: TypeAlias = Any  # None, bool, int, str, finite float, list or dict of these
+FORMAT = 2
+GROUP = "stangmm"  # of a file, and the variable in it that has the tree
+TEXT = "json"
 _NUMBERS = "biuf"  # kinds of arrays that netCDF can hold
+_MOST_COPIES = 16  # of each packed number: equal arrays of several shapes are packed once
+
+
+def number_type(name: str) -> np.dtype[Any]:
+    """Type of numbers of this name.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is none that a file may hold.
+    """
+    dtype = np.dtype(name)
+    if dtype.kind not in _NUMBERS or dtype.name != name:
+        raise ValueError(f"{name!r} is no type of numbers")
+    return dtype
 
 
 class PackedArrays:
@@ -87,8 +103,6 @@ def encode(
             return {"tuple": [encoded(item) for item in value]}
         if isinstance(value, Mapping):
             return {"mapping": [[encoded(key), encoded(item)] for key, item in value.items()]}
-        if isinstance(value, os.PathLike):
-            return {"path": os.fspath(value)}
         kind, entries = described(value)
         return {"kind": kind, "entries": {name: encoded(item) for name, item in entries.items()}}
 
@@ -99,6 +113,9 @@ def decode(
     tree: Tree, arrays: Mapping[str, NDArray[Any]], made: Callable[[str, Mapping[str, Any]], Any]
 ) -> Any:
     """Make the value of a tree again.
+
+    Its arrays are copies, one for each that the tree tells apart, and in all no larger than what
+    was packed could make them: a tree cannot make much of few bytes.
 
     Parameters
     ----------
@@ -113,6 +130,19 @@ def decode(
     KeyError, TypeError, ValueError
         The tree is none, or its objects have other entries than their kinds.
     """
+    copies: dict[str, NDArray[Any]] = {}
+    left = _MOST_COPIES * sum(flat.nbytes for flat in arrays.values())
+
+    def copied(content: Any) -> NDArray[Any]:
+        nonlocal left
+        name, start, laid, axes = content
+        if not all(isinstance(n, int) and n >= 0 for n in (start, *laid)):
+            raise ValueError(f"{content} is no place of an array")
+        part = arrays[name][start : start + math.prod(laid)]
+        left -= part.nbytes
+        if left < 0:
+            raise ValueError("its arrays are larger than what they are made of")
+        return part.copy().reshape(laid).transpose(np.argsort(axes))
 
     def decoded(tree: Tree) -> Any:
         if isinstance(tree, list):
@@ -124,16 +154,27 @@ def decode(
         if what == "kind":
             return made(content, {name: decoded(item) for name, item in tree["entries"].items()})
         if what == "array":
-            name, start, laid, axes = content
-            flat = arrays[name][start : start + math.prod(laid)].copy()
-            return flat.reshape(laid).transpose(np.argsort(axes))
+            key = repr(content)
+            if key not in copies:
+                copies[key] = copied(content)
+            return copies[key]
         if what == "tuple":
             return tuple(map(decoded, content))
         if what == "mapping":
             return {decoded(key): decoded(item) for key, item in content}
-        return _PLAIN[what](content)
+        if what == "path":  # of the machine that wrote it; nothing here is to depend on it
+            return None
+        if what == "float":
+            return float(content)
+        raise ValueError(f"{what!r} is no value")
 
     return decoded(tree)
 
 
-_PLAIN: dict[str, Callable[[Any], Any]] = {"float": float, "path": Path}
+def checksum(text: str, packed: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over all that an object is made of."""
+    digest = sha256(text.encode())
+    for name in sorted(packed):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(packed[name]).data)
+    return digest.hexdigest()

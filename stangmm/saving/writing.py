@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stangmm.base.files import checked_target, write_whole
 from stangmm.posterior.arviz import inference_data
 from stangmm.posterior.fitted import Fitted
-from stangmm.saving.schema import FORMAT, described, entries_of
-from stangmm.saving.tree import PackedArrays, encode
+from stangmm.saving.reading import index_of
+from stangmm.saving.schema import described, entries_of
+from stangmm.saving.tree import FORMAT, GROUP, TEXT, PackedArrays, checksum, encode
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-GROUP = "stangmm"
-TEXT = "json"
 # Rows times draws beyond which the rows' log likelihood is left out: 128 MB of 8-byte numbers.
 LARGEST_LOG_LIKELIHOOD = 2**24
 
@@ -65,14 +60,14 @@ def save(
         whole["entries"][name] = encode(part, arrays, described)
     text = json.dumps(whole)
     packed = arrays.packed()
+    facts = {
+        "format": FORMAT,
+        "stangmm_version": version("stangmm"),
+        "sha256": checksum(text, packed),
+    }
     own = xr.Dataset(
         {TEXT: ((), text), **{name: (f"n_{name}", flat) for name, flat in packed.items()}},
-        attrs={
-            "format": FORMAT,
-            "stangmm_version": version("stangmm"),
-            "arrays": " ".join(packed),
-            "sha256": checksum(text, packed),
-        },
+        attrs={**facts, "arrays": " ".join(packed)},
     )
     groups = {GROUP: own}
     for place, fit in fits.items():
@@ -82,20 +77,12 @@ def save(
         engine="h5netcdf", encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}}
     )
     try:
-        write_whole(target, content)
+        index = index_of(content, text, {**facts, "arrays": list(packed)})
+        write_whole(target, content, index)
     finally:
         if isinstance(content, memoryview):  # or Python 3.13 complains when both are collected
             content.release()
     return target
-
-
-def checksum(text: str, packed: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 over all that an object is made of."""
-    digest = sha256(text.encode())
-    for name in sorted(packed):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(packed[name]).data)
-    return digest.hexdigest()
 
 
 def _arviz_groups(fit: Fitted) -> Iterator[tuple[str, xr.Dataset]]:

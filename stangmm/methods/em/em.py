@@ -15,6 +15,7 @@ import numpy as np
 
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_count, check_positive
+from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Method, Run
 from stangmm.methods.draws import Draws, Info, RestartInfo
 from stangmm.methods.em.algebra import EMParameters
@@ -32,6 +33,7 @@ SEARCH_ROWS = 5_000
 SEARCH_ROWS_PER_PARAMETER = 100
 
 
+@made_by_names
 @dataclass(frozen=True)
 class EM(Method):
     """Settings of Expectation-Maximization.

@@ -15,6 +15,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice, check_count, check_positive
+from stangmm.base.names import made_by_names
 from stangmm.base.rounding import significant
 from stangmm.base.thresholds import ROWS_KEPT_OK
 from stangmm.cmdstan.run import CmdStanRun
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _STEP_SIZES = (0.1, 0.03)
 
 
+@made_by_names
 @dataclass(frozen=True)
 class ADVI(StanMethod):
     """Settings of automatic differentiation variational inference.

@@ -12,6 +12,7 @@ import numpy as np
 
 from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
+from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.methods.stan.recent import RecentStanMethod
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from cmdstanpy import CmdStanLaplace, CmdStanModel
 
 
+@made_by_names
 @dataclass(frozen=True)
 class Laplace(RecentStanMethod):
     """Settings of Stan's Laplace approximation; needs CmdStan 2.32 or newer.

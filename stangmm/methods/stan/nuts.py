@@ -16,6 +16,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_count, check_positive
 from stangmm.base.errors import InferenceError
+from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum
 from stangmm.methods.stan.mixing import diverges, iterations_a_draw
@@ -110,6 +111,7 @@ class _Plan:
         )
 
 
+@made_by_names
 @dataclass(frozen=True)
 class NUTS(StanMethod):
     """Settings of the No-U-Turn sampler.

@@ -12,6 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice, check_count, check_positive
 from stangmm.base.errors import InferenceError
+from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info
 from stangmm.methods.em.em import EM
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _Ended: TypeAlias = tuple[tuple[str, ...], FloatArray, bool]  # columns, values, converged
 
 
+@made_by_names
 @dataclass(frozen=True)
 class Optimize(StanMethod):
     """Settings of Stan's optimizer.

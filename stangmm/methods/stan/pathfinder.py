@@ -14,6 +14,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_count
 from stangmm.base.errors import InferenceError
+from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.methods.stan.recent import RecentStanMethod
@@ -50,6 +51,7 @@ class _Path:
         return value if np.isfinite(value) else -np.inf
 
 
+@made_by_names
 @dataclass(frozen=True)
 class Pathfinder(RecentStanMethod):
     """Settings of Stan's Pathfinder; needs CmdStan 2.33 or newer.

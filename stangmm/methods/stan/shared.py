@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class StanMethod(Method):
 
     kernel: Kernel = "auto"
     cmdstan: str | os.PathLike[str] | None = None
+
+    local: ClassVar[frozenset[str]] = frozenset({"cmdstan"})
 
     def __post_init__(self) -> None:
         check_choice("kernel", self.kernel, ("auto", "native", "portable"))

@@ -1,0 +1,49 @@
+"""Memory: how much there is, and an error before a work that it cannot hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stangmm.base.errors import ModelError
+
+_LIMITS = (  # of a container: the limit and what it uses of it
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not say."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        found = int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    for limit, used in _LIMITS:
+        try:
+            found = min(found, max(0, int(Path(limit).read_text()) - int(Path(used).read_text())))
+        except (OSError, ValueError):  # no container, or one without a limit
+            continue
+    return found
+
+
+def check_memory(what: str, n_bytes: float, remedy: str) -> None:
+    """Raise ModelError for a work that needs more memory than there is.
+
+    Parameters
+    ----------
+    what : str
+        What needs it.
+    n_bytes : float
+        How much it needs at least.
+    remedy : str
+        What to do.
+    """
+    if n_bytes < 2**26:  # not worth a look
+        return
+    there = available_memory()
+    if there is not None and n_bytes > there:
+        raise ModelError(
+            f"{what} needs at least {n_bytes / 2**30:.3g} GB of memory, and {there / 2**30:.3g} GB "
+            f"are free. {remedy}"
+        )

@@ -1,0 +1,1 @@
+"""Campaigns of faults: mutated files, generated arguments, kills, full disks; see README.md."""
