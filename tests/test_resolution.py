@@ -38,6 +38,14 @@ def test_continuous_values_have_the_resolution_of_a_double(scale: float, offset:
     assert of(np.unique(x)) <= 1e-15 * np.abs(x).max()
 
 
+def test_values_that_a_double_can_hardly_tell_apart_have_its_resolution() -> None:
+    """Near 1e8 doubles are 1.5e-8 apart: a tie says no more than that."""
+    for scale in (1e-7, 1e-4):
+        x = 1e8 + scale * np.random.default_rng(8).normal(size=2000)
+        assert len(np.unique(x)) < len(x)
+        assert of(x) < max(0.02 * scale, 2 * np.spacing(1e8))
+
+
 def test_a_row_of_weight_three_is_three_rows_and_missing_values_are_none() -> None:
     x = np.random.default_rng(6).normal(size=40)
     count = np.random.default_rng(7).integers(1, 4, 40)

@@ -12,7 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 
 # Values nearer to each other than this share of their size are one value, written differently.
-_ONE_VALUE = 1e-12
+_ONE_VALUE = 1e-14
 # A decimal step must be so much larger than what a double can hold, to be seen in the values.
 _VISIBLE_STEP = 1e3
 
@@ -51,7 +51,9 @@ def _step(values: FloatArray, times: float) -> float:
     step = max(_decimal_step(distinct, largest), float(np.spacing(largest)))
     if len(distinct) < times:
         gaps = np.diff(distinct)
-        step = max(step, float(gaps[gaps > _ONE_VALUE * largest].min()))
+        apart = gaps[gaps > _ONE_VALUE * largest]
+        if len(apart):
+            step = max(step, float(apart.min()))
     return step
 
 
