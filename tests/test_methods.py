@@ -226,7 +226,8 @@ def test_every_covariance_type_and_size_runs(
         assert np.ptp(fit.posterior["scales"].values, axis=-1).max() == 0
     if covariance_type == "tied":
         assert np.ptp(covariances, axis=2).max() == 0
-    assert len(fit.summary()) == k + 2 * k * d
+    correlations = {"full": k, "tied": 1}.get(covariance_type, 0) * d * (d - 1) // 2
+    assert len(fit.summary()) == k + 2 * k * d + correlations
 
 
 @pytest.mark.parametrize("method", ALL)

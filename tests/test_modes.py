@@ -294,7 +294,7 @@ def test_a_chain_that_moves_once_is_in_two_modes(stay: int) -> None:
     assert "chain 2 has moved" in str(made.modes)
     for chain, first, end in (piece for pieces in made.modes.pieces for piece in pieces):
         assert chain != 2 or end <= stay or first >= stay - 1
-    whole, usual = combined(made), fit.combined(progress=False)
+    whole, usual = combined(made), combined(fit)
     error = np.hypot(*(f.combination.modes[0].weight_error for f in (whole, usual)))
     assert whole.combination.modes[0].weight == pytest.approx(
         usual.combination.modes[0].weight, abs=4 * error
@@ -314,7 +314,7 @@ def test_chains_that_move_freely_are_in_one_mode() -> None:
 
 def test_a_combined_fit_is_a_fit_like_any_other(tmp_path: Path) -> None:
     fit = two_modes(1)
-    whole = fit.combined(progress=False)
+    whole = combined(fit)
     assert isinstance(whole, sg.Fit)
     assert whole.lp.shape == fit.lp.shape
     assert whole.combination.source.lp is fit.lp
@@ -357,7 +357,7 @@ def test_a_fit_of_one_mode_is_combined_already() -> None:
 
 @pytest.mark.parametrize(("below", "verdict"), [(30.0, "ok"), (8.0, "warn"), (0.0, "fail")])
 def test_doubts_about_a_mode_count_as_far_as_it_may_matter(below: float, verdict: str) -> None:
-    whole = two_modes(1).combined(progress=False)
+    whole = combined(two_modes(1))
     one, other = whole.combination.modes
     weight = 1 / (1 + np.exp(below))
     error = weight * (1 - weight)
@@ -399,17 +399,19 @@ def test_the_modes_of_iris_are_found_and_weighed_alike_from_two_seeds() -> None:
 
 
 def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
-    """Chains from EM's fifth optimum stay in a mode 4 nats lower, in draws that vary by 6."""
+    """A chain from EM's second optimum stays in a mode 4 nats lower, in draws that vary by 6."""
     x = load_wine().data
     model = sg.GaussianMixture(3, "diag")
     best = fit_quick(model, x, sg.NUTS(chains=2))
-    optimum = fit_quick(model, x, sg.EM(restarts=200)).info.optima[4]
+    optimum = fit_quick(model, x, sg.EM()).info.optima[1]
     labels = optimum.mixture.responsibilities(x).argmax(axis=0)
     lower = fit_quick(model, x, sg.NUTS(chains=2), init=labels)
-    made = spliced([best, lower], [[(f, c, 0, 1000)] for f in (0, 1) for c in (0, 1)])
-    assert abs(float(best.lp.mean() - lower.lp.mean())) < float(best.lp.std())
-    assert set(made.modes.chains) == {(0, 1), (2, 3)}
-    whole = made.combined(progress=False)
+    stays = int(lower.lp.mean(axis=1).argmin())
+    made = spliced([best, lower], [[(f, c, 0, 1000)] for f, c in ((0, 0), (0, 1), (1, stays))])
+    gap = float(best.lp.mean() - lower.lp[stays].mean())
+    assert 2.0 < gap < float(best.lp.std())
+    assert set(made.modes.chains) == {(0, 1), (2,)}
+    whole = combined(made)
     assert whole.combination.modes[0].chains == (0, 1)
     assert whole.combination.modes[1].weight < 0.02
     assert whole.diagnose().computation.verdict == "ok"
@@ -473,5 +475,5 @@ def test_comparisons_and_selections_combine_modes_that_disagree() -> None:
     )
     chosen = selection.fits[2]
     assert chosen.combination is not None
-    assert not chosen.diagnose().failed
+    assert not chosen.diagnose().computation.failed
     assert not selection.mended

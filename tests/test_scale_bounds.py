@@ -237,7 +237,7 @@ def test_zeros_beside_other_values_have_a_posterior(covariance_type: str) -> Non
     check = fit.diagnose()["components on equal values"]
     assert (check.value, check.verdict) == (1, "warn")
     assert "posterior and its evidence" in check.meaning
-    assert warned == []
+    assert [words for words in warned if "equal values" not in words] == []
 
 
 @pytest.mark.stan

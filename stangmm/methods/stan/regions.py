@@ -20,7 +20,7 @@ from stangmm.base.thresholds import GAP_OK
 from stangmm.methods.base import Run
 from stangmm.methods.draws import Draws, Optimum
 from stangmm.methods.em.climb import climb
-from stangmm.methods.em.restarts import collapsed
+from stangmm.methods.em.restarts import flat
 from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.methods.stan.mode import MAX_PARAMETERS, laplace_mass
@@ -181,11 +181,8 @@ def led_on(
     with one_blas_thread():
         ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
     mixture = space.mixture_of(ends.parameters)
-    height = np.where(
-        ends.collapsed | space.spiked(ends.parameters) | collapsed(mixture, problem),
-        -np.inf,
-        ends.log_likelihood,
-    )
+    # On tied values, too, where EM goes only if there is nothing else: draws have been there.
+    height = np.where(ends.collapsed | flat(mixture), -np.inf, ends.log_likelihood)
     top, least = int(np.argmax(height)), max(place.optimum.objective for place in known) + GAP_OK
     if not height[top] > least:
         return ()
