@@ -46,7 +46,7 @@ class EM(Method):
     No component gets narrower than the data are rounded (`stangmm.data.resolution`), so that the
     likelihood has a maximum where values repeat. Optima in which a component holds hardly more rows
     than it takes to estimate it are left out, and so, as long as there are others, are those in
-    which it stands on few equal values.
+    which it stands on few equal values, or has hardly enough rows for so many features.
 
     Parameters
     ----------

@@ -148,7 +148,7 @@ def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
 
 def ball_size(least: float, most: float, rng: np.random.Generator) -> int:
     """Rows in a ball, of any order of magnitude: small components are the hardest to see."""
-    low = max(1.5 * least, 2.0)
+    low = max(2.0 * least, 2.0)
     return int(low * (max(most, low) / low) ** rng.random())
 
 

@@ -38,6 +38,9 @@ _COPIES, _CHEAP = 4, 4e5
 # by such a share of the runs that did not collapse: by nearly all, or of so many starts.
 _HITS, _KINDS, _MANY, _SHARE = 3, 2, 8, 0.25
 _NEARLY_ALL, _STARTS = 0.9, 20
+# Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
+# are hardly enough.
+_HARDLY, _FEW_FEATURES = 0.5, 4
 # Runs whose log likelihood, and whose log density of a row, differ by less are at one optimum.
 _SAME, _SAME_DENSITY, _PROBES = 0.05, 0.05, 50
 
@@ -56,7 +59,7 @@ class Search:
         self._max_iterations = max_iterations
         self._starter = Starter(space, rng)
         self._found: Climbed | None = None
-        self._spiked = np.zeros(0, dtype=bool)  # of those
+        self._doubtful = np.zeros(0, dtype=bool)  # of those
         self._optima: list[IntArray] | None = None  # among them
         self.kinds: list[str] = []
 
@@ -114,7 +117,7 @@ class Search:
         return self._optima
 
     def _counted(self) -> BoolArray:
-        return counted_runs(self.found, self._spiked)
+        return counted_runs(self.found, self._doubtful)
 
     def _climb(
         self, starts: EMParameters, kinds: list[str], advance: Callable[[int], None]
@@ -136,7 +139,7 @@ class Search:
             )
             runs.continued(going, later)
         self._found = runs if self._found is None else self._found.with_others(runs)
-        self._spiked = np.concatenate([self._spiked, self.space.spiked(runs.parameters)])
+        self._doubtful = np.concatenate([self._doubtful, doubtful(self.space, runs.parameters)])
         self._optima = None
         self.kinds.extend(kinds)
         advance(len(kinds))
@@ -157,8 +160,8 @@ class Search:
         if not self.kinds:
             return False
         counted = self._counted()
-        if self._spiked[counted].any():
-            return False  # there may be an optimum without a spike
+        if self._doubtful[counted].any():
+            return False  # there may be an optimum that is not
         best = self.optima()[:1]
         if not best:
             return False
@@ -188,14 +191,29 @@ def _work(space: EMSpace) -> float:
 
 
 def good(space: EMSpace, found: Climbed) -> BoolArray:
-    """Runs that count: those without a spike on tied values, or if there are none, with it."""
-    return counted_runs(found, space.spiked(found.parameters))
+    """Runs that count: those that are not doubtful, or if there are none, all not collapsed."""
+    return counted_runs(found, doubtful(space, found.parameters))
 
 
-def counted_runs(found: Climbed, spiked: BoolArray) -> BoolArray:
-    """As `good`, where it is known which have a spike."""
-    free = ~found.collapsed & ~spiked
+def counted_runs(found: Climbed, is_doubtful: BoolArray) -> BoolArray:
+    """As `good`, where it is known which are doubtful."""
+    free = ~found.collapsed & ~is_doubtful
     return free if free.any() else ~found.collapsed
+
+
+def doubtful(space: EMSpace, parameters: EMParameters) -> BoolArray:
+    """Which mixtures have a spike on tied values, or a covariance matrix of hardly enough rows.
+
+    Of few more rows than features, where these are many, a covariance matrix is next to singular in
+    some direction, and the likelihood high, whatever the data (McLachlan & Peel 2000,
+    doi:10.1002/0471721182, section 3.10).
+    """
+    result = space.spiked(parameters)
+    if space.structure.correlated and not space.structure.pooled and space.n_components > 1:
+        least = space.structure.min_rows(space.n_features)
+        least += _HARDLY * max(space.n_features - _FEW_FEATURES, 0)
+        result = result | (parameters.weights * space.n_rows < least).any(axis=1)
+    return result
 
 
 def optima(space: EMSpace, found: Climbed, counted: BoolArray) -> list[IntArray]:
