@@ -138,11 +138,15 @@ def test_draws_that_depend_on_one_another_ask_for_more_iterations(
     assert abs(iterations_a_draw(draws) - iterations) <= (iterations == 6)
 
 
-def test_chains_in_modes_of_their_own_ask_for_no_more() -> None:
+@pytest.mark.parametrize(("memory", "more"), [(0.0, False), (0.95, True)])
+def test_chains_in_modes_of_their_own_are_asked_one_by_one(memory: float, more: bool) -> None:
     rng = np.random.default_rng(1)
-    means = rng.normal(size=(4, 500, 1, 1)) + np.array([0.0, 0.0, 50.0, 50.0])[:, None, None, None]
+    paths = rng.normal(size=(4, 700))
+    paths[3] = lfilter([1.0], [1.0, -memory], paths[3])
+    means = paths[:, 200:, np.newaxis, np.newaxis] + np.repeat([0.0, 50.0], 2)[:, None, None, None]
     mixture = Mixture(np.ones((4, 500, 1)), means, np.ones((4, 500, 1, 1)))
-    assert iterations_a_draw(Draws(mixture, np.zeros((4, 500)), McmcInfo({}))) == 1
+    draws = Draws(mixture, rng.normal(size=(4, 500)), McmcInfo({}))
+    assert (iterations_a_draw(draws) > 1) == more
 
 
 def test_a_slow_posterior_gets_longer_chains() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stangmm.base.arrays import FloatArray
 from stangmm.base.convergence import measures
 from stangmm.methods.draws import Draws, McmcInfo
 
@@ -22,19 +23,27 @@ _FEATURES = 10  # whose means are looked at, at most
 def iterations_a_draw(draws: Draws) -> int:
     """How many iterations each kept draw should have, for draws that depend less on one another.
 
-    One where they are independent enough, or where chains are in different modes.
+    One where they are independent enough. Chains that stay in modes of their own are not brought
+    together by more iterations: each of them is asked by itself then.
     """
     mixture = draws.mixture
     every = max(1, -(-mixture.n_features // _FEATURES))
     ordered = np.sort(mixture.means[..., ::every], axis=-2)
     chains, n = draws.log_likelihood.shape
     quantities = (draws.log_likelihood, np.sort(mixture.weights, axis=-1), ordered)
-    found = measures(np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1))
-    varies = np.isfinite(found.ess_bulk)
-    if not varies.any() or (found.r_hat > _SEPARATE).any():
-        return 1
-    least = np.minimum(found.ess_bulk, found.ess_tail)[varies].min() / (chains * n)
+    all_of_them = np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1)
+    groups = [all_of_them]
+    if (measures(all_of_them).r_hat > _SEPARATE).any():
+        groups = [chain[np.newaxis] for chain in all_of_them]
+    least = min(_independent(group) for group in groups)
     return 1 if least >= _ENOUGH else int(min(np.ceil(_AIM / least), _LONGEST))
+
+
+def _independent(draws: FloatArray) -> float:
+    """Share of the draws that are worth as many independent ones, of the worst quantity."""
+    found = measures(draws)
+    least = np.minimum(found.ess_bulk, found.ess_tail) / np.prod(draws.shape[:2])
+    return float(np.min(least, where=np.isfinite(least), initial=1.0))
 
 
 def diverges(info: McmcInfo) -> bool:
