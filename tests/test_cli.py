@@ -619,7 +619,8 @@ def test_a_method_is_called_as_on_the_command_line(data: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "> /dev/full"])
 def test_a_closed_standard_output_is_no_traceback(closed: str, data: Path):
-    program = f"{sys.executable} -m stangmm.cli fit {data} -k 2 --method em --seed 1 {closed}"
+    command = shlex.join([sys.executable, "-m", "stangmm.cli", "fit", str(data)])
+    program = f"{command} -k 2 --method em --seed 1 {closed}"
     result = subprocess.run(["sh", "-c", program], capture_output=True, check=False, timeout=300)
     assert b"Traceback" not in result.stderr
     assert result.returncode == (2 if "full" in closed else 0)

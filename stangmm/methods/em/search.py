@@ -15,6 +15,7 @@ from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
 from stangmm.methods.em.moves import moved, shaken
+from stangmm.methods.em.restarts import effective_rows
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
 
@@ -212,7 +213,8 @@ def doubtful(space: EMSpace, parameters: EMParameters) -> BoolArray:
     if space.structure.correlated and not space.structure.pooled and space.n_components > 1:
         least = space.structure.min_rows(space.n_features)
         least += _HARDLY * max(space.n_features - _FEW_FEATURES, 0)
-        result = result | (parameters.weights * space.n_rows < least).any(axis=1)
+        rows = parameters.weights * effective_rows(space.n_rows, space.total)
+        result = result | (rows < least).any(axis=1)
     return result
 
 
