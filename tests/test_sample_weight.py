@@ -145,7 +145,7 @@ def test_stacking_counts_rows_as_often_as_they_weigh() -> None:
 
 
 def test_select_components_makes_the_same_choice() -> None:
-    # With three components equal rows make many optima, of which a few starts find this one or that.
+    # With three components equal rows make many optima, of which a few starts find one or other.
     options = {"method": SETTINGS, "criterion": "bic", "seed": 1, "progress": False}
     weighted, repeated = (
         sg.select_components(data, [1, 2], sample_weight=weight, **options).table
