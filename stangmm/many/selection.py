@@ -210,11 +210,10 @@ def _each(
         return
     stop = threading.Event()
     with ThreadPoolExecutor(jobs, initializer=stop_requested.set, initargs=(stop,)) as pool:
-        # The most components take longest, so they go first.
-        futures: dict[Future[Fit | str], int] = {
-            pool.submit(function, k): k for k in sorted(numbers, reverse=True)
-        }
+        futures: dict[Future[Fit | str], int] = {}
         try:
+            for k in sorted(numbers, reverse=True):  # the most components take longest: first
+                futures[pool.submit(function, k)] = k
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BaseException:  # Ctrl-C: what runs ends at once, and what waits does not start
