@@ -6,7 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import fields
 from typing import Any
 
@@ -31,6 +31,8 @@ from stangmm.model.covariance import structure_named
 from stangmm.model.priors import Priors
 from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitting import checked_seed, fitted
+
+_LOOK_SECONDS = 0.5
 
 
 @checks_names
@@ -214,8 +216,11 @@ def _each(
         try:
             for k in sorted(numbers, reverse=True):  # the most components take longest: first
                 futures[pool.submit(function, k)] = k
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            waiting = set(futures)
+            while waiting:  # looking up now and then: Ctrl-C may have reached another thread
+                ended, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
+                for future in sorted(ended, key=lambda future: futures[future]):
+                    yield futures[future], future.result()
         except BaseException:  # Ctrl-C: what runs ends at once, and what waits does not start
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
