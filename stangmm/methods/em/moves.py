@@ -28,7 +28,12 @@ _CORES, _LARGEST_CORE = 6, 0.25  # of a component, tried at once; share of its r
 
 
 def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
-    """Up to ``n_moves`` mixtures near the best one (leading axis 1), most promising first."""
+    """Up to ``n_moves`` mixtures near the best one (leading axis 1), most promising first.
+
+    None where components of rows are known, which a merger would number anew.
+    """
+    if starter.known:
+        return best[np.arange(0)]
     space = starter.subset
     now, _ = space.expectation(best)
     parts, component = _splits(starter, best)
@@ -72,7 +77,7 @@ def _splits(starter: Starter, best: EMParameters) -> tuple[EMParameters, IntArra
     found: list[tuple[int, EMParameters]] = []
     for k in range(best.weights.shape[1]):
         rows = np.flatnonzero(z == k)
-        if k in starter.known or len(rows) < 2 * least + 2:
+        if len(rows) < 2 * least + 2:
             continue
         halves = _halves(starter, best, k, rows)
         if best.weights.shape[1] == 2:  # the first half joins the other component: try either
