@@ -627,6 +627,8 @@ def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
 
 def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
     best, n = info.best, len(info.values)
+    if info.regularized:
+        yield _no_maximum(fit)
     yield Check(
         "converged",
         float(best.converged),
@@ -667,6 +669,23 @@ def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
         f"Of {n} restarts, those left out because a component shrank onto a few rows, or onto few "
         "equal values.",
         f"Components have more freedom than the rows bear. {parameters_words(fit)}" if many else "",
+    )
+
+
+def _no_maximum(fit: Fitted) -> Check:
+    """Say that these are no estimates by maximum likelihood, since none was found."""
+    k, name = fit.model.n_components, fit.model.structure.name
+    return Check(
+        "maximum of the likelihood",
+        0.0,
+        "1",
+        "fail",
+        "Whether the likelihood has a maximum in which every component holds enough rows. None was "
+        "found: in every restart a component shrank onto a few rows, too few to estimate it from. "
+        "The estimates are those with one row more in each component, as wide as the data.",
+        f'{k} components with "{name}" covariances are too many for these rows, or some rows lie '
+        "far from all others: look at the rows that the smallest component holds. Use fewer "
+        'components, covariance_type="tied", or draws from the posterior (method="nuts").',
     )
 
 
