@@ -142,7 +142,7 @@ def test_a_grid_search_in_a_pipeline_finds_what_it_finds_with_scikit_learn() -> 
 
 def test_without_a_maximum_one_component_has_the_covariance_of_the_data_but_no_flat_side() -> None:
     X = np.random.default_rng(2).normal(size=(5, 8)) * 10.0 ** np.arange(-4, 4)
-    with pytest.warns(sg.ConvergenceWarning, match="determine each other"):
+    with pytest.warns(sg.ConvergenceWarning, match="more rows than features"):
         mixture = fitted(X, 1)
     unit = X.std(axis=0)
     values, vectors = np.linalg.eigh(np.cov((X / unit).T, bias=True))
