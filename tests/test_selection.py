@@ -514,3 +514,30 @@ def test_the_picture_of_a_criterion_without_errors_has_none_and_draws_on_given_a
     assert selection.plot(given) is given
     assert set(drawn(given)) == {"chosen: 2 components"}
     assert given.get_ylabel() == "BIC (lower is better)"
+
+
+# ---- spikes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.stan
+@pytest.mark.parametrize(("share", "chosen"), [(0.1, 1), (0.4, 2)])
+def test_a_component_on_few_equal_values_is_chosen_only_where_it_is_a_cluster(
+    share: float, chosen: int
+) -> None:
+    rng = np.random.default_rng(12)
+    x = rng.normal(0.0, 3.0, 200).round(3)
+    x[: int(200 * share)] = 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        selection = sg.select_components(
+            x,
+            [1, 2],
+            method=sg.NUTS(chains=2, warmup=300, draws=300),
+            covariance_type="diag",
+            seed=1,
+            progress=False,
+        )
+    assert selection.n_components == chosen
+    if chosen == 1:
+        assert "how finely the data were rounded" in selection.table["note"][2]
+        assert list(selection.left_out) == [2]

@@ -28,7 +28,6 @@ from stangmm.base.thresholds import (
     MODE_OVERLAP_OK,
     MODE_WEIGHT_ERROR_FAIL,
     MODE_WEIGHT_ERROR_OK,
-    NARROW_AS_ROUNDING,
     PARETO_K_OK,
     R_HAT_FAIL,
     R_HAT_OK,
@@ -41,6 +40,7 @@ from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
+from stangmm.judge.ties import narrow_as_rounding
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
 from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, once
@@ -691,14 +691,12 @@ def _no_maximum(fit: Fitted) -> Check:
 
 def _of_ties(fit: Fitted) -> Iterator[Check]:
     """Say which components are as narrow as the data's rounding: they stand on equal values."""
-    space = fit.priors.space(fit.model.structure)
-    bounds = NARROW_AS_ROUNDING[fit.kind] * space.scale_bounds(fit.mixture.corr_chol)
-    below = np.asarray((space.free(fit.mixture)["scales"] < bounds).mean(axis=0) > 0.5)
-    narrow = np.broadcast_to(below, (fit.model.n_components, fit.dataset.n_features))
+    narrow = narrow_as_rounding(fit)
     if not narrow.any():
         return
     names = [fit.dataset.feature_names[d] for d in np.flatnonzero(narrow.any(axis=0))]
-    given = ", given the features before," if space.n_correlations else ""
+    correlated = fit.priors.space(fit.model.structure).n_correlations
+    given = ", given the features before," if correlated else ""
     what = "likelihood depends" if fit.kind == "point" else "posterior and its evidence depend"
     yield Check(
         "components on equal values",

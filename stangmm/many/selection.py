@@ -65,7 +65,8 @@ def select_components(
     with its share (`Fit.combined`). Where a check fails nevertheless and the fit could change the
     choice, it is made once more, by a longer run (NUTS: more iterations a draw, smaller steps; EM:
     ten times the iterations), which takes up to twelve times as long. What has failed in the end is
-    left out with its reason.
+    left out with its reason; and so is, as long as there are others, a fit of which a component
+    stands on few equal values: its criterion depends on how finely the data were rounded.
 
     Parameters
     ----------
