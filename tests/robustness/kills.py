@@ -64,6 +64,12 @@ SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 PATIENCE = 30.0
 
 
+def _with_default_signals() -> None:
+    """What runs in a shell's background, or by nohup, ignores some of them, and so would these."""
+    for each in SIGNALS[1:]:
+        signal.signal(each, signal.SIG_DFL)
+
+
 def mentioning(folder: Path) -> list[str]:
     """Processes whose command line or working directory names a folder."""
     found = []
@@ -115,6 +121,7 @@ def trial(work: str, seed: int, longest: dict[str, float], saved: Path) -> tuple
         process = subprocess.Popen(
             [sys.executable, "-c", HEAD + WORKS[work], str(folder / "out")],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_with_default_signals,
         )  # fmt: skip
         assert process.stdout is not None
         if rng.random() < 0.85:
