@@ -28,6 +28,14 @@ class Elpd:
         Draws.
     warning : bool
         Whether some row cannot be trusted.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> fit = sg.GaussianMixture(n_components=2).fit(sg.datasets.faithful(), method="nuts", seed=1)
+    >>> waic = fit.waic()
+    >>> waic.criterion, -1145 < waic.elpd < -1135, waic.elpd_i.shape
+    ('waic', True, (272,))
     """
 
     criterion: str
@@ -53,6 +61,8 @@ class Loo(Elpd):
 
     Attributes
     ----------
+    criterion, elpd, se, p, elpd_i, n_samples, warning
+        See `Elpd`.
     pareto_k : ndarray, shape (N,)
         Shape of the tail of each row's importance weights; 0 for a row that a fit without it was
         made for.
