@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from stangmm.fit import Fit
     from stangmm.gaussian_mixture import GaussianMixture
+    from stangmm.judge.elpd import Elpd, Loo
     from stangmm.judge.evidence import Evidence
     from stangmm.judge.stacking import stacking_weights
     from stangmm.loading import load
@@ -60,7 +61,9 @@ _HOME = {
     "Comparison": "many.comparison",
     "compare": "many.comparison",
     "MixtureDistribution": "predict.distribution",
+    "Elpd": "judge.elpd",
     "Evidence": "judge.evidence",
+    "Loo": "judge.elpd",
     "Fit": "fit",
     "GaussianMixture": "gaussian_mixture",
     "Band": "predict.averages",
@@ -92,6 +95,7 @@ __all__ = [
     "ConvergenceWarning",
     "DataError",
     "Dirichlet",
+    "Elpd",
     "Evidence",
     "Fit",
     "GaussianMixture",
@@ -100,6 +104,7 @@ __all__ = [
     "InferenceError",
     "InverseGamma",
     "Laplace",
+    "Loo",
     "MisfitWarning",
     "MixtureDistribution",
     "ModelError",

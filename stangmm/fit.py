@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    import arviz as az
     import pandas as pd
 
+    from stangmm.judge.elpd import Elpd, Loo
     from stangmm.judge.evidence import Evidence
     from stangmm.judge.labelling import Labelling
     from stangmm.judge.modes import Modes
     from stangmm.plots import FitPlots
+    from stangmm.posterior.arviz import ArvizData
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +105,7 @@ class Fit(Fitted, Predictions):
             The fit is no approximation, or too far from the posterior to be corrected (Pareto
             k-hat of 0.7 or more).
         """
-        from stangmm.posterior.arviz import importance_weights
+        from stangmm.posterior.psis import importance_weights
 
         if not isinstance(self.info, VariationalInfo):
             raise ModelError(
@@ -144,18 +145,18 @@ class Fit(Fitted, Predictions):
         """
         return criteria.icl(self)
 
-    def to_arviz(self) -> az.InferenceData:
-        """Give ArviZ InferenceData.
+    def to_arviz(self) -> ArvizData:
+        """Give what ArviZ works on: InferenceData for ArviZ 0.23, an xarray DataTree for ArviZ 1.
 
         Groups posterior, log_likelihood (of the rows), posterior_predictive (at most 100 data sets
         of N rows, from evenly spaced draws), observed_data, constant_data (sample weights and known
         labels, if any) and sample_stats (chains).
         """
-        from stangmm.posterior.arviz import inference_data
+        from stangmm.posterior.arviz import arviz_data
 
-        return inference_data(self, posterior_predictive=True)
+        return arviz_data(self)
 
-    def loo(self, refit: bool = False, *, progress: bool = True) -> az.ELPDData:
+    def loo(self, refit: bool = False, *, progress: bool = True) -> Loo:
         """Leave-one-out expected log predictive density by PSIS (doi:10.1007/s11222-016-9696-4).
 
         The log likelihood of a row has its label summed out. With sample weights, a row of weight
@@ -170,8 +171,7 @@ class Fit(Fitted, Predictions):
 
         Returns
         -------
-        arviz.ELPDData
-            ``elpd_loo``, ``se``, ``p_loo`` and, by row, ``loo_i`` and ``pareto_k``.
+        Loo
 
         Raises
         ------
@@ -185,7 +185,7 @@ class Fit(Fitted, Predictions):
         """
         return criteria.loo(self, refit, progress=progress)
 
-    def waic(self) -> az.ELPDData:
+    def waic(self) -> Elpd:
         """Widely applicable information criterion, as an elpd (Watanabe 2010); prefer `loo`."""
         return criteria.waic(self)
 
@@ -197,7 +197,7 @@ class Fit(Fitted, Predictions):
         Correlations are those within a component, or within all where these share one covariance.
         Covariances are in `posterior`.
         """
-        from stangmm.posterior.arviz import summary
+        from stangmm.posterior.summary import summary
 
         return summary(self)
 

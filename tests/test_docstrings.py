@@ -97,10 +97,12 @@ MADE_INSIDE = [
     "Check",
     "Comparison",
     "Diagnosis",
+    "Elpd",
     "Evidence",
     "Fit",
     "FitPlots",
     "Labelling",
+    "Loo",
 ]
 MADE_INSIDE += [
     "ComparisonPlots",

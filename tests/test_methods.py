@@ -16,11 +16,8 @@ from stangmm.methods import METHODS, Method
 from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_joint
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.arviz import arviz
 
 pytestmark = pytest.mark.stan
-
-az = arviz()
 
 
 def test_every_method_is_in_the_battery() -> None:

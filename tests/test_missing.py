@@ -172,7 +172,7 @@ def test_everything_one_asks_of_a_fit_works_with_holes(method: str, covariance_t
     with warnings.catch_warnings():  # few draws
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         if fit.kind != "point":
-            assert np.isfinite(fit.loo()["elpd_loo"])
+            assert np.isfinite(fit.loo().elpd)
         if fit.kind == "mcmc":
             assert np.isfinite(float(fit.log_evidence(seed=1)))
 

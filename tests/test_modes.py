@@ -23,7 +23,7 @@ from stangmm.methods.base import Run
 from stangmm.methods.stan.regions import Region
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
-from stangmm.posterior.arviz import convergence
+from stangmm.posterior.summary import convergence
 
 pytestmark = pytest.mark.stan
 
@@ -174,7 +174,7 @@ def test_stacking_weighs_the_modes_by_what_they_predict() -> None:
     """At the weights, the average log density of the rows left out is at its maximum."""
     fit = two_modes(1)
     weights = fit.modes.weights("stacking")
-    pointwise = np.stack([np.asarray(psis_loo(mode)["loo_i"]) for mode in fit.modes])
+    pointwise = np.stack([psis_loo(mode).elpd_i for mode in fit.modes])
 
     def score(first: float) -> float:
         return float(logsumexp(pointwise + np.log([[first], [1 - first]]), axis=0).sum())
@@ -321,8 +321,8 @@ def test_a_combined_fit_is_a_fit_like_any_other(tmp_path: Path) -> None:
     # Its draws are the source's.
     chain, draw = np.divmod(whole.combination.draws, fit.lp.shape[1])
     np.testing.assert_array_equal(whole.lp, fit.lp[chain, draw])
-    modes = [psis_loo(mode)["elpd_loo"] for mode in whole.modes]
-    assert min(modes) - 1.0 < psis_loo(whole)["elpd_loo"] < max(modes) + 1.0
+    modes = [psis_loo(mode).elpd for mode in whole.modes]
+    assert min(modes) - 1.0 < psis_loo(whole).elpd < max(modes) + 1.0
     table = whole.summary()
     assert (table["ess_bulk"] > 400).all()
     assert whole.combined() is whole
@@ -415,7 +415,7 @@ def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
     assert whole.combination.modes[0].chains == (0, 1)
     assert whole.combination.modes[1].weight < 0.02
     assert whole.diagnose().computation.verdict == "ok"
-    pooled, single, own = (psis_loo(f)["elpd_loo"] for f in (made, best, whole))
+    pooled, single, own = (psis_loo(f).elpd for f in (made, best, whole))
     assert own == pytest.approx(single, abs=10.0)
     assert own > pooled + 5.0
 

@@ -23,7 +23,7 @@ from stangmm.cmdstan.find import CmdStan
 from stangmm.methods.stan.laplace import Laplace
 from stangmm.methods.stan.pathfinder import Pathfinder
 from stangmm.methods.stan.recent import RecentStanMethod
-from stangmm.posterior.arviz import pareto_k
+from stangmm.posterior.psis import pareto_k
 
 METHODS = [Pathfinder, Laplace]
 X = np.random.default_rng(1).normal(size=(40, 1))  # K = 1: no labels, three columns

@@ -86,11 +86,11 @@ def selection_of(case: str) -> Selection:
     return Selection("loo", dataset.dataset, {}, scores, {size.k + 3: "failed"}, 1)
 
 
-def loo_of(case: str) -> dict[str, Any]:
+def loo_of(case: str) -> sg.Loo:
     """As `Fit.loo` gives it: the rows' k, two of them high."""
     k = np.random.default_rng(4).normal(0.1, 0.15, CASES[case].n)
     k[[3, 7]] = 0.9, 1.3
-    return {"pareto_k": k, "good_k": 0.7}
+    return sg.Loo("loo", -100.0, 5.0, 3.0, -np.ones(len(k)), 4000, True, k, 0.7)
 
 
 def prior_of(case: str) -> sg.prior_predictive.PriorPredictive:

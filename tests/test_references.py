@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from either_arviz import az
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.model.covariance import structure_named
-from stangmm.posterior.arviz import arviz
-
-az = arviz()
 
 REFERENCES = {
     path.stem: json.loads(path.read_text())

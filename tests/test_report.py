@@ -193,7 +193,7 @@ def test_report_gives_leave_one_out_or_says_why_not(
     with warnings.catch_warnings():  # chance may bring a row's k above 0.7
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         elpd = fit.loo()
-    assert f"{elpd['elpd_loo']:.1f} ± {elpd['se']:.1f}".replace("-", "−") in words
+    assert f"{elpd.elpd:.1f} ± {elpd.se:.1f}".replace("-", "−") in words
     monkeypatch.setattr("stangmm.judge.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
     page = page_of(fit_report(fit, tmp_path / "r.html"))
     assert "Leave-one-out was left out" in page.words

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from either_arviz import az
 from fitting import fit_quick
 from made_fits import known_mixture, made_fit, rows_of
 from scipy.stats import multivariate_normal
 
 import stangmm as sg
 from stangmm.judge.membership import classes_of
-from stangmm.posterior.arviz import arviz
 
 KINDS = ["point", "approximation", "mcmc"]
 
@@ -140,7 +140,6 @@ def test_correlations_of_draws_have_intervals(method: str) -> None:
     assert row[["q5", "q95"]].tolist() == pytest.approx(np.quantile(draws, [0.05, 0.95]).tolist())
     assert row["q5"] < 0.8 < row["q95"]
     if method == "nuts":
-        az = arviz()
         assert row["r_hat"] == pytest.approx(float(az.rhat(draws)))
         assert row["ess_bulk"] == pytest.approx(float(az.ess(draws)))
         assert row["mcse"] == pytest.approx(float(az.mcse(draws)), rel=1e-6)

@@ -393,11 +393,11 @@ def test_three_separated_components_are_found_by_nuts_and_loo(by_nuts: Selection
     assert table["difference"].max() == 0
     for k, fit in by_nuts.fits.items():
         result = psis_loo(fit)
-        assert table["elpd_loo"][k] == pytest.approx(result["elpd_loo"])
+        assert table["elpd_loo"][k] == pytest.approx(result.elpd)
         assert table["se"][k] == pytest.approx(result["se"])
-        assert table["bad_k"][k] == (result["pareto_k"] > result["good_k"]).sum()
-    best = psis_loo(by_nuts.fits[by_nuts.best_value])["loo_i"].values
-    gap = psis_loo(by_nuts.fits[1])["loo_i"].values - best
+        assert table["bad_k"][k] == (result.pareto_k > result.good_k).sum()
+    best = psis_loo(by_nuts.fits[by_nuts.best_value]).elpd_i
+    gap = psis_loo(by_nuts.fits[1]).elpd_i - best
     assert table["difference_se"][1] == pytest.approx(np.sqrt(150) * gap.std())
     assert table.attrs["better"] == "higher"
     assert by_nuts.fits[3].settings == SETTINGS.at_first()
@@ -429,7 +429,7 @@ def test_other_criteria_of_posteriors_choose_three_as_well(
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         scores = {k: CRITERIA[criterion].score(by_nuts.fits[k]) for k in (1, 2, 3)}
         expected = {
-            "waic": lambda fit: waic(fit)["elpd_waic"],
+            "waic": lambda fit: waic(fit).elpd,
             "evidence": lambda fit: fit.log_evidence().log_evidence,
         }[criterion](by_nuts.fits[3])
     assert scores[3].value == expected

@@ -136,7 +136,7 @@ def test_a_stack_predicts_left_out_rows_at_least_as_well_as_each_fit(
     two_fits: dict[int, sg.Fit],
 ) -> None:
     stacked = stack(list(two_fits.values()))
-    by_row = np.stack([psis_loo(fit)["loo_i"] for fit in two_fits.values()], axis=1)
+    by_row = np.stack([psis_loo(fit).elpd_i for fit in two_fits.values()], axis=1)
     assert list(stacked.weights.index) == [0, 1]
     np.testing.assert_allclose(stacked.weights, stacking_weights(by_row))
     assert stacked.elpd >= by_row.sum(axis=0).max() - 1e-8
@@ -151,8 +151,8 @@ def test_a_stack_of_one_fit_twice_is_that_fit(fits_faithful: LazyFits) -> None:
     np.testing.assert_allclose(stacked.weights, [0.5, 0.5])
     rows = fits_faithful.X.to_numpy()[::5]
     np.testing.assert_allclose(stacked.log_density(rows), fit.log_density(rows), rtol=1e-12)
-    assert stacked.elpd == pytest.approx(psis_loo(fit)["elpd_loo"])
-    assert stacked.standard_error == pytest.approx(psis_loo(fit)["se"])
+    assert stacked.elpd == pytest.approx(psis_loo(fit).elpd)
+    assert stacked.standard_error == pytest.approx(psis_loo(fit).se)
 
 
 @pytest.mark.stan

@@ -13,8 +13,8 @@ from scipy.optimize import brentq
 from scipy.special import log_expit
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.convergence import ess_mean, measures
 from stangmm.model.mixture import log_sum_exp
-from stangmm.posterior.arviz import arviz
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +58,9 @@ class Bridge:
             At draws from the proposal; -inf where the posterior has no mass, and where the bridge
             shall not stand.
         """
-        az = arviz()
         n_proposal = of_proposal.size
         # By ranks: a ratio that is far off at a few draws bears on the bridge no more than others.
-        n_draws = float(az.ess(of_posterior, method="bulk"))
+        n_draws = float(measures(of_posterior).ess_bulk)
         on_both = [side[np.isfinite(side)] for side in (of_posterior, of_proposal)]
         finite = np.concatenate(on_both)
         if not min(side.size for side in on_both):
@@ -78,7 +77,7 @@ class Bridge:
         # The relative mean squared error of Fruehwirth-Schnatter (2004), with the
         # autocorrelation of the posterior's draws in their effective number.
         from_proposal = up.var() / up.mean() ** 2 / n_proposal
-        from_posterior = down.var() / down.mean() ** 2 / float(az.ess(down, method="mean"))
+        from_posterior = down.var() / down.mean() ** 2 / float(ess_mean(down))
         return cls(
             log_ratio=log_ratio,
             standard_error=float(np.sqrt(from_proposal + from_posterior)),

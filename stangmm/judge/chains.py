@@ -12,9 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.thresholds import MODES_APART, R_HAT_OK
 from stangmm.judge.basins import modes_of_draws, together
-from stangmm.posterior.arviz import convergence
 from stangmm.posterior.fitted import Fitted, Piece, once
 from stangmm.posterior.relabel import representative_rows
+from stangmm.posterior.summary import convergence
 
 _ROWS = 20  # whose pairs are asked whether they belong together
 _SMALLEST_SD = 0.05  # of such a probability: smaller differences are no other mode

@@ -8,10 +8,9 @@ summed out. A row of sample weight w counts w times everywhere.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,24 +20,16 @@ from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge.combining import combined
 from stangmm.judge.diagnostics import diagnose
+from stangmm.judge.elpd import Elpd, Loo
 from stangmm.judge.whole import whole_evidence
 from stangmm.methods.base import Kind, Run
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
-from stangmm.posterior.arviz import (
-    arviz,
-    elpd_data,
-    inference_data,
-    pareto_smoothed,
-    relative_efficiency,
-)
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.fitting import fitted
+from stangmm.posterior.psis import smoothed
+from stangmm.posterior.summary import relative_efficiency
 from stangmm.predict import averages as predict
-
-if TYPE_CHECKING:
-    from arviz import ELPDData
-
 
 # Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
 WAIC_VARIANCE_OK = 0.4
@@ -87,7 +78,7 @@ def icl(fit: Fitted) -> float:
     return bic(fit) + 2.0 * doubt
 
 
-def waic(fit: Fitted) -> ELPDData:
+def waic(fit: Fitted) -> Elpd:
     """Widely applicable information criterion, as an elpd: higher is better.
 
     Watanabe 2010 (https://jmlr.org/papers/v11/watanabe10a.html). LOO says more about where it
@@ -95,8 +86,7 @@ def waic(fit: Fitted) -> ELPDData:
 
     Returns
     -------
-    arviz.ELPDData
-        ``elpd_waic``, ``se``, ``p_waic`` and, by row, ``waic_i``.
+    Elpd
 
     Raises
     ------
@@ -109,16 +99,13 @@ def waic(fit: Fitted) -> ELPDData:
         The posterior variance of the log density of some rows is above 0.4.
     """
     _check_has_draws(fit, "WAIC")
-    with warnings.catch_warnings():  # said in words below
-        warnings.simplefilter("ignore", UserWarning)
-        result: ELPDData = arviz().waic(inference_data(fit), pointwise=True)
-    pointwise = np.asarray(result["waic_i"])
-    variance = _in_sample(fit) - pointwise
-    weight = fit.dataset.sample_weight
-    result["elpd_waic"], result["se"] = pooled(pointwise, weight)
-    result["p_waic"] = pooled(variance, weight)[0]
+    data, n_draws = fit.dataset, fit.lp.size
+    in_sample, variance = (np.empty(data.n_observations) for _ in range(2))
+    for rows, each in _log_densities(fit):
+        in_sample[rows] = log_sum_exp(each, axis=1) - np.log(n_draws)
+        variance[rows] = each.var(axis=1)
+    pointwise = in_sample - variance
     bad = _counted(fit, variance > WAIC_VARIANCE_OK)
-    result["warning"] = bool(len(bad))
     if len(bad):
         warnings.warn(
             f"WAIC cannot be trusted here: the posterior variance of the log density is above "
@@ -126,10 +113,12 @@ def waic(fit: Fitted) -> ELPDData:
             ConvergenceWarning,
             stacklevel=3,
         )
-    return result
+    total, error = pooled(pointwise, data.sample_weight)
+    penalty = pooled(variance, data.sample_weight)[0]
+    return Elpd("waic", total, error, penalty, pointwise, n_draws, bool(len(bad)))
 
 
-def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
+def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> Loo:
     """Leave-one-out expected log predictive density by PSIS, higher is better.
 
     Vehtari, Gelman & Gabry 2017 (doi:10.1007/s11222-016-9696-4). What is left out is one copy of a
@@ -147,9 +136,7 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
 
     Returns
     -------
-    arviz.ELPDData
-        ``elpd_loo``, ``se``, ``p_loo`` and, by row, ``loo_i`` and ``pareto_k``, which is 0 for the
-        rows that were computed exactly.
+    Loo
 
     Raises
     ------
@@ -172,7 +159,7 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
         return _with_exact_rows(fit, result, bad, progress)
     if len(bad):
         warnings.warn(
-            f"LOO cannot be trusted as it stands: Pareto k is above {result['good_k']:.2f} for "
+            f"LOO cannot be trusted as it stands: Pareto k is above {result.good_k:.2f} for "
             f"{_rows(bad, fit)}; leaving such a row out changes the posterior too much for "
             f"importance sampling. fit.loo(refit=True) computes these rows exactly, by {len(bad)} "
             "more fits. If they are many, the model is too flexible for the data: use fewer "
@@ -183,7 +170,7 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> ELPDData:
     return result
 
 
-def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) -> ELPDData:
+def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) -> Loo:
     """`loo` without refits and without a warning; so many rows at a time that memory is bounded.
 
     Parameters
@@ -194,27 +181,14 @@ def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) ->
     data, n_draws = fit.dataset, fit.lp.size
     efficiency = relative_efficiency(fit)
     loo_i, pareto_k, in_sample = (np.empty(data.n_observations) for _ in range(3))
-    step = max(1, LOO_BLOCK // n_draws)
-    for rows, each in predict.log_density_blocks(fit.mixture, data.x, data.labels, step):
-        log_weights, pareto_k[rows] = pareto_smoothed(-each, efficiency)
+    for rows, each in _log_densities(fit):
+        log_weights, pareto_k[rows] = smoothed(-each, efficiency)
         loo_i[rows] = log_sum_exp(log_weights + each, axis=1)
         in_sample[rows] = log_sum_exp(each, axis=1) - np.log(n_draws)
         advance(len(rows))
-    result = elpd_data({
-        "elpd_loo": np.nan,
-        "se": np.nan,
-        "p_loo": np.nan,
-        "n_samples": n_draws,
-        "n_data_points": data.n_observations,
-        "warning": False,
-        "loo_i": loo_i,
-        "pareto_k": pareto_k,
-        "scale": "log",
-        "good_k": min(1 - 1 / np.log10(n_draws), PARETO_K_OK),
-    })  # fmt: skip
-    _settle(fit, result, pooled(in_sample, data.sample_weight)[0])
-    result["warning"] = bool(len(bad_rows(fit, result)))
-    return result
+    good_k = float(min(1 - 1 / np.log10(n_draws), PARETO_K_OK))
+    bad = _counted(fit, ~(pareto_k <= good_k))
+    return _loo(fit, loo_i, pareto_k, good_k, pooled(in_sample, data.sample_weight)[0], len(bad))
 
 
 def loo_is_affordable(fit: Fitted) -> bool:
@@ -222,9 +196,9 @@ def loo_is_affordable(fit: Fitted) -> bool:
     return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
 
 
-def bad_rows(fit: Fitted, result: ELPDData) -> IntArray:
+def bad_rows(fit: Fitted, result: Loo) -> IntArray:
     """Rows that count and whose Pareto k is too high for PSIS, in order."""
-    return _counted(fit, ~(np.asarray(result["pareto_k"]) <= float(result["good_k"])))
+    return _counted(fit, ~(result.pareto_k <= result.good_k))
 
 
 def pooled(pointwise: FloatArray, sample_weight: FloatArray | None) -> tuple[float, float]:
@@ -290,17 +264,13 @@ def _score_loo(fit: Fitted, others: Others = None) -> Score:
         f"Pareto k is too high for {bad} row{'s' if bad > 1 else ''}; loo(refit=True) of that fit "
         "computes them exactly."
     )
-    pointwise = np.asarray(result["loo_i"])
-    return Score(result["elpd_loo"], result["se"], pointwise, bad, doubt if bad else "")
+    return Score(result.elpd, result.se, result.elpd_i, bad, doubt if bad else "")
 
 
 def _score_waic(fit: Fitted, others: Others = None) -> Score:
     result = waic(fit)
     doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
-    pointwise = np.asarray(result["waic_i"])
-    return Score(
-        result["elpd_waic"], result["se"], pointwise, doubt=doubt if result["warning"] else ""
-    )
+    return Score(result.elpd, result.se, result.elpd_i, doubt=doubt if result.warning else "")
 
 
 def _score_evidence(fit: Fitted, others: Others = None) -> Score:
@@ -321,10 +291,10 @@ CRITERIA = {
 }
 
 
-def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool) -> ELPDData:
+def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> Loo:
     data = fit.dataset
     weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
-    result = deepcopy(psis)
+    loo_i, pareto_k = psis.elpd_i.copy(), psis.pareto_k.copy()
     # Defaults are scaled by the data: without the row they would be other priors.
     used = fit.priors
     priors = Priors(used.weights, used.means, used.scales, used.correlation, used.resolution)
@@ -342,11 +312,9 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
             failed.append(row)
         one = slice(row, row + 1)
         known = None if data.labels is None else data.labels[one]
-        result["loo_i"].values[row] = predict.log_density(without.mixture, data.x[one], known)[0]
-        result["pareto_k"].values[row] = 0.0
+        loo_i[row] = predict.log_density(without.mixture, data.x[one], known)[0]
+        pareto_k[row] = 0.0
         advance(1)
-    _settle(fit, result, psis["p_loo"] + psis["elpd_loo"])
-    result["warning"] = bool(failed)
     if failed:
         warnings.warn(
             f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so that the "
@@ -355,20 +323,27 @@ def _with_exact_rows(fit: Fitted, psis: ELPDData, rows: IntArray, progress: bool
             ConvergenceWarning,
             stacklevel=4,
         )
-    return result
+    return _loo(fit, loo_i, pareto_k, psis.good_k, psis.p + psis.elpd, len(failed))
 
 
-def _settle(fit: Fitted, result: ELPDData, in_sample: float) -> None:
+def _loo(
+    fit: Fitted,
+    loo_i: FloatArray,
+    pareto_k: FloatArray,
+    good_k: float,
+    in_sample: float,
+    n_bad: int,
+) -> Loo:
     """Sum the rows' values up, each as often as it counts; the same of the sample is given."""
-    result["elpd_loo"], result["se"] = pooled(
-        np.asarray(result["loo_i"]), fit.dataset.sample_weight
-    )
-    result["p_loo"] = in_sample - result["elpd_loo"]
+    elpd, error = pooled(loo_i, fit.dataset.sample_weight)
+    p, n_draws = in_sample - elpd, fit.lp.size
+    return Loo("loo", elpd, error, p, loo_i, n_draws, bool(n_bad), pareto_k, good_k)
 
 
-def _in_sample(fit: Fitted) -> FloatArray:
-    """Log of the mean over draws of each row's density, shape (N,)."""
-    return predict.log_density(fit.mixture, fit.dataset.x, fit.dataset.labels)
+def _log_densities(fit: Fitted) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Log density of each row for each draw, some rows at a time: their numbers, (n, S)."""
+    data, step = fit.dataset, max(1, LOO_BLOCK // fit.lp.size)
+    return predict.log_density_blocks(fit.mixture, data.x, data.labels, step)
 
 
 def _free_parameters(fit: Fitted) -> int:

@@ -474,7 +474,7 @@ def _weights_of_modes(modes: tuple[WeighedMode, ...], matter: list[int]) -> Chec
 
 
 def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
-    from stangmm.posterior.arviz import convergence
+    from stangmm.posterior.summary import convergence
 
     chains = len(fit.lp)
     values = convergence(fit)
@@ -567,7 +567,7 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
 
 
 def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
-    from stangmm.posterior.arviz import pareto_k
+    from stangmm.posterior.psis import pareto_k
 
     if len(info.elbo):
         yield Check(

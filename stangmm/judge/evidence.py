@@ -24,6 +24,7 @@ from scipy.special import gammaln
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.checked import check_seed
+from stangmm.base.convergence import measures
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import (
@@ -44,7 +45,6 @@ from stangmm.model.joint import log_joint
 from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
-from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.posterior.relabel import among, assign, traits
 
@@ -443,7 +443,7 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
         # The log ratio is the same everywhere if the proposal is right: where chains sit in
         # different modes it differs unless they do so in the posterior's proportions.
         with np.errstate(invalid="ignore"):  # where no draw looks as if it were of its own mode
-            r_hat = float(np.max([arviz().rhat(values) for values in (fit.lp, of_posterior)]))
+            r_hat = float(np.max([measures(values).r_hat for values in (fit.lp, of_posterior)]))
         if not r_hat < R_HAT_FAIL:
             yield (
                 f"The chains disagree (R-hat {r_hat:.2f} of the log joint density or its ratio to "

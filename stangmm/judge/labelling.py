@@ -12,9 +12,9 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import EXCHANGED_OK
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.arviz import PARAMETERS, convergence_of, measures_of, worst
 from stangmm.posterior.fitted import Fitted, once
 from stangmm.posterior.relabel import exchange_probabilities
+from stangmm.posterior.summary import PARAMETERS, convergence_of, measures_of, worst
 
 if TYPE_CHECKING:
     import pandas as pd

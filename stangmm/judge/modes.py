@@ -86,8 +86,8 @@ class Modes(Generic[F]):
                 "starts": tuple(sorted({round(start.objective, 4) for start in starts})),
                 "log_joint": float(fit.lp.mean()),
                 "log_likelihood": float(fit.total_log_likelihood.mean()),
-                "elpd_loo": float("nan") if elpd is None else float(elpd["elpd_loo"]),
-                "elpd_loo_se": float("nan") if elpd is None else float(elpd["se"]),
+                "elpd_loo": float("nan") if elpd is None else elpd.elpd,
+                "elpd_loo_se": float("nan") if elpd is None else elpd.se,
             })  # fmt: skip
         return pd.DataFrame(rows).rename_axis("mode")
 
@@ -119,7 +119,7 @@ class Modes(Generic[F]):
             return shares(each)[0]
         if by != "stacking":
             raise ModelError(f"by must be one of ['stacking', 'evidence'], got {shown(by)}.")
-        pointwise = [np.asarray(psis_loo(fit)["loo_i"]) for fit in self.fits]
+        pointwise = [psis_loo(fit).elpd_i for fit in self.fits]
         return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
 
     def __len__(self) -> int:

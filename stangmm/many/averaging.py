@@ -158,9 +158,9 @@ def stack(
     columns, doubtful = [], []
     for label, fit in labelled.items():
         result = loo(fit, refit=True, progress=progress) if refit else psis_loo(fit)
-        if result["warning"] and not refit:
+        if result.warning and not refit:
             doubtful.append(f"{label} ({len(bad_rows(fit, result))})")
-        columns.append(np.asarray(result["loo_i"]))
+        columns.append(result.elpd_i)
     if doubtful:
         warnings.warn(
             "The stacking weights rest on rows of high Pareto k, for which leave-one-out by "

@@ -172,7 +172,8 @@ class Selection:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the selection to a netCDF file and give its path; `stangmm.load` reads it.
 
-        ``az.InferenceData.from_netcdf(path, base_group="K2")`` opens the fit with two components.
+        ``az.from_netcdf(path, group="K2")`` opens the fit with two components (ArviZ before 1:
+        ``az.InferenceData.from_netcdf(path, base_group="K2")``).
 
         Parameters
         ----------

@@ -132,7 +132,8 @@ class Comparison:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison to a netCDF file and give its path; `stangmm.load` reads it.
 
-        ``az.InferenceData.from_netcdf(path, base_group="nuts")`` opens the fit of that name.
+        ``az.from_netcdf(path, group="nuts")`` opens the fit of that name (ArviZ before 1:
+        ``az.InferenceData.from_netcdf(path, base_group="nuts")``).
 
         Parameters
         ----------
@@ -201,7 +202,7 @@ class Comparison:
         return _clusters(self.fits[str(self.reference)])
 
     def _row(self, fit: Fit) -> dict[str, Any]:
-        from stangmm.posterior.arviz import convergence
+        from stangmm.posterior.summary import convergence
 
         row: dict[str, Any] = {
             "kind": fit.kind,
@@ -210,7 +211,7 @@ class Comparison:
         }
         if loo_is_affordable(fit):
             elpd = psis_loo(fit)
-            row |= {"elpd_loo": float(elpd["elpd_loo"]), "elpd_loo_se": float(elpd["se"])}
+            row |= {"elpd_loo": elpd.elpd, "elpd_loo_se": elpd.se}
         if fit.kind == "mcmc":
             values = convergence(fit)
             row |= {"r_hat": values["r_hat"], "ess_bulk": values["ess_bulk"]}

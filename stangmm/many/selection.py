@@ -29,7 +29,6 @@ from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.covariance import structure_named
 from stangmm.model.priors import Priors
-from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitting import checked_seed, fitted
 
 _LOOK_SECONDS = 0.5
@@ -133,8 +132,6 @@ def select_components(
         made.diagnose()  # here, side by side; it is kept
         return made
 
-    if settings.kind != "point":
-        arviz()  # an import in several threads at once would let its announcement through
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
         advance = progress_bar("numbers of components", len(models), shown=progress)

@@ -22,8 +22,9 @@ from stangmm.plots.shown import Compared, PriorDraws, Selected
 from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
-    from arviz import ELPDData
     from matplotlib.axes import Axes
+
+    from stangmm.judge.elpd import Loo
 
 
 class FitPlots:
@@ -93,13 +94,13 @@ class FitPlots:
         """Draw whether the data are spread over the mixture as its own rows are."""
         return pit(self._fit, ax)
 
-    def loo(self, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
+    def loo(self, ax: Axes | None = None, *, result: Loo | None = None) -> Axes:
         """Draw the Pareto k of every row: for which of them LOO can be trusted.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-        result : arviz.ELPDData, optional
+        result : Loo, optional
             What ``fit.loo()`` gave, so that it is not computed again.
 
         Returns

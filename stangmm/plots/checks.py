@@ -43,7 +43,7 @@ from stangmm.posterior.fitted import Fitted
 from stangmm.predict.averages import thinned
 
 if TYPE_CHECKING:
-    from arviz import ELPDData
+    from stangmm.judge.elpd import Loo
 
 
 RANK_BINS = 20
@@ -305,7 +305,7 @@ def replicated_counts(
 
 
 @styled
-def loo(fit: Fitted, ax: Axes | None = None, *, result: ELPDData | None = None) -> Axes:
+def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Axes:
     """Draw the Pareto k of every row: for which of them leave-one-out by PSIS can be believed.
 
     Rows above the line (0.7, less for few draws: Vehtari et al. 2024,
@@ -318,7 +318,7 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: ELPDData | None = None) 
         Of a method that gives draws.
     ax : matplotlib Axes, optional
         Where to draw; without it a new figure is made.
-    result : arviz.ELPDData, optional
+    result : Loo, optional
         What ``fit.loo()`` gave, so that it is not computed again; rows that it computed exactly
         have k = 0.
 
@@ -334,7 +334,7 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: ELPDData | None = None) 
     if fit.kind == "point":
         raise ModelError(f'loo needs draws, and "{fit.method}" gives one point. Use method="nuts".')
     result = psis_loo(fit) if result is None else result
-    k, limit = np.asarray(result["pareto_k"]), float(result["good_k"])
+    k, limit = result.pareto_k, result.good_k
     bad = bad_rows(fit, result)
     counted = np.ones(len(k), dtype=bool)
     if fit.dataset.sample_weight is not None:

@@ -1,29 +1,28 @@
-"""The way to ArviZ: InferenceData, R-hat and ESS, importance weights, summaries of a fit."""
+"""The way to ArviZ, 0.23 or 1: the groups of its schema, and the object that holds them.
+
+ArviZ 1 works on xarray's DataTree, earlier versions on their own InferenceData. Nothing else in the
+package knows which of them is installed.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
-from stangmm.base.convergence import FEWEST_DRAWS, Convergence, ess_mean, measures
-from stangmm.base.thresholds import MODE_MATTERS
-from stangmm.methods.draws import McmcInfo, VariationalInfo
-from stangmm.posterior.fitted import Combination, Fitted, once
-from stangmm.posterior.psis import smoothed
+from stangmm.methods.draws import McmcInfo
+from stangmm.posterior.fitted import Fitted
 from stangmm.predict.averages import replicated
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import xarray as xr
     from arviz import ELPDData, InferenceData
 
-
-PARAMETERS = ["weights", "means", "scales"]
+    ArvizData: TypeAlias = "InferenceData | xr.DataTree"
 
 
 def arviz() -> ModuleType:
@@ -35,34 +34,83 @@ def arviz() -> ModuleType:
     return arviz
 
 
-def inference_data(
+def arviz_data(fit: Fitted) -> ArvizData:
+    """All `groups` of a fit as the installed ArviZ takes them."""
+    az, made = arviz(), groups(fit, posterior_predictive=True)
+    if "InferenceData" in vars(az):
+        data: ArvizData = az.InferenceData(**made)
+        return data
+    import xarray as xr
+
+    return xr.DataTree.from_dict(made)
+
+
+def elpd_data(
+    *,
+    elpd: float,
+    se: float,
+    p: float,
+    elpd_i: FloatArray,
+    pareto_k: FloatArray,
+    good_k: float,
+    n_samples: int,
+    warning: bool,
+) -> ELPDData:
+    """ArviZ's own result of LOO; `stangmm.judge.elpd.Loo` has the names."""
+    import xarray as xr
+
+    az, rows = arviz(), np.arange(len(elpd_i))
+    values = {
+        "elpd": elpd,
+        "se": se,
+        "p": p,
+        "n_samples": n_samples,
+        "n_data_points": len(rows),
+        "warning": warning,
+        "elpd_i": xr.DataArray(elpd_i, dims="row", coords={"row": rows}),
+        "pareto_k": xr.DataArray(pareto_k, dims="row", coords={"row": rows}, name="pareto_shape"),
+        "scale": "log",
+        "good_k": good_k,
+    }
+    if "InferenceData" not in vars(az):
+        from arviz_stats.utils import ELPDDataLOO
+
+        result: ELPDData = ELPDDataLOO(**values)
+        return result
+    older = {"elpd": "elpd_loo", "p": "p_loo", "elpd_i": "loo_i"}
+    names = [older.get(name, name) for name in values]
+    data: ELPDData = az.ELPDData(data=list(values.values()), index=names)
+    return data
+
+
+def groups(
     fit: Fitted, *, log_likelihood: bool = True, posterior_predictive: bool = False
-) -> InferenceData:
+) -> dict[str, xr.Dataset]:
     """Groups posterior, observed_data, and as far as there is such a thing the others.
 
     These are log_likelihood, posterior_predictive (see `stangmm.predict.averages.replicated`),
     sample_stats (chains) and constant_data (sample weights and known labels).
     """
-    az = arviz()
-    xr_module = _xarray()
+    import xarray as xr
+
     rows = np.arange(fit.dataset.n_observations)
     c, s = fit.lp.shape
-    groups: dict[str, Any] = {
+    made = {
         "posterior": fit.posterior,
-        "observed_data": xr_module.Dataset(
+        "observed_data": xr.Dataset(
             {"x": (("row", "feature"), fit.dataset.x)},
             coords={"row": rows, "feature": list(fit.dataset.feature_names)},
         ),
     }
     if log_likelihood:
         each = fit.log_likelihood().reshape(c, s, -1)
-        groups["log_likelihood"] = xr_module.Dataset(
+        made["log_likelihood"] = xr.Dataset(
             {"x": (("chain", "draw", "row"), each)},
             coords={"chain": np.arange(c), "draw": np.arange(s), "row": rows},
         )
     if posterior_predictive:
         draws, x = replicated(fit.shaped, len(rows), np.random.default_rng(fit.seed))
-        groups["posterior_predictive"] = xr_module.Dataset(
+        made["posterior_predictive"] = xr.Dataset(
             {"x": (("chain", "draw", "row", "feature"), x)},
             coords={
                 "chain": np.arange(c),
@@ -74,214 +122,14 @@ def inference_data(
     given = {name: getattr(fit.dataset, name) for name in ("sample_weight", "labels")}
     constants = {name: ("row", values) for name, values in given.items() if values is not None}
     if constants:
-        groups["constant_data"] = xr_module.Dataset(constants, coords={"row": rows})
+        made["constant_data"] = xr.Dataset(constants, coords={"row": rows})
     stats = _sample_stats(fit)
     if stats:
-        groups["sample_stats"] = xr_module.Dataset(
+        made["sample_stats"] = xr.Dataset(
             {name: (("chain", "draw"), values) for name, values in stats.items()},
             coords={"chain": np.arange(c), "draw": np.arange(s)},
         )
-    data: InferenceData = az.InferenceData(**groups)
-    return data
-
-
-@once
-def measures_of(fit: Fitted) -> dict[str, Convergence]:
-    """R-hat and effective sample sizes of each weight, mean and scale, and of lp.
-
-    Of modes that were combined they follow from those within the modes: what each mode adds to the
-    posterior's variance is taken with its own R-hat, and what it adds to the variance of a mean
-    with its own effective sample size, besides the errors of the modes' weights.
-    """
-    if fit.combination is not None:
-        return _measures_of_combination(fit.combination, measures_of, _parameters)
-    return {name: measures(draws) for name, draws in _parameters(fit).items()}
-
-
-@once
-def correlation_measures_of(fit: Fitted) -> dict[str, Convergence]:
-    """R-hat and effective sample sizes of each free correlation, as `measures_of`."""
-    if fit.combination is not None:
-        return _measures_of_combination(
-            fit.combination, correlation_measures_of, _correlation_quantities
-        )
-    return {name: measures(draws) for name, draws in _correlation_quantities(fit).items()}
-
-
-def correlations(fit: Fitted) -> FloatArray:
-    """Draws of the free correlations, shape (chain, draw, R, pairs).
-
-    R is K, or 1 where all components share one covariance, or 0 without correlations. Pairs are
-    (1, 0), (2, 0), (2, 1), (3, 0) and so on.
-    """
-    free = fit.model.space(fit.dataset.n_features).n_correlations
-    factor = fit.shaped.corr_chol
-    if not free or factor is None:
-        return np.empty((*fit.lp.shape, 0, 0))
-    factor = factor[..., :free, :, :]
-    each = [
-        np.einsum("...j,...ij->...i", factor[..., i, :i], factor[..., :i, :i])
-        for i in range(1, fit.dataset.n_features)
-    ]
-    return np.concatenate(each, axis=-1)
-
-
-def _correlation_quantities(fit: Fitted) -> dict[str, FloatArray]:
-    return {"correlations": correlations(fit)}
-
-
-def _measures_of_combination(
-    combination: Combination,
-    ask: Callable[[Fitted], dict[str, Convergence]],
-    quantities: Callable[[Fitted], dict[str, FloatArray]],
-) -> dict[str, Convergence]:
-    modes = [mode for mode in combination.modes if mode.weight >= MODE_MATTERS]
-    fits = [f for f, m in zip(combination.fits, combination.modes, strict=True) if m in modes]
-    weight = np.array([mode.weight for mode in modes])
-    error = np.array([mode.weight_error for mode in modes])
-    within = [ask(fit) for fit in fits]
-    drawn = [quantities(fit) for fit in fits]
-    out = {}
-    for name in within[0]:
-        mean = np.stack([each[name].mean(axis=(0, 1)) for each in drawn], axis=-1)
-        variance = np.stack([each[name].var(axis=(0, 1)) for each in drawn], axis=-1)
-        between = (mean - (mean @ weight)[..., np.newaxis]) ** 2
-        total = (variance + between) @ weight
-        sizes = []
-        for field in ("ess_bulk", "ess_tail", "ess_mean"):
-            size = np.stack([getattr(each[name], field) for each in within], axis=-1)
-            with np.errstate(invalid="ignore", divide="ignore"):  # of what does not vary
-                sizes.append(total / (variance / size @ weight**2 + between @ error**2))
-        r_hat = np.stack([each[name].r_hat for each in within], axis=-1)
-        with np.errstate(invalid="ignore"):
-            excess = (variance * (r_hat**2 - 1.0)) @ weight / total
-        out[name] = Convergence(np.sqrt(1.0 + excess), *sizes)
-    return out
-
-
-def convergence(fit: Fitted) -> dict[str, float]:
-    """Worst rank-normalized R-hat and smallest bulk and tail ESS over parameters and lp.
-
-    Vehtari et al. 2021 (doi:10.1214/20-BA1221). NaN where there are too few chains or draws.
-    """
-    return worst(measures_of(fit).values())
-
-
-def convergence_of(quantities: Mapping[str, FloatArray]) -> dict[str, float]:
-    """As `convergence`, for arrays of shape (chain, draw, ...)."""
-    return worst([measures(draws) for draws in quantities.values()])
-
-
-def worst(of: Collection[Convergence]) -> dict[str, float]:
-    """Largest R-hat and smallest bulk and tail ESS; NaN where there is none."""
-    extremes = {"r_hat": np.max, "ess_bulk": np.min, "ess_tail": np.min}
-    each = {name: [np.ravel(getattr(one, name)) for one in of] for name in extremes}
-    return {name: _extreme(np.concatenate(each[name]), find) for name, find in extremes.items()}
-
-
-def relative_efficiency(fit: Fitted) -> float:
-    """Effective draws for each draw: mean over all of the posterior's parameters, 1 for one chain.
-
-    What `arviz.loo` takes the tails' length from.
-    """
-    if fit.combination is not None:
-        each = [relative_efficiency(own) for own in fit.combination.fits]
-        return float(np.dot(each, [mode.weight for mode in fit.combination.modes]))
-    if fit.lp.shape[0] == 1:
-        return 1.0
-    sizes = [of.ess_mean.ravel() for of in measures_of(fit).values()]
-    covariances = fit.posterior["covariances"].values
-    i, j = np.tril_indices(covariances.shape[-1])
-    lower = ess_mean(covariances[..., i, j])
-    sizes += [lower.ravel(), lower[..., i != j].ravel()]  # the upper triangle is the lower one
-    return float(np.concatenate(sizes).mean()) / fit.lp.size
-
-
-def pareto_smoothed(log_ratios: FloatArray, efficiency: float) -> tuple[FloatArray, FloatArray]:
-    """Normalized log importance weights (N, S) by PSIS of log ratios (N, S), and each row's k."""
-    log_weights, k, regular = smoothed(log_ratios, efficiency)
-    if not regular.all():
-        with np.errstate(over="ignore"):  # likelihoods of a fit to equal weights
-            log_weights[~regular], k[~regular] = arviz().psislw(log_ratios[~regular], efficiency)
-    return log_weights, k
-
-
-def elpd_data(values: Mapping[str, Any]) -> ELPDData:
-    """ArviZ's result of a criterion; arrays get a row's name."""
-    xr_module = _xarray()
-    rows = {"loo_i": "loo_i", "pareto_k": "pareto_shape"}
-    named = {
-        name: xr_module.DataArray(
-            value, dims="row", coords={"row": np.arange(len(value))}, name=rows[name]
-        )
-        if name in rows
-        else value
-        for name, value in values.items()
-    }
-    result: ELPDData = arviz().ELPDData(data=list(named.values()), index=list(named))
-    return result
-
-
-def _parameters(fit: Fitted) -> dict[str, FloatArray]:
-    mixture = fit.shaped
-    return {name: getattr(mixture, name) for name in PARAMETERS} | {"lp": fit.lp}
-
-
-def pareto_k(info: VariationalInfo) -> float:
-    """PSIS k-hat of an approximation (Yao et al. 2018, doi:10.48550/arXiv.1802.02538)."""
-    return importance_weights(info)[1]
-
-
-def importance_weights(info: VariationalInfo) -> tuple[FloatArray, float]:
-    """Pareto-smoothed weights (S,) of an approximation's draws, and their k-hat.
-
-    The weights sum to 1; k-hat is infinite where a density is no number.
-    """
-    log_ratios = info.log_p - info.log_q
-    if not np.isfinite(log_ratios).all():
-        return np.full(len(log_ratios), 1.0 / len(log_ratios)), float("inf")
-    log_weights, k = pareto_smoothed((log_ratios - log_ratios.max())[np.newaxis], 1.0)
-    weights = np.exp(log_weights[0])
-    return weights / weights.sum(), float(k[0])
-
-
-def summary(fit: Fitted) -> pd.DataFrame:
-    """Table of the parameters, a row each."""
-    import pandas as pd
-
-    mixture, size = fit.mixture, fit.lp.size
-    draws = np.hstack([
-        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS),
-        correlations(fit).reshape(size, -1),
-    ])  # fmt: skip
-    columns = {"mean": draws.mean(axis=0)}
-    if size > 1:
-        low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-        columns |= {"sd": draws.std(axis=0, ddof=1), "q5": low, "q95": high}
-    table = pd.DataFrame(columns, index=pd.Index(_names(fit), name="parameter"))
-    chains, per_chain = fit.lp.shape
-    if fit.kind == "mcmc" and per_chain >= FEWEST_DRAWS:
-        of = [*(measures_of(fit)[name] for name in PARAMETERS)]
-        of += correlation_measures_of(fit).values()
-        found = {
-            name: np.concatenate([np.ravel(each[i]) for each in of])
-            for i, name in enumerate(Convergence._fields)
-        }
-        table["mcse"] = table["sd"] / np.sqrt(found["ess_mean"])
-        shown = ["ess_bulk", "ess_tail", *(["r_hat"] if chains > 1 else [])]
-        table[shown] = np.stack([found[name] for name in shown], axis=1)
-    return table
-
-
-def _names(fit: Fitted) -> list[str]:
-    """Names of the parameters, such as ``means[0, eruption_min]``."""
-    k, features = range(fit.model.n_components), fit.dataset.feature_names
-    of_features = [f"{name}[{i}, {d}]" for name in PARAMETERS[1:] for i in k for d in features]
-    free = fit.model.space(len(features)).n_correlations
-    pairs = [f"{a}, {b}" for i, b in enumerate(features) for a in features[:i]]
-    own = [f"{i}, " for i in range(free)] if free > 1 or len(k) == 1 else [""] * free
-    of_pairs = [f"correlations[{component}{pair}]" for component in own for pair in pairs]
-    return [*(f"weights[{i}]" for i in k), *of_features, *of_pairs]
+    return made
 
 
 def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:
@@ -291,14 +139,3 @@ def _sample_stats(fit: Fitted) -> dict[str, NDArray[Any]]:
         name: values.astype(bool) if name == "diverging" else values
         for name, values in fit.info.sample_stats.items()
     }
-
-
-def _extreme(values: FloatArray, find: Callable[[FloatArray], float]) -> float:
-    finite = values[np.isfinite(values)]  # constants (a single weight, a shared scale) have none
-    return float(find(finite)) if finite.size else float("nan")
-
-
-def _xarray() -> ModuleType:
-    import xarray
-
-    return xarray

@@ -10,8 +10,9 @@ from stangmm.judge.criteria import bic
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.membership import classes_of
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
-from stangmm.posterior.arviz import convergence, pareto_k
 from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.psis import pareto_k
+from stangmm.posterior.summary import convergence
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import component_rows, priors_words
 from stangmm.report.words import combination_words, listed, method_words

@@ -19,8 +19,8 @@ from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
 from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
-from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.summary import summary
 from stangmm.report.comparison_pictures import method_parts, overview_pictures
 from stangmm.report.comparison_tables import (
     best_values,

@@ -15,8 +15,7 @@ from stangmm.report.numbers import count
 from stangmm.report.words import listed, method_words
 
 if TYPE_CHECKING:
-    from arviz import ELPDData
-
+    from stangmm.judge.elpd import Loo
     from stangmm.plots.shown import Axes
 
 
@@ -232,7 +231,7 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
         )
 
 
-def predictive_pictures(fit: Fitted, loo: Callable[[], ELPDData] | None) -> Iterator[Picture]:
+def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[Picture]:
     """Whether the model describes the data.
 
     Parameters

@@ -12,8 +12,8 @@ from stangmm.data.dataset import Dataset
 from stangmm.plots.posteriors import DECIDED
 from stangmm.plots.priors import has_priors
 from stangmm.plots.shown import Compared
-from stangmm.posterior.arviz import summary
 from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.summary import summary
 from stangmm.predict.averages import responsibilities, thinned
 from stangmm.report.numbers import number
 

@@ -17,7 +17,7 @@ from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows
 
 if TYPE_CHECKING:
-    from arviz import ELPDData
+    from stangmm.judge.elpd import Loo
 
 
 _METHODS = {
@@ -155,7 +155,7 @@ def undecided_words(undecided: UndecidedRows) -> str:
     )
 
 
-def loo_words(fit: Fitted, result: ELPDData) -> str:
+def loo_words(fit: Fitted, result: Loo) -> str:
     """What leave-one-out gives, and what it is good for."""
     bad = len(bad_rows(fit, result))
     doubt = (
@@ -165,9 +165,9 @@ def loo_words(fit: Fitted, result: ELPDData) -> str:
         else ""
     )
     return (
-        f"Leave-one-out expects a log predictive density (ELPD) of {fixed(result['elpd_loo'], 1)} "
-        f"± {fixed(result['se'], 1)} for {fit.dataset.total_weight:,.6g} new rows, with "
-        f"{fixed(result['p_loo'], 1)} effective parameters. By itself the number says little; of "
+        f"Leave-one-out expects a log predictive density (ELPD) of {fixed(result.elpd, 1)} "
+        f"± {fixed(result.se, 1)} for {fit.dataset.total_weight:,.6g} new rows, with "
+        f"{fixed(result.p, 1)} effective parameters. By itself the number says little; of "
         f"two models of the same data, the one of higher ELPD predicts better.{doubt}"
     )
 

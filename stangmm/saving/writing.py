@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stangmm.base.files import checked_target, write_whole
-from stangmm.posterior.arviz import inference_data
+from stangmm.posterior.arviz import groups as arviz_groups
 from stangmm.posterior.fitted import Fitted
 from stangmm.saving.reading import index_of
 from stangmm.saving.schema import described, entries_of
@@ -88,9 +88,8 @@ def save(
 def _arviz_groups(fit: Fitted) -> Iterator[tuple[str, xr.Dataset]]:
     n_draws, n_rows = fit.lp.size, fit.dataset.n_observations
     small = n_draws * n_rows <= LARGEST_LOG_LIKELIHOOD
-    data = inference_data(fit, log_likelihood=small)
-    for name in data.groups():
-        group = _storable(data[name])
+    for name, made in arviz_groups(fit, log_likelihood=small).items():
+        group = _storable(made)
         if name == "posterior" and not small:
             group.attrs["log_likelihood"] = (
                 f"Left out: {n_rows} rows in {n_draws} draws are "

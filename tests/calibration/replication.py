@@ -15,7 +15,8 @@ from stangmm.methods.base import Run
 from stangmm.methods.draws import Draws, McmcInfo, VariationalInfo
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.model.problem import Problem
-from stangmm.posterior.arviz import arviz, pareto_k
+from stangmm.posterior.arviz import arviz
+from stangmm.posterior.psis import pareto_k
 
 from .configurations import N_COMPONENTS, ROWS, Configuration, draw_rows
 from .quantities import quantities
