@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from stangmm.base.checked import check_choice, check_count, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.interrupt import stop_requested
 from stangmm.base.names import checks_names
+from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
@@ -197,7 +197,7 @@ def _models(
 
 def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
     """Fits at a time, and the processors for each, with which they fill all that there are."""
-    available = os.cpu_count() or 1
+    available = n_processors()
     at_a_time = min(n_fits, jobs or max(1, available // settings.processors(available)))
     return at_a_time, max(1, available // at_a_time)
 
