@@ -24,10 +24,10 @@ from stangmm.judge.criteria import CRITERIA, Criterion
 from stangmm.many.choice import Selection
 from stangmm.many.grid import Grid
 from stangmm.many.mending import with_modes_combined
-from stangmm.methods import Method, as_method
+from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
-from stangmm.model.covariance import structure_named
+from stangmm.model.covariance import CovarianceType, structure_named
 from stangmm.model.priors import Priors
 from stangmm.posterior.arviz import arviz
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -40,9 +40,9 @@ def select_components(
     X: Any,
     components: Sequence[int] = range(1, 9),
     *,
-    method: str | Method = "nuts",
+    method: MethodName | Method = "nuts",
     criterion: str | None = None,
-    covariance_type: str = "full",
+    covariance_type: CovarianceType = "full",
     priors: Priors | None = None,
     seed: int | None = None,
     sample_weight: Any = None,
@@ -175,7 +175,7 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: str, priors: Priors, dataset: Dataset
+    components: Any, covariance_type: CovarianceType, priors: Priors, dataset: Dataset
 ) -> dict[int, GaussianMixture]:
     """One model for each number of components; priors must suit every one of them."""
     try:
