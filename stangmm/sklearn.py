@@ -18,10 +18,11 @@ from stangmm.base.errors import ConvergenceWarning, DataError, MisfitWarning
 from stangmm.data.dataset import Dataset, as_sample_weight
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
-from stangmm.methods import EM, Method, as_method
+from stangmm.methods import EM, Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.regularized import RegularizedEM, regularized_problem
+from stangmm.model.covariance import CovarianceType
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -107,9 +108,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         priors: Priors | None = None,
-        method: str | Method = "em",
+        method: MethodName | Method = "em",
         relabel: Relabelling | None = "stephens",
         random_state: int | np.random.RandomState | None = None,
         progress: bool = False,

@@ -367,7 +367,7 @@ def test_what_failed_twice_is_never_chosen() -> None:
 def test_fits_and_chains_together_use_the_processors_once(
     monkeypatch: pytest.MonkeyPatch, settings: Any, jobs: Any, expected: int, chains: Any
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("stangmm.many.selection.n_processors", lambda: 8)
     at_a_time, processors = divided(settings, jobs, 20)
     assert at_a_time == expected
     if chains is not None:
