@@ -287,15 +287,17 @@ def test_compare_prints_the_table_and_saves_it(
 
 
 def test_a_method_that_did_not_run_is_exit_code_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    path = tmp_path / "few.csv"  # twelve values: too few rows for ten components
-    path.write_text("\n".join(str(i**2) for i in range(12)))
-    common = ("compare", path, "-k", 10, "--methods", "em", "--restarts", 3, "--seed", 1)
+    def fails(*_: object) -> None:
+        raise sg.InferenceError("nothing was found")
+
+    monkeypatch.setattr(sg.EM, "run", fails)
+    common = ("compare", data, "-k", 2, "--methods", "em", "--seed", 1)
     code, out, err = run(capsys, *common, "--json")
     assert code == 1
     assert json.loads(out)["table"][0]["status"] == "error"
-    assert "stangmm: em did not run: " in err
+    assert "stangmm: em did not run: nothing was found" in err
     assert "nothing to compare" in " ".join(run(capsys, *common)[1].split())
 
 
