@@ -144,7 +144,7 @@ def test_each_mode_has_chains_of_its_own_and_is_told_from_the_other(seed: int) -
     assert len(set(fit.modes.table["starts"])) == 2
     check = fit.diagnose()["modes"]
     assert check.verdict == "fail"
-    assert "2 distinct optima" in check.meaning
+    assert "2 different optima" in check.meaning
     assert "fit.combined()" in check.advice
     assert "4 chains are in 2 modes" in str(fit.modes)
     for mode in fit.modes:
@@ -268,7 +268,7 @@ def test_a_combined_fit_is_the_posterior_by_brute_force(name: str, seed: int) ->
     assert float(evidence) == pytest.approx(truth.log_evidence, abs=4 * evidence.standard_error)
     check = whole.diagnose()["weights of the modes"]
     assert check.verdict == "ok" or name == "line"  # of which some draws diverge
-    assert "Combined of 2 modes" in check.meaning
+    assert "2 modes were combined" in check.meaning
     assert f"combined of 2 modes, weights {whole.combination.modes[0].weight:.3g}" in repr(whole)
 
 
@@ -450,7 +450,7 @@ def test_chains_that_lead_to_a_better_optimum_start_again_from_there(
     assert fit.info.starts[0].objective == pytest.approx(best, abs=1e-3)
     assert fit.info.left[0].objective == pytest.approx(best - 150.0)
     assert fit.diagnose().computation.verdict == "ok"
-    assert "a first run" in fit.diagnose()["modes"].meaning
+    assert "A first run" in fit.diagnose()["modes"].meaning
 
 
 def test_draws_above_the_best_start_are_told(fits_faithful: LazyFits) -> None:

@@ -133,7 +133,7 @@ def two_close_groups() -> np.ndarray:
 
 def undecided_table(page: Page) -> list[list[str]]:
     """Cells of the table of undecided rows, each row flattened."""
-    words = page.words.partition("Second likeliest")[2].partition(" Checks ")[0]
+    words = page.words.partition("Second most probable")[2].partition(" Checks ")[0]
     return [re.split(r":? ", row) for row in re.findall(ROW, words)]
 
 
@@ -174,7 +174,7 @@ def test_rows_that_do_not_count_or_are_known_are_never_undecided(tmp_path: Path)
 def test_rows_that_are_all_decided_need_no_table(tmp_path: Path) -> None:
     page = page_of(fit_report(fit_em(blobs(60, 1)), tmp_path / "r.html"))
     assert "None of 60 rows is undecided" in page.words
-    assert "Second likeliest" not in page.words
+    assert "Second most probable" not in page.words
 
 
 def test_one_component_has_no_undecided_rows(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_report_gives_leave_one_out_or_says_why_not(
     assert f"{elpd.elpd:.1f} ± {elpd.se:.1f}".replace("-", "−") in words
     monkeypatch.setattr("stangmm.judge.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
     page = page_of(fit_report(fit, tmp_path / "r.html"))
-    assert "Leave-one-out was left out" in page.words
+    assert "This report has no leave-one-out" in page.words
     assert f"82 rows times {fit.lp.size:,} draws" in page.words
     assert len(page.all("svg")) == 10
     point = page_of(fit_report(fits_galaxies["em"], tmp_path / "r.html"))

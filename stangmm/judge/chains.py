@@ -52,11 +52,11 @@ def chains_of(pieces: tuple[Piece, ...]) -> tuple[int, ...]:
 def moved_words(moved: Sequence[int]) -> str:
     """Which chains have moved from one mode to another, to end a sentence."""
     if not moved:
-        return "none has moved from one to another"
+        return "no chain has moved between them"
     if len(moved) == 1:
-        return f"chain {moved[0]} has moved, too seldom to tell how probable they are"
+        return f"chain {moved[0]} has moved between them, too rarely to say how probable each is"
     names = f"{', '.join(map(str, moved[:-1]))} and {moved[-1]}"
-    return f"chains {names} have moved, too seldom to tell how probable they are"
+    return f"chains {names} have moved between them, too rarely to say how probable each is"
 
 
 def _stays(draws: IntArray, modes: IntArray, n_draws: int) -> list[list[Piece]]:

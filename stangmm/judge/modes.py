@@ -109,7 +109,7 @@ class Modes(Generic[F]):
         seed : int, optional
             Of the bridge's proposals.
         progress : bool
-            Whether it shows how far it is when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
         """
         if by == "evidence":
             each = evidence_of_each(self.fits, seed=seed, progress=progress)
@@ -135,7 +135,7 @@ class Modes(Generic[F]):
         if isinstance(info, RestartInfo):
             found = len(info.optima)
             return (
-                f'"{self.fit.method}" gives one point, the best of {found} '
+                f'"{self.fit.method}" gives a single point, the best of {found} '
                 f"{'maximum' if found == 1 else 'maxima'} that its restarts found "
                 '(fit.info.optima). Modes with their shares need chains: use method="nuts".'
             )

@@ -79,7 +79,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
     progress : bool
-        Whether it shows how many pictures are drawn when it takes longer than a second.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def comparison_report(
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
     progress : bool
-        Whether it shows how many pictures are drawn when it takes longer than a second.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------

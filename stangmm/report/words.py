@@ -48,7 +48,7 @@ def data_words(of: Fitted | Compared) -> str:
     if data.incomplete:
         weighted += f", {int(np.isnan(data.x).sum()):,} values missing and integrated out"
     if data.labels is not None:
-        weighted += f", {int((data.labels >= 0).sum()):,} rows of known component"
+        weighted += f", {int((data.labels >= 0).sum()):,} rows with a known component"
     return (
         f"{data.n_observations:,} rows, {data.n_features} "
         f"{'feature' if data.n_features == 1 else 'features'} ({listed(data.feature_names)})"
@@ -68,7 +68,7 @@ def fit_answer(
     diagnosis: Diagnosis,
     undecided: UndecidedRows | None,
 ) -> Iterator[str]:
-    """The sentences of a fit's answer: what was found, and whether it can be believed."""
+    """The sentences of a fit's answer: what was found, and whether it can be trusted."""
     data, k = fit.dataset, fit.model.n_components
     verb = "describes" if k == 1 else "describe"
     misfit = misfit_words(fit)
@@ -113,14 +113,14 @@ def fit_answer(
 
 
 def misfit_words(fit: Fitted) -> str:
-    """Say how the data are not as the mixture has them, and what to try; empty if they are."""
+    """Say how the data differ from the mixture, and what to try; empty if they do not."""
     found = goodness_of_fit(fit)
     if found is None or found.verdict == "ok":
         return ""
     worst = found.misfits[0]
     head = {
         "fail": "The mixture does not describe these data:",
-        "warn": "The data are not quite as the mixture has them:",
+        "warn": "The mixture does not quite describe these data:",
     }[found.verdict]
     return f"{head} {worst.words} {worst.advice}"
 
@@ -131,10 +131,10 @@ def combination_words(combination: Combination) -> str:
     shares = ", ".join(
         f"{percent(mode.weight)} ± {percent(mode.weight_error)}" for mode in modes[:4]
     )
-    more = f" and {len(modes) - 4} of less" if len(modes) > 4 else ""
+    more = f" and {len(modes) - 4} smaller ones" if len(modes) > 4 else ""
     return (
-        f"The posterior has {len(modes)} modes, and its chains do not move freely between them: it "
-        f"was combined, each with its share by the evidence ({shares}{more})."
+        f"The posterior has {len(modes)} modes, between which chains do not move freely. The modes "
+        f"were combined, weighted by their evidence ({shares}{more})."
     )
 
 
@@ -144,7 +144,7 @@ def undecided_words(undecided: UndecidedRows) -> str:
         return "The component of every row was known."
     of = f"{undecided.asked:,} rows"
     if not undecided.count:
-        return f"None of {of} is undecided: each has a component of probability 0.9 or more."
+        return f"None of {of} is undecided: each has a component with probability 0.9 or more."
     n, shown = undecided.count, len(undecided.rows)
     table = "They are" if n == shown else f"The {shown} most undecided are"
     if n == 1:
@@ -159,16 +159,18 @@ def loo_words(fit: Fitted, result: Loo) -> str:
     """What leave-one-out gives, and what it is good for."""
     bad = len(bad_rows(fit, result))
     doubt = (
-        f" Not to be trusted as it stands, for {count(bad, 'row')} above the line; "
-        "fit.loo(refit=True) computes them exactly."
+        f" It cannot be trusted as it stands, since {count(bad, 'row')} "
+        f"{'lies' if bad == 1 else 'lie'} above the line; fit.loo(refit=True) computes "
+        f"{'it' if bad == 1 else 'them'} exactly."
         if bad
         else ""
     )
     return (
-        f"Leave-one-out expects a log predictive density (ELPD) of {fixed(result.elpd, 1)} "
-        f"± {fixed(result.se, 1)} for {fit.dataset.total_weight:,.6g} new rows, with "
-        f"{fixed(result.p, 1)} effective parameters. By itself the number says little; of "
-        f"two models of the same data, the one of higher ELPD predicts better.{doubt}"
+        "By leave-one-out, the expected log predictive density (ELPD) of "
+        f"{fit.dataset.total_weight:,.6g} new rows is {fixed(result.elpd, 1)} ± "
+        f"{fixed(result.se, 1)}, with {fixed(result.p, 1)} effective parameters. By "
+        "itself the number says little; of two models of the same data, the one with the higher "
+        f"ELPD predicts better.{doubt}"
     )
 
 
@@ -180,9 +182,9 @@ def loo_left_out(fit: Fitted) -> str:
             'fit with method="nuts" to get it.'
         )
     return (
-        f"Leave-one-out was left out of this report: {fit.dataset.n_observations:,} rows times "
-        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() "
-        "computes it, in some 15 seconds for each as many; fit.plot.loo(result=...) draws that."
+        f"This report has no leave-one-out: {fit.dataset.n_observations:,} rows times "
+        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() computes "
+        "it, in about 15 seconds for every so many; fit.plot.loo(result=...) draws the result."
     )
 
 
@@ -191,19 +193,20 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
     open_checks = [check for check in computation if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)
     if verdict == "ok" and misfit:
-        return "All other checks, those of the computation, were passed."
+        return "The fit passed all other checks, those of the computation."
     if verdict == "ok":
         return {
-            "mcmc": "Every check was passed: estimates and intervals can be used as they stand.",
-            "approximation": "Every check was passed. The draws come from an approximation of the "
-            "posterior, so intervals can still be somewhat too narrow.",
-            "point": "Every check was passed. This is one best estimate: it does not say how "
-            "uncertain it is; NUTS does.",
+            "mcmc": "The fit passed every check: estimates and intervals can be used as they "
+            "stand.",
+            "approximation": "The fit passed every check. Its draws come from an approximation of "
+            "the posterior, so intervals can still be somewhat too narrow.",
+            "point": "The fit passed every check. It is a single best estimate, without its "
+            "uncertainty; NUTS gives that.",
         }[fit.kind]
     advice = " ".join(dict.fromkeys(check.advice for check in open_checks if check.advice))
     if verdict == "warn":
-        return f"Use it with care, for not every check was passed ({names}). {advice}"
-    return f"Do not rely on it as it stands: checks failed ({names}). {advice}"
+        return f"Use this fit with care: it did not pass every check ({names}). {advice}"
+    return f"Do not rely on this fit as it stands: it failed checks ({names}). {advice}"
 
 
 def leading_method(comparison: Compared) -> tuple[str, str]:
@@ -226,11 +229,11 @@ def comparison_answer(comparison: Compared) -> Iterator[str]:
         yield "There is nothing to compare; the reasons are in the table."
     elif reference is None:
         yield (
-            "No method here draws from the posterior itself, so nothing says how far the others "
-            "are from it."
+            "No method here draws from the posterior itself, so there is nothing to compare the "
+            "others with."
         )
         yield _first_look(comparison)
-        yield "Add nuts before intervals are reported."
+        yield "Add nuts before you report intervals."
     elif comparison.table.loc[reference, "status"] == "fail":
         yield from _without_authority(comparison, reference)
     else:
@@ -245,10 +248,10 @@ def _first_look(comparison: Compared) -> str:
     table = comparison.table
     good = table[(table["status"] == "ok") & (table["kind"] != "mcmc")]
     if not len(good):
-        return "No other method passed every check, so that there is none for a first look either."
+        return "No other method passed every check, so none will do for a first look either."
     label = str(good["seconds"].astype(float).idxmin())
     what = {
-        "point": "one best estimate, which does not say how uncertain it is",
+        "point": "a single best estimate, without its uncertainty",
         "approximation": "an approximation, whose intervals can be too narrow",
     }[str(good.loc[label, "kind"])]
     return f"For a first look, {label} passed its own checks: it gives {what}."
@@ -258,16 +261,16 @@ def _without_authority(comparison: Compared, reference: str) -> Iterator[str]:
     """What can be said when the draws to measure by are not to be relied on."""
     names, advice = _open_checks(comparison, reference)
     yield (
-        f"{reference} is the reference, but it failed its checks ({names}): its intervals are not "
-        "to be reported, and how near other methods are to it does not say how good they are. "
+        f"{reference} is the reference, but it failed its checks ({names}). Do not report its "
+        "intervals, and do not judge other methods by how near they are to it. "
         f"{advice}"
     )
     table = comparison.table
     others = table[(table["kind"] == "mcmc") & (table["status"] == "ok")]
     if len(others):
         yield (
-            f"{others.index[0]} passed every check: compare again with it before {reference}, and "
-            "it is the reference."
+            f"{others.index[0]} passed every check: list it before {reference}, and it becomes the "
+            "reference."
         )
     else:
         yield _first_look(comparison)
@@ -287,36 +290,36 @@ def _by_reference(comparison: Compared, reference: str) -> Iterator[str]:
         names, advice = _open_checks(comparison, reference)
         yield (
             f"{reference} draws from the posterior itself and is the reference, but use it with "
-            f"care, for not every check was passed ({names}). {advice}"
+            f"care: it did not pass every check ({names}). {advice}"
         )
     alike = (table["agreement"] >= SAME_CLUSTERS) & (table["status"] == "ok")
     same = table[alike & (table["seconds"] < seconds)].sort_values("seconds")
     if len(same):
         label, row = str(same.index[0]), same.iloc[0]
         yield (
-            f"If only the clusters of the rows matter, {label} does as well: it puts "
-            f"{percent(row['agreement'])} of them into the same cluster, after "
+            f"If only the clusters matter, {label} does as well: it puts "
+            f"{percent(row['agreement'])} of the rows into the same cluster, in "
             f"{number(row['seconds'])} s."
         )
     far = {str(m): d for m, d in table["distance"].to_dict().items() if d > MEANS_APART}
     if far:
         by_how_much = ", ".join(f"{label} by up to {number(d)}" for label, d in far.items())
-        maxima = " A maximum need not lie at the mean of a skewed posterior."
+        maxima = " The maximum of a skewed posterior need not be at its mean."
         yield (
-            "Some estimates are more than one posterior standard deviation from the reference's "
-            f"posterior means: {by_how_much}."
+            "Some estimates are more than one posterior standard deviation from the posterior "
+            f"means of the reference: {by_how_much}."
             + (maxima if any(comparison.fits[label].kind == "point" for label in far) else "")
         )
     for name, ratio in table["sd_ratio"].dropna().to_dict().items():
         if ratio < TOO_SURE:
             yield (
-                f"{name} is too sure: one of its posterior standard deviations is "
-                f"{percent(ratio)} of the reference's."
+                f"Intervals by {name} are too narrow: one of its posterior standard deviations is "
+                f"{percent(ratio)} of that of the reference."
             )
         elif ratio > 1 / TOO_SURE:
             yield (
-                f"{name} is not sure enough: one of its posterior standard deviations is "
-                f"{number(ratio)} times the reference's."
+                f"Intervals by {name} are too wide: one of its posterior standard deviations is "
+                f"{number(ratio)} times that of the reference."
             )
 
 
