@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import LazyFits
 from fitting import fit_quick
+from html_pages import Page
 from scipy.special import gammaln, logit, logsumexp
 from scipy.stats import halfnorm
 from sklearn.datasets import load_iris, load_wine
@@ -373,6 +375,22 @@ def test_doubts_about_a_mode_count_as_far_as_it_may_matter(below: float, verdict
     check = made.diagnose()["weights of the modes"]
     assert check.verdict == verdict
     assert ("The draws are few." in check.advice) == (verdict != "ok")
+
+
+def test_a_report_of_several_modes_describes_each_and_pools_none(tmp_path: Path) -> None:
+    fit = two_modes(1)
+    page = Page(fit.report(tmp_path / "r.html", progress=False).read_text())
+    answer = page.words.partition("do not rely on it")[2].partition("The mixture")[0]
+    for title in ("Mode 0, chains", "Mode 1, chains"):
+        assert title in answer
+    sides = re.findall(r"x1 (\S+), x2 (\S+)", answer.partition("these means")[2])
+    assert [[abs(float(mean.replace("−", "-"))) > 1 for mean in side] for side in sides] == (
+        [[True, False]] * 2 + [[False, True]] * 2
+    )
+    for part in ("All parameters", "Which component each row belongs to", "Prior and posterior"):
+        assert part not in page.words
+    assert "Results (" not in fit.describe()
+    assert "All parameters" in combined(fit).report(tmp_path / "r.html").read_text()
 
 
 # ---- real data -------------------------------------------------------------------------------

@@ -49,6 +49,11 @@ def chains_of(pieces: tuple[Piece, ...]) -> tuple[int, ...]:
     return tuple(sorted({piece[0] for piece in pieces}))
 
 
+def chains_words(chains: Sequence[int]) -> str:
+    """Names of some chains."""
+    return f"chain{'s' * (len(chains) > 1)} {', '.join(map(str, chains))}"
+
+
 def moved_words(moved: Sequence[int]) -> str:
     """Which chains have moved from one mode to another, to end a sentence."""
     if not moved:

@@ -36,7 +36,7 @@ from stangmm.base.thresholds import (
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
-from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
+from stangmm.judge.chains import chains_of, chains_words, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
@@ -335,7 +335,7 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     chains = [chains_of(pieces) for pieces in modes]
     moved = [c for c in range(len(fit.lp)) if sum(c in each for each in chains) > 1]
     means = "; ".join(
-        f"{_chains_words(own)} (log joint {_mean_lp(fit, pieces):.2f})"
+        f"{chains_words(own)} (log joint {_mean_lp(fit, pieces):.2f})"
         for own, pieces in zip(chains, modes, strict=True)
     )
     yield Check(
@@ -372,10 +372,6 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
             "component has shrunk onto a few rows.",
             "Fit again with init=fit, so that all chains start from the best draw, and compare.",
         )
-
-
-def _chains_words(chains: tuple[int, ...]) -> str:
-    return f"chain{'s' * (len(chains) > 1)} {', '.join(map(str, chains))}"
 
 
 def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:
@@ -448,7 +444,7 @@ def _weights_of_modes(modes: tuple[WeighedMode, ...], matter: list[int]) -> Chec
     error = max(mode.weight_error for mode in modes)
     doubts = {modes[m].doubt: None for m in matter if modes[m].doubt}
     listed = "; ".join(
-        f"mode {m} ({_chains_words(mode.chains)}) {mode.weight:.3g} "
+        f"mode {m} ({chains_words(mode.chains)}) {mode.weight:.3g} "
         f"(standard error {mode.weight_error:.1g})"
         for m, mode in enumerate(modes)
     )

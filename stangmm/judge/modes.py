@@ -26,7 +26,7 @@ from stangmm.judge.criteria import psis_loo
 from stangmm.judge.evidence import evidence_of_each
 from stangmm.judge.stacking import stacking_weights
 from stangmm.methods.draws import McmcInfo, RestartInfo
-from stangmm.posterior.fitted import F, Piece, once
+from stangmm.posterior.fitted import F, Fitted, Piece, once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,6 +168,11 @@ def modes_of(fit: F) -> Modes[F]:
         return _found(fit)
     source = cast(F, combination.source)
     return Modes(source, tuple(mode.pieces for mode in combination.modes))
+
+
+def is_divided(fit: Fitted) -> bool:
+    """Whether the chains are in several modes, so that numbers of all draws mean nothing."""
+    return fit.combination is None and len(_found(fit)) > 1
 
 
 @once

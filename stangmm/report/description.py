@@ -9,6 +9,7 @@ import numpy as np
 from stangmm.judge.criteria import bic
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.membership import classes_of
+from stangmm.judge.modes import is_divided
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.psis import pareto_k
@@ -123,6 +124,9 @@ def _quality(fit: Fitted) -> Iterator[str]:
 
 
 def _results(fit: Fitted) -> Iterator[str]:
+    if is_divided(fit):
+        yield "The chains are in different modes, so there are no results of all chains together."
+        return
     draws = fit.kind != "point"
     value = "posterior mean, 90% interval" if draws else "estimate"
     shown = min(fit.dataset.n_features, _FEATURES)

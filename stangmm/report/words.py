@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
+from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.report.numbers import count, fixed, number, percent
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from stangmm.judge.elpd import Loo
 
 
+FEATURES_PLACED = 3  # features in which an answer says where components lie
+_PLACES = 6  # components of which it says so
 _METHODS = {
     "em": "EM",
     "regularized_em": "regularized EM",
@@ -62,43 +66,100 @@ def listed(names: tuple[str, ...], most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def fit_answer(
-    fit: Fitted,
-    components: list[dict[str, Any]],
-    diagnosis: Diagnosis,
-    undecided: UndecidedRows | None,
-) -> Iterator[str]:
-    """The sentences of a fit's answer: what was found, and whether it can be trusted."""
+def opening_words(fit: Fitted, modes: int) -> str:
+    """What was fitted, and what the list of the components below it says."""
     data, k = fit.dataset, fit.model.n_components
-    verb = "describes" if k == 1 else "describe"
-    misfit = misfit_words(fit)
-    if misfit:
-        verb = "was fitted to" if k == 1 else "were fitted to"
-    features = listed(data.feature_names)
-    yield f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
-    rows = sorted(components, key=lambda row: -row["weight"]["mean"])
-    first = rows[0]
-    where = ", ".join(
-        f"{f['name']} {number(f['mean']['mean'], f['unit'])}" for f in first["features"][:3]
-    )
-    if k == 1:
-        yield f"It lies around {where}."
+    one, interval = k == 1, "" if fit.kind == "point" else " with its 90% interval"
+    verb = "describes" if one else "describe"
+    if misfit_words(fit) or modes > 1:
+        verb = "was fitted to" if one else "were fitted to"
+    what = "this mean" if data.n_features == 1 else "these means"
+    if data.n_features > FEATURES_PLACED:
+        which = "the first" if one else "those in which the components differ most"
+        what += f" ({count(FEATURES_PLACED, 'feature')} of {data.n_features}, {which})"
+    if one:
+        says = f"It has {what}:"
     else:
-        weight = first["weight"]
-        interval = (
-            f" (90% interval {percent(weight['low'])} to {percent(weight['high'])})"
-            if fit.kind != "point"
-            else ""
+        says = f"Each component has this share of the data{interval}, and {what}:"
+    if modes > 1:
+        says = (
+            f"The chains are in {count(modes, 'different mode')} and do not say how probable each "
+            f"is, so the modes are shown separately. {says}"
         )
-        yield (
-            f"The largest, component {first['k']}, holds {percent(weight['mean'])} of the data"
-            f"{interval} and lies around {where}."
-        )
-        shares = [(row["k"], percent(row["weight"]["mean"])) for row in rows[1:4]]
-        words = [f"Component {shares[0][0]} holds {shares[0][1]}"]
-        words += [f"component {k} {share}" for k, share in shares[1:]]
-        words += [f"each of the other {len(rows) - 4} less"] if len(rows) > 4 else []
-        yield f"{', '.join(words)}."
+    features = listed(data.feature_names)
+    return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a component lies, in words.
+
+    Attributes
+    ----------
+    k : int
+    share : str
+        Of the data, with its interval if there are draws; empty for a single component.
+    means : str
+        In the features that tell the components apart best.
+    """
+
+    k: int
+    share: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fit that an answer describes, or the fit of one of several modes.
+
+    Attributes
+    ----------
+    title : str
+        Which mode it is; empty for a fit that is not divided.
+    fit : Fit
+    components : list of dict
+        As `component_rows` gives them.
+    """
+
+    title: str
+    fit: Fitted
+    components: list[dict[str, Any]]
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the components lie, the largest first, without the smallest of many."""
+        features = sorted(ranked_features(self.fit)[:FEATURES_PLACED])
+        found = []
+        for row in self._by_weight[:_PLACES]:
+            weight, share = row["weight"], ""
+            if len(self.components) > 1:
+                share = percent(weight["mean"])
+                if self.fit.kind != "point":
+                    share += f" ({percent(weight['low'])} to {percent(weight['high'])})"
+            cells = (row["features"][j] for j in features)
+            means = ", ".join(f"{f['name']} {number(f['mean']['mean'], f['unit'])}" for f in cells)
+            found.append(Place(row["k"], share, means))
+        return found
+
+    @property
+    def others(self) -> str:
+        """What the components hold that `places` leaves out; empty if there are none."""
+        weights = [row["weight"]["mean"] for row in self._by_weight[_PLACES:]]
+        if not weights:
+            return ""
+        verb = "holds" if len(weights) == 1 else "together hold"
+        return f"The other {count(len(weights), 'component')} {verb} {percent(sum(weights))}."
+
+    @property
+    def _by_weight(self) -> list[dict[str, Any]]:
+        return sorted(self.components, key=lambda row: -row["weight"]["mean"])
+
+
+def closing_words(
+    fit: Fitted, diagnosis: Diagnosis, undecided: UndecidedRows | None, modes: int
+) -> Iterator[str]:
+    """Whether the answer can be trusted: sentences below the list of the components."""
+    misfit = misfit_words(fit) if modes == 1 else ""
     if undecided is not None and undecided.asked:
         yield (
             "Every row clearly belongs to one component."
@@ -192,6 +253,8 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
     verdict = computation.verdict
     open_checks = [check for check in computation if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)
+    if any(check.name == "modes" for check in open_checks):  # the others follow from that
+        open_checks = [computation["modes"]]
     if verdict == "ok" and misfit:
         return "The fit passed all other checks, those of the computation."
     if verdict == "ok":
