@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from stangmm.posterior.arviz import ArvizData
 
 
+_FEATURES_SHOWN = 4  # by `repr`
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Fitted, Predictions):
     """A fitted mixture; made by `GaussianMixture.fit`.
@@ -198,9 +201,10 @@ class Fit(Fitted, Predictions):
         Correlations are within a component, or within all if they share one covariance matrix.
         Covariances are in `posterior`.
         """
+        from stangmm.base.printed import PrintedTable
         from stangmm.posterior.summary import summary
 
-        return summary(self)
+        return PrintedTable(summary(self))
 
     def rows(self, *, progress: bool = True) -> pd.DataFrame:
         """Table of the rows of the data: the component of each, how sure, and how unusual.
@@ -442,8 +446,12 @@ class Fit(Fitted, Predictions):
             values = ", ".join(
                 f"{name} {mean:.4g} (sd {scale:.3g})"
                 for name, mean, scale in zip(
-                    d.feature_names[:4], self.means[k], self.scales[k], strict=False
+                    d.feature_names[:_FEATURES_SHOWN], self.means[k], self.scales[k], strict=False
                 )
             )
             lines.append(f"  {k}: weight {self.weights[k]:.3f}, {values}")
+        if d.n_features > _FEATURES_SHOWN:
+            lines.append(
+                f"  (the first {_FEATURES_SHOWN} of {d.n_features} features; summary() has all)"
+            )
         return "\n".join(lines)

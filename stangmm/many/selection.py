@@ -133,18 +133,19 @@ def select_components(
 
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
-        advance = progress_bar("numbers of components", len(models), shown=progress)
+        # A fit takes time in proportion to its components, and the time left is known from that.
+        advance = progress_bar("components of all fits", sum(models), shown=progress)
         grid = Grid(rule, dataset, seed)
         for k, outcome in _each(lambda k: attempt(k, settings, 0), list(models), at_a_time):
-            advance(1)
+            advance(k)
             grid.made[k] = outcome
         while wanted := grid.wanted():
             longer = {k: settings.longer(fit.info) for k, fit in wanted.items()}
             able = {k: more for k, more in longer.items() if more is not None}
             grid.tried.update(wanted)
-            advance = progress_bar("longer runs after failed checks", len(able), shown=progress)
+            advance = progress_bar("longer runs after failed checks", sum(able), shown=progress)
             for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
-                advance(1)
+                advance(k)
                 grid.replace(k, outcome, _how(settings, able[k], outcome))
         return grid.selection()
 
