@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from sklearn.datasets import load_iris
 
@@ -47,7 +48,9 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     for name, draw in pictures.items():
         path = OUT / f"{name}.png"
-        draw().figure.savefig(path, dpi=160, bbox_inches="tight")
+        figure = draw().figure
+        figure.savefig(path, dpi=160, bbox_inches="tight")
+        plt.close(figure)
         print("picture:", path)
 
 

@@ -1,4 +1,4 @@
-"""The README's picture: the galaxies with the posterior mixture density, as `make picture` does."""
+"""The README's picture: Old Faithful with its two components, as `make picture` does."""
 
 from pathlib import Path
 
@@ -6,10 +6,13 @@ import stangmm as sg
 
 
 def main() -> None:
-    model = sg.GaussianMixture(n_components=3, covariance_type="diag")
-    fit = model.fit(sg.datasets.galaxies(), method="nuts", seed=1)
-    path = Path(__file__).parent.parent / "docs" / "galaxies.png"
-    path.parent.mkdir(exist_ok=True)
+    names = {
+        "eruption_min": "length of the eruption (min)",
+        "waiting_min": "wait until the next (min)",
+    }
+    eruptions = sg.datasets.faithful().rename(columns=names)
+    fit = sg.GaussianMixture(n_components=2).fit(eruptions, method="nuts", seed=1)
+    path = Path(__file__).parent.parent / "docs" / "faithful.png"
     fit.plot.density().figure.savefig(path, dpi=160)
     print("picture:", path)
 

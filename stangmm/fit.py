@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from stangmm.posterior.arviz import ArvizData
 
 
+_FEATURES_SHOWN = 4  # by `repr`
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Fit(Fitted, Predictions):
     """A fitted mixture; made by `GaussianMixture.fit`.
 
-    A point estimate is a posterior of one draw, so that everything below works for every method.
-    Component labels are settled: `permutations` tells how.
+    A point estimate is a posterior with one draw, so everything below works for every method.
+    Component labels are settled; `permutations` shows how.
 
     Attributes
     ----------
@@ -46,21 +49,21 @@ class Fit(Fitted, Predictions):
     method : str
         Short name of the method.
     kind : {"point", "approximation", "mcmc"}
-        What the draws are.
+        What kind of draws these are.
     settings : Method
         The method with its settings.
     seed : int
     seconds : float
-        Wall time of the whole fit, compilation of the model left out.
+        Wall time of the whole fit, without compiling the model.
     versions : mapping of str to str
     priors : ResolvedPriors
         The priors that were used, with full shapes, in the data's units.
     started_by_hand : bool
-        Whether the search began where the user said (``init``).
+        Whether the user gave starting values (``init``).
     permutations : ndarray of int, shape (chain, draw, component)
         Component k of the posterior is component ``permutations[..., k]`` of the raw draws.
     relabelling : {"stephens", "ecr", "means"} or None
-        How the labels were settled; None also where none was free, see `free_components`.
+        How the labels were settled; None also if no label was free, see `free_components`.
     info : RestartInfo, VariationalInfo or McmcInfo
         Facts of the run, for diagnostics.
     mixture : Mixture
@@ -70,9 +73,9 @@ class Fit(Fitted, Predictions):
     lp : ndarray, shape (chain, draw)
         Log joint density (prior times likelihood) of each draw.
     combination : Combination or None
-        What it was combined of, by `combined`.
+        The modes that were combined, by `combined`.
     kept : dict
-        What was computed once.
+        Results that are computed only once.
 
     Examples
     --------
@@ -87,11 +90,11 @@ class Fit(Fitted, Predictions):
     """
 
     def resample(self, n: int | None = None, *, seed: int | None = None) -> Fit:
-        """Give draws corrected by importance: nearer to the posterior than the approximation's.
+        """Resample the draws by importance weights, which brings them nearer to the posterior.
 
         Draws of the approximation are drawn again, with probabilities in proportion to their
         Pareto-smoothed importance weights (Yao et al. 2018, doi:10.48550/arXiv.1802.02538;
-        Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html). A draw may come twice.
+        Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html). A draw may occur twice.
 
         Parameters
         ----------
@@ -102,14 +105,15 @@ class Fit(Fitted, Predictions):
         Raises
         ------
         ModelError
-            The fit is no approximation, or too far from the posterior to be corrected (Pareto
-            k-hat of 0.7 or more).
+            The fit is not an approximation, or it is too far from the posterior to be corrected
+            (Pareto k-hat of 0.7 or more).
         """
         from stangmm.posterior.psis import importance_weights
 
         if not isinstance(self.info, VariationalInfo):
             raise ModelError(
-                f'Only an approximation (such as method="advi") is resampled, got "{self.method}".'
+                'Only an approximation (such as method="advi") can be resampled, got '
+                f'"{self.method}".'
             )
         if n is not None:
             check_count("n", n)
@@ -139,7 +143,7 @@ class Fit(Fitted, Predictions):
         return criteria.bic(self)
 
     def icl(self) -> float:
-        """Integrated completed likelihood: BIC that also asks for components apart.
+        """Integrated completed likelihood: BIC with a penalty for components that overlap.
 
         Biernacki, Celeux & Govaert 2000 (doi:10.1109/34.865189); lower is better.
         """
@@ -165,8 +169,8 @@ class Fit(Fitted, Predictions):
         Parameters
         ----------
         refit : bool
-            Whether rows for which importance sampling fails (high Pareto k) are computed exactly,
-            by one more fit for each.
+            Whether to compute rows for which importance sampling fails (high Pareto k) exactly,
+            with one more fit for each.
         progress : bool
 
         Returns
@@ -181,7 +185,7 @@ class Fit(Fitted, Predictions):
         Warns
         -----
         ConvergenceWarning
-            There are rows of high Pareto k; which, and what to do.
+            Some rows have a high Pareto k; the warning says which, and what to do.
         """
         return criteria.loo(self, refit, progress=progress)
 
@@ -190,33 +194,35 @@ class Fit(Fitted, Predictions):
         return criteria.waic(self)
 
     def summary(self) -> pd.DataFrame:
-        """Table of weights, means, scales and correlations, a row for each number.
+        """Table of weights, means, scales and correlations, one row for each parameter.
 
-        For draws: mean, sd and the 5% and 95% quantile, between which is the 90% interval; for
-        chains also R-hat and ESS. For a point estimate: the estimate, in the column ``mean``.
-        Correlations are those within a component, or within all where these share one covariance.
+        For draws: mean, sd and the 5% and 95% quantiles, the ends of the 90% interval; for chains
+        also R-hat and ESS. For a point estimate: the estimate, in the column ``mean``.
+        Correlations are within a component, or within all if they share one covariance matrix.
         Covariances are in `posterior`.
         """
+        from stangmm.base.printed import PrintedTable
         from stangmm.posterior.summary import summary
 
-        return summary(self)
+        return PrintedTable(summary(self))
 
     def rows(self, *, progress: bool = True) -> pd.DataFrame:
-        """Table of the rows of the data: whose each is, how surely, and how unusual it is.
+        """Table of the rows of the data: the component of each, how sure, and how unusual.
 
         Parameters
         ----------
         progress : bool
-            Whether it shows how far it is when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
 
         Returns
         -------
         DataFrame
-            One row for each of the data, counted from 0. ``component`` is the most probable one, or
-            the one that is known; ``probability`` the posterior mean of P(z = component given x),
-            and, for draws, ``q5`` and ``q95`` its 90% interval. ``tail_probability`` is the share
-            of the predictive distribution that is no denser than the row (see `outlier_score`),
-            and ``outlier`` says whether it is below 0.001, as one row in a thousand is.
+            One row for each row of the data, counted from 0. ``component`` is the most probable
+            component, or the known one; ``probability`` is the posterior mean of P(z = component
+            given x) and, for draws, ``q5`` and ``q95`` are its 90% interval.
+            ``tail_probability`` is the share of the predictive distribution that is no denser than
+            the row (see `outlier_score`), and ``outlier`` says whether it is below 0.001, as for
+            one row in a thousand.
 
         Examples
         --------
@@ -233,13 +239,13 @@ class Fit(Fitted, Predictions):
         return rows_of(self, progress=progress)
 
     def describe(self) -> str:
-        """Methods and results in one paragraph with references, to begin a paper's from.
+        """Methods and results in one paragraph with references: a first draft for a paper.
 
         Returns
         -------
         str
             Model, method, priors, checks, components, software and seed, and the references with
-            their DOIs. The same fit gives the same words.
+            their DOIs. The same fit gives the same text.
 
         Examples
         --------
@@ -254,51 +260,51 @@ class Fit(Fitted, Predictions):
 
     @property
     def labelling(self) -> Labelling:
-        """How far the components' labels can be trusted: R-hat and ESS before and after, words."""
+        """How far the components' labels can be trusted: R-hat and ESS before and after."""
         from stangmm.judge.labelling import labelling_of
 
         return labelling_of(self)
 
     @property
     def modes(self) -> Modes[Fit]:
-        """The draws by the mode that they are in, found without labels; print it for a table."""
+        """The modes of the posterior that the chains are in; print it for a table."""
         from stangmm.judge.modes import modes_of
 
         return modes_of(self)
 
     def combined(self, *, seed: int | None = None, progress: bool = True) -> Fit:
-        """Give one posterior where chains are in several modes, each with its share.
+        """Combine the modes that the chains are in into one posterior, each with its weight.
 
-        The shares are those of the modes' evidence, by bridge sampling in each mode, and draws are
-        taken from each as its share says, evenly spaced; where a share is larger than that of the
-        chains, draws come more than once. The result is a fit like any other: summary,
-        predictions, LOO, report and file are those of the combined posterior. Its `combination`
-        has the modes with their weights and the fit with the chains; `diagnose` judges the
-        weights, and each mode by its own chains.
+        The weights are the modes' shares of the evidence, by bridge sampling in each mode. Each
+        mode contributes draws in proportion to its weight, evenly spaced; if its weight is larger
+        than its share of the chains, some draws occur more than once. The result is a fit like any
+        other: summary, predictions, LOO, report and file are those of the combined posterior. Its
+        `combination` has the modes with their weights, and the fit with the original chains.
+        `diagnose` judges the weights, and each mode by its own chains.
 
         Parameters
         ----------
         seed : int, optional
-            For the bridges' proposals and the order of the draws; default: the fit's.
+            For the bridges' proposals and the order of the draws; default: the fit's seed.
         progress : bool
-            Whether it shows how far it is when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
 
         Returns
         -------
         Fit
-            The fit itself, where all chains are in one mode.
+            The fit itself, if all chains are in one mode.
 
         Raises
         ------
         ModelError
             The method runs no chains, or a mode has fewer than 20 draws.
         InferenceError
-            A mode cannot be weighed.
+            A mode cannot be weighted.
 
         Warns
         -----
         ConvergenceWarning
-            A check of the combined fit failed, or warns of what can change a conclusion.
+            A check of the combined fit failed, or found something that can change a conclusion.
         """
         from stangmm.judge.combining import combined
 
@@ -311,17 +317,17 @@ class Fit(Fitted, Predictions):
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
         """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
 
-        Where components may hold no row in a part of the posterior that the draws miss, fits with
-        fewer components are made, by the same settings, to add that part.
+        In part of the posterior some components may hold no row. If the draws may miss too much of
+        that part, fits with fewer components are made with the same settings, to add it.
 
         Meng & Wong 1996; Gronau et al. 2017 (doi:10.1016/j.jmp.2017.09.005).
 
         Parameters
         ----------
         seed : int, optional
-            For the proposal's draws; default: the fit's.
+            For the proposal's draws; default: the fit's seed.
         progress : bool
-            Whether it shows how far it is when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
 
         Returns
         -------
@@ -335,19 +341,20 @@ class Fit(Fitted, Predictions):
         Warns
         -----
         ConvergenceWarning
-            It should not be believed.
+            The evidence cannot be trusted.
         """
         from stangmm.judge.whole import whole_evidence
 
         return whole_evidence(self, seed=seed, progress=progress)
 
     def goodness_of_fit(self) -> GoodnessOfFit | None:
-        """Hold the data against the fitted mixture: whether it describes them, and where not.
+        """Test whether the fitted mixture describes the data, and say where it does not.
 
-        Neyman's smooth tests of each feature's probability integral transform and of the log
-        density's, tests of the correlations and scales that the covariance type leaves out, of the
-        farthest row and of repeated values. They allow for the data's having been fitted, and hold
-        together by Holm's method. `diagnose` has the verdict; ``fit.plot.pit()`` shows it.
+        Neyman's smooth tests of the probability integral transforms of each feature and of the log
+        density, tests of the correlations and scales that the covariance type leaves out, of the
+        farthest row and of repeated values. They allow for the fact that the same data were fitted,
+        and are adjusted for their number by Holm's method. `diagnose` has the verdict;
+        ``fit.plot.pit()`` shows it.
 
         Returns
         -------
@@ -357,7 +364,7 @@ class Fit(Fitted, Predictions):
         return goodness_of_fit(self)
 
     def diagnose(self) -> Diagnosis:
-        """Check whether the fit can be believed; each check has a value, a threshold, a verdict."""
+        """Check whether the fit can be trusted; each check has a value, a threshold, a verdict."""
         return diagnose(self)
 
     @property
@@ -370,13 +377,13 @@ class Fit(Fitted, Predictions):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the fit to a netCDF file and give its path; `stangmm.load` reads it.
 
-        The file has ArviZ's groups, too: ``az.from_netcdf(path)`` opens it. Where the log
-        likelihood of the rows would take more than 128 MB, it is left out.
+        The file also has ArviZ's groups: ``az.from_netcdf(path)`` opens it. The log likelihood of
+        the rows is left out if it would take more than 128 MB.
 
         Parameters
         ----------
         path : path
-            A file that is there is replaced at once, when the new one is complete.
+            An existing file is replaced, at once, when the new one is complete.
 
         Raises
         ------
@@ -395,9 +402,9 @@ class Fit(Fitted, Predictions):
         Parameters
         ----------
         path : str or path
-            The file to write; its folder must exist. A file that is there is replaced.
+            The file to write; its folder must exist. An existing file is replaced.
         progress : bool
-            Whether it shows how many pictures are drawn when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
 
         Returns
         -------
@@ -439,8 +446,12 @@ class Fit(Fitted, Predictions):
             values = ", ".join(
                 f"{name} {mean:.4g} (sd {scale:.3g})"
                 for name, mean, scale in zip(
-                    d.feature_names[:4], self.means[k], self.scales[k], strict=False
+                    d.feature_names[:_FEATURES_SHOWN], self.means[k], self.scales[k], strict=False
                 )
             )
             lines.append(f"  {k}: weight {self.weights[k]:.3f}, {values}")
+        if d.n_features > _FEATURES_SHOWN:
+            lines.append(
+                f"  (the first {_FEATURES_SHOWN} of {d.n_features} features; summary() has all)"
+            )
         return "\n".join(lines)

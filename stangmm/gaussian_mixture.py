@@ -103,7 +103,7 @@ class GaussianMixture(MixtureSpec):
         relabel : {"stephens", "ecr", "means"} or None
             How the components' labels are settled after sampling; see `Fit.relabel`.
         progress : bool
-            Whether work of more than a second shows how far it is, on standard error.
+            Whether to show progress when it takes longer than a second, on standard error.
 
         Returns
         -------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -81,6 +82,14 @@ def fits(request: pytest.FixtureRequest) -> LazyFits:
     value = request.getfixturevalue(f"fits_{request.param}")
     assert isinstance(value, LazyFits)
     return value
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open() -> Iterator[None]:
+    """Pyplot keeps figures until they are closed, and warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

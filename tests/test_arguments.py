@@ -71,7 +71,7 @@ def test_what_makes_no_sense_is_named_in_few_words(name: str, fit: sg.Fit) -> No
 
 
 def test_the_modes_of_a_point_estimate_are_words(fit: sg.Fit) -> None:
-    assert '"em" gives one point' in str(fit.modes)
+    assert '"em" gives a single point' in str(fit.modes)
 
 
 def test_a_fit_that_memory_cannot_hold_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:

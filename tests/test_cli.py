@@ -214,7 +214,7 @@ def test_a_failed_check_is_exit_code_1_with_its_words(
     assert code == 1
     assert json.loads(out)["verdict"] == "fail"
     assert "stangmm: [fail] converged: 0" in err
-    assert "Raise max_iterations." in err
+    assert "Increase max_iterations." in err
     assert "[warn]" not in err  # --quiet
 
 
@@ -394,7 +394,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         (("compare", "good.csv", "-k", "2", "--report", "no/r.html"), "'no' does not exist"),
         (("select", "good.csv", "--min-k", "3", "--max-k", "2"), "--min-k is 3"),
         (("select", "good.csv", "--criterion", "magic"), "criterion must be one of"),
-        (("select", "good.csv", "--method", "em", "--criterion", "loo"), "cannot be had"),
+        (("select", "good.csv", "--method", "em", "--criterion", "loo"), "cannot be computed"),
         (("select", "good.csv", "--picture", "choice.txt"), "must end in one of"),
         (("report", "absent.nc"), "No such file"),
         (("report", "good.csv"), "no file that stangmm saved"),

@@ -141,7 +141,7 @@ def test_a_row_of_weight_w_is_w_rows_in_a_sum_and_its_error() -> None:
 
 @pytest.mark.parametrize("criterion", [loo, waic])
 def test_a_point_has_no_loo_and_no_waic(fits_galaxies: LazyFits, criterion: Any) -> None:
-    with pytest.raises(sg.ModelError, match='needs draws, and "em" gives one point'):
+    with pytest.raises(sg.ModelError, match='needs draws, and "em" gives a single point'):
         criterion(fits_galaxies["em"])
 
 

@@ -16,15 +16,15 @@ from stangmm.judge.counting import parameters_words
 SMALLEST = "rows in the smallest component"
 
 
-# ---- many free numbers -----------------------------------------------------------------------
+# ---- many free parameters --------------------------------------------------------------------
 
 
 def test_many_free_numbers_are_named_and_what_halves_them() -> None:
-    """Wine, K = 3, full: three clusters, each of 104 free numbers of its own and some 60 rows."""
+    """Wine, K = 3, full: three clusters, each with 104 free parameters and some 60 rows."""
     fit = fit_quick(sg.GaussianMixture(3), load_wine().data, sg.EM(restarts=5))
     check = fit.diagnose()[SMALLEST]
     assert check.verdict == "warn"
-    assert "314 free numbers for 178 rows" in check.advice
+    assert "314 free parameters for 178 rows" in check.advice
     assert 'covariance_type="tied" has 132' in check.advice
     assert "fewer components" not in str(fit.diagnose())
 
@@ -51,7 +51,7 @@ def test_only_a_component_without_rows_is_one_too_many() -> None:
     empty = made_fit("mcmc", known_mixture(3, 2, [0.6, 0.399, 0.001], 1), x, "ab")
     few = made_fit("mcmc", known_mixture(3, 2, [0.6, 0.35, 0.05], 1), x, "ab")
     assert "fewer components describe the data as well" in empty.diagnose()[SMALLEST].advice
-    assert "17 free numbers for 40 rows" in few.diagnose()[SMALLEST].advice
+    assert "17 free parameters for 40 rows" in few.diagnose()[SMALLEST].advice
     assert "fewer components" not in few.diagnose()[SMALLEST].advice
 
 
@@ -104,7 +104,7 @@ def test_features_that_are_never_seen_together_are_named() -> None:
         sg.GaussianMixture(2), never_together(), sg.EM(), missing="marginalize"
     )
     (words,) = [each for each in said if "features seen together" in each]
-    assert "x1 and x2. Within a component their correlation is any that the search" in words
+    assert "x1 and x2. Their correlation within a component is arbitrary" in words
     check = fit.diagnose()["features seen together"]
     assert (check.value, check.verdict) == (1, "warn")
 

@@ -176,3 +176,20 @@ def test_colours_are_the_notebooks_own(fits_galaxies: Any) -> None:
         "var(--muted)",
         "#fff",
     ]
+
+
+@pytest.mark.stan
+def test_a_printed_summary_leaves_out_no_column(fits_faithful: Any) -> None:
+    table = fits_faithful["nuts"].summary()
+    printed = str(table).splitlines()
+    assert printed[0].split() == list(table.columns)
+    (row,) = [line for line in printed if line.startswith("means[1, waiting_min]")]
+    mean, _, low, high = (float(number) for number in row.split()[2:6])
+    assert low < mean < high
+    assert mean == pytest.approx(table.loc["means[1, waiting_min]", "mean"], abs=1e-4)
+    assert type(table[["mean"]]) is pd.DataFrame
+
+
+def test_a_fit_says_when_it_shows_some_features_only() -> None:
+    assert "features" not in repr(quick(blobs(60, 4)))
+    assert repr(quick(blobs(60, 6))).endswith("(the first 4 of 6 features; summary() has all)")

@@ -371,7 +371,7 @@ def test_evidence_of_galaxies_does_not_depend_on_the_seed(fits_galaxies: LazyFit
     assert abs(float(log_evidence(labels)) - float(one)) < 3 * error
 
 
-# ---- when it is not to be believed -----------------------------------------------------------
+# ---- when it is not to be trusted ------------------------------------------------------------
 
 
 @pytest.mark.stan
@@ -384,7 +384,7 @@ def test_chains_in_different_modes_are_not_believed() -> None:
         evidence = log_evidence(fit)
     assert not evidence.reliable
     assert evidence.why in str(caught[0].message)
-    assert "Not to be believed: The chains disagree" in str(evidence)
+    assert "It cannot be trusted: The chains disagree" in str(evidence)
 
 
 @pytest.mark.stan
@@ -394,7 +394,7 @@ def test_few_draws_and_a_single_chain_are_not_believed() -> None:
     with pytest.warns(sg.ConvergenceWarning) as caught:
         evidence = log_evidence(fit)
     assert not evidence.reliable
-    for words in ("One chain has nothing to agree with", "independent ones", "draw more"):
+    for words in ("With a single chain", "independent draws", "increase the number of draws"):
         assert words in evidence.why
         assert words in str(caught[0].message)
     with pytest.raises(sg.ModelError, match="at least 20 draws of each chain, got 15"):
@@ -403,7 +403,9 @@ def test_few_draws_and_a_single_chain_are_not_believed() -> None:
 
 def test_a_point_estimate_has_no_evidence() -> None:
     fit = fit_quick(sg.GaussianMixture(2, "diag"), APART, sg.EM(restarts=4))
-    with pytest.raises(sg.ModelError, match=r'"em" gives one point. Use method="nuts", or bic'):
+    with pytest.raises(
+        sg.ModelError, match=r'"em" gives a single point. Use method="nuts", or bic'
+    ):
         log_evidence(fit)
 
 
@@ -475,4 +477,4 @@ def test_evidence_is_a_number_and_a_sentence() -> None:
     assert float(good) == -226.3412
     assert str(good) == "log evidence -226.341 (standard error 0.014, 1080 effective draws)."
     bad = replace(good, reliable=False, why="One chain.")
-    assert str(bad).endswith("effective draws). Not to be believed: One chain.")
+    assert str(bad).endswith("effective draws). It cannot be trusted: One chain.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import LazyFits
 from fitting import fit_quick
+from html_pages import Page
 from scipy.special import gammaln, logit, logsumexp
 from scipy.stats import halfnorm
 from sklearn.datasets import load_iris, load_wine
@@ -144,7 +146,7 @@ def test_each_mode_has_chains_of_its_own_and_is_told_from_the_other(seed: int) -
     assert len(set(fit.modes.table["starts"])) == 2
     check = fit.diagnose()["modes"]
     assert check.verdict == "fail"
-    assert "2 distinct optima" in check.meaning
+    assert "2 different optima" in check.meaning
     assert "fit.combined()" in check.advice
     assert "4 chains are in 2 modes" in str(fit.modes)
     for mode in fit.modes:
@@ -268,7 +270,7 @@ def test_a_combined_fit_is_the_posterior_by_brute_force(name: str, seed: int) ->
     assert float(evidence) == pytest.approx(truth.log_evidence, abs=4 * evidence.standard_error)
     check = whole.diagnose()["weights of the modes"]
     assert check.verdict == "ok" or name == "line"  # of which some draws diverge
-    assert "Combined of 2 modes" in check.meaning
+    assert "2 modes were combined" in check.meaning
     assert f"combined of 2 modes, weights {whole.combination.modes[0].weight:.3g}" in repr(whole)
 
 
@@ -375,6 +377,22 @@ def test_doubts_about_a_mode_count_as_far_as_it_may_matter(below: float, verdict
     assert ("The draws are few." in check.advice) == (verdict != "ok")
 
 
+def test_a_report_of_several_modes_describes_each_and_pools_none(tmp_path: Path) -> None:
+    fit = two_modes(1)
+    page = Page(fit.report(tmp_path / "r.html", progress=False).read_text())
+    answer = page.words.partition("do not rely on it")[2].partition("The mixture")[0]
+    for title in ("Mode 0, chains", "Mode 1, chains"):
+        assert title in answer
+    sides = re.findall(r"x1 (\S+), x2 (\S+)", answer.partition("these means")[2])
+    assert [[abs(float(mean.replace("−", "-"))) > 1 for mean in side] for side in sides] == (
+        [[True, False]] * 2 + [[False, True]] * 2
+    )
+    for part in ("All parameters", "Which component each row belongs to", "Prior and posterior"):
+        assert part not in page.words
+    assert "Results (" not in fit.describe()
+    assert "All parameters" in combined(fit).report(tmp_path / "r.html").read_text()
+
+
 # ---- real data -------------------------------------------------------------------------------
 
 
@@ -450,7 +468,7 @@ def test_chains_that_lead_to_a_better_optimum_start_again_from_there(
     assert fit.info.starts[0].objective == pytest.approx(best, abs=1e-3)
     assert fit.info.left[0].objective == pytest.approx(best - 150.0)
     assert fit.diagnose().computation.verdict == "ok"
-    assert "a first run" in fit.diagnose()["modes"].meaning
+    assert "A first run" in fit.diagnose()["modes"].meaning
 
 
 def test_draws_above_the_best_start_are_told(fits_faithful: LazyFits) -> None:

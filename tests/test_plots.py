@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ from stangmm import plots
 from stangmm.data.dataset import Dataset
 from stangmm.many.comparison import Comparison
 from stangmm.plots import layers, style
+from stangmm.report.notebook import fit_html
 
 
 def line_labelled(ax: Axes, label: str) -> Any:
@@ -54,6 +57,20 @@ def drawn(ax: Axes) -> None:
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()
+
+
+def test_notebooks_and_windows_show_new_figures_and_no_others(
+    fits_galaxies: Any, tmp_path: Path
+) -> None:
+    fit = fits_galaxies["em"]
+    ax = fit.plot.density()
+    assert ax.get_figure() is plt.gcf()
+    assert len(plt.get_fignums()) == 1
+    assert fit.plot.components(ax) is ax
+    fit.report(tmp_path / "r.html", progress=False)
+    plots.density(fit)
+    assert fit_html(fit)
+    assert len(plt.get_fignums()) == 1
 
 
 def test_drawn_density_is_the_predictive_density_and_integrates_to_one(fits_galaxies: Any) -> None:

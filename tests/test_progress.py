@@ -59,6 +59,28 @@ def test_long_work_says_how_far_it_is_and_how_long_it_still_takes(
     assert "01:00<01:30" in last  # six more steps of 15 seconds
 
 
+def test_the_time_left_counts_the_time_between_steps(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is looked at many times in each step of 30 seconds."""
+    monkeypatch.setattr(progress, "TICK", 0.002)
+    advance = progress_bar("work", 5, shown=True)
+    seen: list[str] = []
+
+    def shows(what: str) -> bool:
+        seen.append(capsys.readouterr().err)
+        return what in "".join(seen)
+
+    for elapsed in ("00:15", "00:30", "00:45", "01:00"):
+        clock.now += 15.0
+        assert wait_for(lambda: shows(f"[{elapsed}"))  # noqa: B023
+        if elapsed in {"00:30", "01:00"}:
+            advance(1)
+    clock.now += 15.0
+    assert wait_for(lambda: shows("2/5 [01:15<01:52"))
+    advance(3)
+
+
 def test_the_bar_disappears_at_the_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     advance = progress_bar("work", 2, shown=True)
     for _ in range(2):

@@ -189,10 +189,10 @@ def test_a_description_names_weights_missing_values_known_rows_and_open_checks()
         missing="marginalize",
     )
     words = fit.describe()
-    assert "sample weights of 600 in all" in words
+    assert "sample weights that sum to 600" in words
     assert "one missing value integrated out" in words
-    assert "two rows of known component" in words
-    assert re.search(r"Checks that were not passed: [^.]*converged", words)
+    assert "two rows with a known component" in words
+    assert re.search(r"did not pass these checks: [^.]*converged", words)
 
 
 # ---- modes -----------------------------------------------------------------------------------

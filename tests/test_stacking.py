@@ -46,7 +46,7 @@ def test_weights_are_the_best_of_a_fine_grid(n_models: int, step: float, spread:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_direction_on_the_simplex_improves_the_weights(seed: int) -> None:
-    """Concave: the slope towards every single model is at most zero, to 1e-8 nats a row."""
+    """Concave: the slope towards every single model is at most zero, to 1e-8 nats per row."""
     rng = np.random.default_rng(seed)
     log_p = rng.normal(-3.0, rng.choice([0.01, 0.3, 2.0, 30.0]), (rng.integers(5, 300), 6))
     count = rng.poisson(2.0, len(log_p)) + (np.arange(len(log_p)) == 0)
@@ -94,8 +94,8 @@ def test_impossible_rows_of_one_model_are_no_obstacle() -> None:
     [
         (np.zeros(3), None, "shape"),
         (np.zeros((0, 2)), None, "shape"),
-        ([[-np.inf, -np.inf], [0.0, 0.0]], None, "1 rows have no density"),
-        ([[np.nan, 0.0], [0.0, 0.0]], None, "1 rows have no density"),
+        ([[-np.inf, -np.inf], [0.0, 0.0]], None, "1 rows have density zero"),
+        ([[np.nan, 0.0], [0.0, 0.0]], None, "1 rows have density zero"),
         (np.zeros((3, 2)), [1.0, 1.0], "sample_weight must be 3"),
         (np.zeros((3, 2)), [1.0, -1.0, 1.0], "sample_weight must be 3"),
         (np.zeros((3, 2)), [0.0, 0.0, 0.0], "sample_weight must be 3"),
@@ -176,13 +176,13 @@ def test_only_posteriors_of_the_same_rows_can_be_stacked(
     two_fits: dict[int, sg.Fit], fits_galaxies: LazyFits
 ) -> None:
     point, other = fits_galaxies["em"], fits_galaxies["nuts"]
-    with pytest.raises(sg.ModelError, match='by "em" gives one point'):
+    with pytest.raises(sg.ModelError, match='by "em" is a single point'):
         stack([point])
     with pytest.raises(sg.DataError, match="same rows"):
         stack([two_fits[1], other])
     x = two_fits[1].dataset.x
     weighted = fit_quick(sg.GaussianMixture(1, "diag"), x, "nuts", sample_weight=np.full(120, 2.0))
-    with pytest.raises(sg.DataError, match="same sample weights"):
+    with pytest.raises(sg.DataError, match="same rows, sample weights"):
         stack([two_fits[1], weighted])
     nothing: list[sg.Fit] = []
     with pytest.raises(sg.ModelError, match="at least one"):

@@ -17,13 +17,23 @@ def progress_bar(label: str, total: int, *, shown: bool) -> Callable[[int], None
     """Make a function that is told how many more steps are done; any thread may call it.
 
     The bar appears after a second, whether or not a step is done by then, and shows the time that
-    has gone and that is left. It disappears when ``total`` is reached, or when the function is
-    forgotten, as it is where the work fails. Where nobody watches, there is none.
+    has gone and that is left: steps should take about equally long. It disappears when ``total`` is
+    reached, or when the function is forgotten, as it is where the work fails. Where nobody watches,
+    there is none.
     """
     if not shown or not is_watched():
         return lambda steps: None
     bar = find_tqdm()(
-        total=total, desc=label, delay=_DELAY, leave=False, mininterval=0.2, miniters=0
+        total=total,
+        desc=label,
+        delay=_DELAY,
+        leave=False,
+        mininterval=0.2,
+        miniters=0,
+        # The mean speed so far: tqdm's moving average leaves out the time between steps, when only
+        # the clock is looked at.
+        smoothing=0.0,
+        bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]",
     )
     lock, over = threading.Lock(), threading.Event()
 

@@ -23,7 +23,7 @@ MODES_APART = 3.0
 # of how often independent draws would.
 MODES_MIXED = 0.2
 # Modes combined: those of less weight do not matter; the largest standard errors of a weight, where
-# log evidence that is not to be believed counts with an error of a nat at least; and the largest
+# log evidence that is not to be trusted counts with an error of a nat at least; and the largest
 # share of a mode's draws that look as if they were in another one.
 MODE_MATTERS = 1e-3
 MODE_WEIGHT_ERROR_OK, MODE_WEIGHT_ERROR_FAIL = 0.05, 0.15
@@ -47,7 +47,7 @@ NARROW_AS_ROUNDING = {"point": 1.01, "approximation": 1.5, "mcmc": 1.5}
 SHARE_OF_TIES = 0.25
 # How far below the best the next optimum should lie, in nats: 3 is a twentieth of the likelihood.
 GAP_OK = 3.0
-# Rows that a component should hold for each free number of its own: a point estimate needs more of
+# Rows that a component should hold for each of its own parameters: a point estimate needs more of
 # them than a posterior, which widens where rows are few. Draws below it may be this share.
 ROWS_PER_PARAMETER = {"point": 2.0, "approximation": 1.0, "mcmc": 1.0}
 SPARSE_DRAWS_OK = 0.2
@@ -63,7 +63,7 @@ ROWS_KEPT_OK = 0.7
 OUTLIER_TAIL = 0.001
 
 # Goodness of fit, all tests together: p-values below which the data are not as the mixture has
-# them. A misfit that costs less than so many nats a row is slight, however sure it is: at 0.1,
+# them. A misfit that costs less than so many nats per row is slight, however sure it is: at 0.1,
 # about one row in ten lies where it should not.
 GOODNESS_P_OK, GOODNESS_P_FAIL = 0.04, 0.005
 GOODNESS_NATS_FAIL = 0.1

@@ -260,10 +260,11 @@ def _check_picture(path: str | None) -> None:
 
 def _draw(selection: Any, path: str) -> None:
     from stangmm.base.files import write_whole
+    from stangmm.plots import model_choice
     from stangmm.plots.style import root_figure
 
     picture = BytesIO()
-    root_figure(selection.plot()).savefig(picture, format=Path(path).suffix[1:].lower())
+    root_figure(model_choice(selection)).savefig(picture, format=Path(path).suffix[1:].lower())
     write_whole(Path(path).expanduser(), picture.getvalue())
 
 

@@ -49,14 +49,19 @@ def chains_of(pieces: tuple[Piece, ...]) -> tuple[int, ...]:
     return tuple(sorted({piece[0] for piece in pieces}))
 
 
+def chains_words(chains: Sequence[int]) -> str:
+    """Names of some chains."""
+    return f"chain{'s' * (len(chains) > 1)} {', '.join(map(str, chains))}"
+
+
 def moved_words(moved: Sequence[int]) -> str:
     """Which chains have moved from one mode to another, to end a sentence."""
     if not moved:
-        return "none has moved from one to another"
+        return "no chain has moved between them"
     if len(moved) == 1:
-        return f"chain {moved[0]} has moved, too seldom to tell how probable they are"
+        return f"chain {moved[0]} has moved between them, too rarely to say how probable each is"
     names = f"{', '.join(map(str, moved[:-1]))} and {moved[-1]}"
-    return f"chains {names} have moved, too seldom to tell how probable they are"
+    return f"chains {names} have moved between them, too rarely to say how probable each is"
 
 
 def _stays(draws: IntArray, modes: IntArray, n_draws: int) -> list[list[Piece]]:

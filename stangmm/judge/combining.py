@@ -30,7 +30,7 @@ def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:
     """Give one posterior of a fit whose chains are in several modes; see `Fit.combined`."""
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(
-            f'Only modes that chains have found are combined, and "{fit.method}" runs no chains. '
+            f'Only modes found by chains can be combined, and "{fit.method}" runs no chains. '
             'Use method="nuts".'
         )
     pieces = pieces_by_mode(fit)
@@ -40,7 +40,7 @@ def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:
     evidences = evidence_of_each(fits, seed=seed, progress=progress)
     if not np.isfinite([evidence.log_evidence for evidence in evidences]).all():
         raise InferenceError(
-            "The modes cannot be weighed, since the evidence of one is not known: "
+            "The modes cannot be weighted, since the evidence of one is not known: "
             f"{' '.join(dict.fromkeys(e.why for e in evidences if e.why))}"
         )
     modes = _weighed(pieces, evidences)
@@ -52,7 +52,7 @@ def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:
 def shares(evidences: Sequence[Evidence]) -> tuple[FloatArray, FloatArray]:
     """Weights (M,) of modes by their evidence, and their standard errors (M,).
 
-    Where an evidence is not to be believed, it counts with an error of a nat at least.
+    Evidence that cannot be trusted counts with an error of at least one nat.
     """
     logs = np.array([evidence.log_evidence for evidence in evidences])
     errors = np.array([

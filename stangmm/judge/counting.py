@@ -1,4 +1,4 @@
-"""Counting: free numbers beside rows, and pairs of features beside the rows that have both."""
+"""Counting: free parameters beside rows, and pairs of features beside the rows that have both."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stangmm.posterior.fitted import Fitted
 
 
 def parameters_words(fit: Fitted) -> str:
-    """How many free numbers there are for how many rows, and what would about halve them."""
+    """How many free parameters there are for how many rows, and what would about halve them."""
     d, kind = fit.dataset.n_features, fit.model.covariance_type
     own = fit.model.n_parameters(d)
-    words = f"The model has {own:,} free numbers for {fit.dataset.total_weight:,.6g} rows"
+    words = f"The model has {own:,} free parameters for {fit.dataset.total_weight:,.6g} rows"
     others = {
         name: replace(fit.model, covariance_type=name, priors=Priors()).n_parameters(d)
         for name in STRUCTURES

@@ -129,10 +129,10 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> Loo:
     Parameters
     ----------
     refit : bool
-        Whether to compute the rows of high Pareto k exactly: one more fit for each, without that
+        Whether to compute rows with a high Pareto k exactly: one more fit for each, without that
         row, with the same priors, settings and seed.
     progress : bool
-        Whether work of more than a second shows how far it is.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> Loo:
     Warns
     -----
     ConvergenceWarning
-        There are rows of high Pareto k and ``refit`` is not set, or fits without a row failed
+        Some rows have a high Pareto k and ``refit`` is not set, or fits without a row failed
         their checks.
     """
     _check_has_draws(fit, "LOO")
@@ -161,9 +161,9 @@ def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> Loo:
         warnings.warn(
             f"LOO cannot be trusted as it stands: Pareto k is above {result.good_k:.2f} for "
             f"{_rows(bad, fit)}; leaving such a row out changes the posterior too much for "
-            f"importance sampling. fit.loo(refit=True) computes these rows exactly, by {len(bad)} "
-            "more fits. If they are many, the model is too flexible for the data: use fewer "
-            "components or a more informative prior of the scales.",
+            f"importance sampling. fit.loo(refit=True) computes them exactly, with {len(bad)} "
+            "more fits. If there are many such rows, the model is too flexible for the data: use "
+            "fewer components or a more informative prior of the scales.",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -225,9 +225,9 @@ class Score:
     pointwise : ndarray, shape (N,), or None
         The rows' parts of an elpd.
     bad_rows : int or None
-        How many rows have a Pareto k that is too high; None where there is none.
+        How many rows have a Pareto k that is too high; None if there is no Pareto k.
     doubt : str
-        Why the value is not to be believed, and what to do; empty when it is.
+        Why the value cannot be trusted, and what to do; empty if it can.
     """
 
     value: float
@@ -317,8 +317,8 @@ def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> 
         advance(1)
     if failed:
         warnings.warn(
-            f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so that the "
-            f"exact values may be off for {_rows(np.array(failed), fit)}. Draw more, or use fewer "
+            f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so the exact "
+            f"values may be off for {_rows(np.array(failed), fit)}. Use more draws or fewer "
             "components.",
             ConvergenceWarning,
             stacklevel=4,
@@ -369,6 +369,6 @@ def _rows(rows: IntArray, fit: Fitted) -> str:
 def _check_has_draws(fit: Fitted, criterion: str) -> None:
     if fit.kind == "point":
         raise ModelError(
-            f'{criterion} needs draws, and "{fit.method}" gives one point. Use method="nuts", or '
-            "bic() to compare point estimates."
+            f'{criterion} needs draws, and "{fit.method}" gives a single point. Use method="nuts", '
+            "or bic() to compare point estimates."
         )

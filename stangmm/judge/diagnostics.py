@@ -36,7 +36,7 @@ from stangmm.base.thresholds import (
     ROWS_PER_PARAMETER,
     SPARSE_DRAWS_OK,
 )
-from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
+from stangmm.judge.chains import chains_of, chains_words, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
@@ -94,7 +94,7 @@ class Check:
 
     @property
     def warning(self) -> type[ConvergenceWarning]:
-        """The category of the Python warning that says it."""
+        """Category of the Python warning for this check."""
         return MisfitWarning if self.name == GOODNESS else ConvergenceWarning
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class Diagnosis:
 
     @property
     def serious(self) -> tuple[Check, ...]:
-        """Checks that can change a conclusion, which Python's warnings say: failed ones, too."""
+        """Checks that failed or can change a conclusion; Python warnings are given for these."""
         return tuple(
             check
             for check in self.checks
@@ -168,7 +168,7 @@ class Diagnosis:
 
 @once
 def diagnose(fit: Fitted) -> Diagnosis:
-    """Ask everything that can be asked of this kind of fit."""
+    """Make every check that applies to this kind of fit."""
     checks: Iterator[Check]
     if fit.combination is not None:
         checks = _of_combination(fit, fit.combination)
@@ -191,15 +191,15 @@ def _of_goodness(fit: Fitted) -> Iterator[Check]:
     shown = found.misfits[:_MISFITS_SHOWN]
     more = len(found.misfits) - len(shown)
     few = found.n_rows < fit.dataset.total_weight
-    meaning = "How probable data as far from the mixture are, if they come from it."
+    meaning = "P-value of the test that the data come from the fitted mixture."
     if few:
-        meaning += f" {found.n_rows:,} rows were looked at, drawn at random."
+        meaning += f" It used {found.n_rows:,} rows, drawn at random."
     if shown:
         size = "a slight misfit" if found.nats < GOODNESS_NATS_FAIL else "a misfit"
         meaning += (
-            f" There is {size}, of {found.nats:.2g} nats a row: "
+            f" There is {size} ({found.nats:.2g} nats per row). "
             + " ".join(misfit.words for misfit in shown)
-            + (f" And {more} more, see fit.goodness_of_fit()." if more else "")
+            + (f" fit.goodness_of_fit() lists {more} more." if more else "")
         )
     yield Check(
         GOODNESS,
@@ -221,19 +221,22 @@ def _smallest_component(fit: Fitted) -> Check:
     good = bool(sparse[worst] <= SPARSE_DRAWS_OK)
     few = f" It holds fewer than {needed:g} in {sparse[worst]:.0%} of the draws."
     empty = float((rows[:, worst] < 1.0).mean())
-    advice = f"Its mean and scale rest on few rows, or on the prior. {parameters_words(fit)}"
+    advice = (
+        f"The mean and scale of component {worst} rest on few rows, or on the prior. "
+        f"{parameters_words(fit)}"
+    )
     if empty > 0.5:
         advice = (
-            f"In {empty:.0%} of the draws it holds less than one row: fewer components describe "
-            "the data as well."
+            f"In {empty:.0%} of the draws component {worst} holds less than one row: fewer "
+            "components describe the data as well."
         )
     return Check(
         "rows in the smallest component",
         float(rows[:, worst].mean()),
         f">= {needed:g}",
         "ok" if good else "warn",
-        f"How many rows component {worst} holds"
-        + (", on average over the draws." if len(rows) > 1 else ".")
+        f"Number of rows that component {worst} holds"
+        + (", averaged over the draws." if len(rows) > 1 else ".")
         + (few if not good and len(rows) > 1 else ""),
         "" if good else advice,
     )
@@ -248,20 +251,20 @@ def _of_weights(fit: Fitted) -> Iterator[Check]:
     good = total >= needed
     by_likelihood = isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood"
     harm = (
-        "AIC, BIC, ICL and the search's tolerance"
+        "AIC, BIC, ICL and the search's tolerance mean little"
         if by_likelihood
-        else "the posterior is nearly the prior, and everything"
+        else "the posterior is nearly the prior"
     )
     yield Check(
         "sum of the sample weights",
         total,
         f">= {needed:g}",
         "ok" if good else "warn" if by_likelihood else "fail",
-        "As how many rows the data count: a row of sample weight w counts w times.",
+        "The data count as this many rows: a row with sample weight w counts w times.",
         ""
         if good
-        else f"With so few, {harm} mean{'' if by_likelihood else 's'} little. If the weights are "
-        f"shares or probabilities, multiply them by the number of rows, {data.n_observations:,}.",
+        else f"With a sum this small, {harm}. If the weights are shares or probabilities, multiply "
+        f"them by the number of rows, {data.n_observations:,}.",
     )
 
 
@@ -274,16 +277,16 @@ def _of_pairs(fit: Fitted) -> Iterator[Check]:
     listed = ", ".join(f"{names[i]} and {names[j]}" for i, j in pairs[:_PAIRS_NAMED])
     more = f" and {len(pairs) - _PAIRS_NAMED} more" if len(pairs) > _PAIRS_NAMED else ""
     by_likelihood = isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood"
-    source = "is any that the search ended with" if by_likelihood else "comes from the prior"
+    source = "is arbitrary" if by_likelihood else "comes from the prior"
     yield Check(
         "features seen together",
         len(pairs),
         "0",
         "warn",
-        f"How many pairs of features are never, or hardly ever, seen in one row: {listed}{more}. "
-        f"Within a component their correlation {source}.",
-        "Do not interpret it, nor predictions of the one from the other. covariance_type="
-        '"diag" has no correlations.',
+        "Number of pairs of features that are never, or hardly ever, observed in the same row: "
+        f"{listed}{more}. Their correlation within a component {source}.",
+        "Do not interpret these correlations, or predictions of one such feature from the other. "
+        'covariance_type="diag" has no correlations.',
     )
 
 
@@ -300,13 +303,14 @@ def _of_labelling(fit: Fitted) -> Iterator[Check]:
         value,
         f"<= {EXCHANGED_OK:g}",
         "ok" if good else "warn",
-        f"How probable it is, on average over the draws, that components {i} and {j}, the "
-        "pair that is hardest to tell apart, could as well be exchanged.",
+        f"Probability, averaged over the draws, that components {i} and {j} could be exchanged. "
+        "No other pair is harder to tell apart.",
         ""
         if good
-        else "Means and intervals of these components are a blend of both. What has no labels is "
-        "not: densities, predictions of new rows, the log likelihood, the sorted weights. Use "
-        "fewer components, or priors that tell them apart.",
+        else f"Means and intervals of components {i} and {j} are a blend of both. Densities, "
+        "predictions of new rows, the log likelihood and the sorted weights are not affected, "
+        "since they have no labels. Use fewer components, or priors that tell the components "
+        "apart.",
     )
 
 
@@ -316,14 +320,14 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     starts = Counter(round(start.objective, 4) for start in info.starts)
     ranked = sorted(starts.items(), reverse=True)
     listed = ", ".join(f"{n} at log likelihood {value:.2f}" for value, n in ranked)
-    where = f" They started around {len(starts)} distinct optima that EM found: {listed}."
+    where = f" They started around {len(starts)} different optima that EM found: {listed}."
     if len(starts) < 2:
         where = " They all started around the one plausible optimum that EM found." * len(starts)
     if fit.started_by_hand:
-        where = " They all started around the starting values given by hand."
+        where = " They all started around the given starting values."
     if info.left:
         first = max(start.objective for start in info.left)
-        where += f" Chains of a first run, which started at {first:.2f}, had led there."
+        where += f" A first run, started at log likelihood {first:.2f}, led there."
     yield from _of_starts(fit, info)
     if len(modes) == 1:
         yield Check("modes", 1, "1", "ok", f"All chains are in one mode.{where}")
@@ -331,7 +335,7 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     chains = [chains_of(pieces) for pieces in modes]
     moved = [c for c in range(len(fit.lp)) if sum(c in each for each in chains) > 1]
     means = "; ".join(
-        f"{_chains_words(own)} (log joint {_mean_lp(fit, pieces):.2f})"
+        f"{chains_words(own)} (log joint {_mean_lp(fit, pieces):.2f})"
         for own, pieces in zip(chains, modes, strict=True)
     )
     yield Check(
@@ -340,9 +344,9 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         "1",
         "fail",
         f"Chains are in different modes: {means}; {moved_words(moved)}.{where}",
-        "How many chains are in a mode says nothing about its probability: do not pool them. "
-        "fit.combined() weighs the modes by their evidence and gives one posterior; fit.modes has "
-        "each mode's own fit.",
+        "Do not pool the chains: the number of chains in a mode says nothing about its "
+        "probability. fit.combined() weights the modes by their evidence and gives one posterior; "
+        "fit.modes has a fit of each mode.",
     )
 
 
@@ -363,15 +367,11 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
             above,
             f"<= {allowed:g}",
             "warn",
-            f"By how many nats the log likelihood of the best draw is above {best:.2f}, that of "
-            "the best mode around which chains started. There is a better mode elsewhere, or a "
+            "How far, in nats, the log likelihood of the best draw is above that of the best mode "
+            f"around which chains started ({best:.2f}). There is a better mode elsewhere, or a "
             "component has shrunk onto a few rows.",
             "Fit again with init=fit, so that all chains start from the best draw, and compare.",
         )
-
-
-def _chains_words(chains: tuple[int, ...]) -> str:
-    return f"chain{'s' * (len(chains) > 1)} {', '.join(map(str, chains))}"
 
 
 def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:
@@ -397,12 +397,12 @@ def _of_combination(fit: Fitted, combination: Combination) -> Iterator[Check]:
         apart,
         f"<= {MODE_OVERLAP_OK:g}",
         "ok" if apart <= MODE_OVERLAP_OK else "warn",
-        f"The share of the draws in mode {worst}, the worst, that look as if they were in another "
-        "mode.",
+        f"Share of the draws in mode {worst} that look as if they were in another mode. No other "
+        "mode has a larger share.",
         ""
         if apart <= MODE_OVERLAP_OK
-        else "The modes run into each other, so that a part of the posterior may count twice; draw "
-        "more, until chains move between them.",
+        else "The modes run into each other, so part of the posterior may be counted twice. Run "
+        "longer chains, until they move between the modes.",
     )
     if isinstance(fit.info, McmcInfo):
         yield from _of_chains_in_modes(fit, fit.info, [combination.fits[m] for m in matter])
@@ -431,7 +431,7 @@ def _of_chains_in_modes(fit: Fitted, info: McmcInfo, fits: list[Fitted]) -> Iter
         yield replace(
             check,
             verdict=verdict,
-            meaning=f"{check.meaning} Within the modes by their own chains: {values}.",
+            meaning=f"{check.meaning} Within each mode, from its own chains: {values}.",
             advice=advice if verdict != "ok" else "",
         )
     for name in ("tree depth", "E-BFMI"):
@@ -444,14 +444,14 @@ def _weights_of_modes(modes: tuple[WeighedMode, ...], matter: list[int]) -> Chec
     error = max(mode.weight_error for mode in modes)
     doubts = {modes[m].doubt: None for m in matter if modes[m].doubt}
     listed = "; ".join(
-        f"mode {m} ({_chains_words(mode.chains)}) {mode.weight:.3g} "
+        f"mode {m} ({chains_words(mode.chains)}) {mode.weight:.3g} "
         f"(standard error {mode.weight_error:.1g})"
         for m, mode in enumerate(modes)
     )
     alone = [f"mode {m}" for m in matter if len(modes[m].chains) == 1]
     missed = (
-        f" Only one chain has been in {' and in '.join(alone)}: others like it may have been "
-        "missed, and more chains would tell."
+        f" Only one chain has been in {' and in '.join(alone)}. Similar modes may have been "
+        "missed: run more chains to find out."
         if alone
         else ""
     )
@@ -463,13 +463,13 @@ def _weights_of_modes(modes: tuple[WeighedMode, ...], matter: list[int]) -> Chec
         error,
         f"<= {MODE_WEIGHT_ERROR_OK:g}",
         verdict,
-        f"The largest standard error of a mode's share of the posterior. Combined of {len(modes)} "
-        f"modes, weighed by their evidence: {listed}.{missed}",
-        f"The evidence of a mode is not to be believed: {' '.join(doubts)}"
+        f"Largest standard error of a mode's share of the posterior. {len(modes)} modes were "
+        f"combined, weighted by their evidence: {listed}.{missed}",
+        f"The evidence of a mode cannot be trusted: {' '.join(doubts)}"
         if doubts
         else ""
         if verdict == "ok"
-        else "Draw more, so that the modes' shares are known better.",
+        else "Increase the number of draws, so that the modes' shares are known better.",
     )
 
 
@@ -487,9 +487,9 @@ def _of_chains(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
             value,
             f">= {needed}",
             "ok" if value >= needed else "warn" if value >= needed / 4 else "fail",
-            "The smallest number of independent draws that the chains are worth, in "
-            + ("the bulk (means)." if part.startswith("bulk") else "the tails (5% and 95%)."),
-            "" if value >= needed else "Draw more.",
+            "Effective sample size of the worst parameter, in the "
+            + ("bulk (means)." if part.startswith("bulk") else "tails (5% and 95% quantiles)."),
+            "" if value >= needed else "Increase the number of draws.",
         )
     if "diverging" in info.sample_stats:
         yield _divergences(info.sample_stats["diverging"])
@@ -507,11 +507,11 @@ def _divergences(diverging: FloatArray) -> Check:
         divergent,
         "0",
         "ok" if not divergent else "warn" if share < DIVERGENT_SHARE_FAIL else "fail",
-        "Draws at which the sampler could not follow the posterior's curvature; a part of it may "
-        "be missing from the draws.",
+        "Draws at which the sampler could not follow the curvature of the posterior. If there are "
+        "any, part of the posterior may be missing.",
         ""
         if not divergent
-        else "Raise adapt_delta (0.95, 0.99), or use a more informative prior of the scales.",
+        else "Increase adapt_delta (0.95, 0.99), or use a more informative prior of the scales.",
     )
 
 
@@ -522,8 +522,8 @@ def _tree_depth(depths: FloatArray, limit: int) -> Check:
         deep,
         "0",
         "ok" if deep == 0 else "warn",
-        "Share of the draws that were cut off at the largest tree depth: slow, not wrong.",
-        "" if deep == 0 else "Raise max_tree_depth.",
+        "Share of the draws that reached the maximum tree depth: slow, but not wrong.",
+        "" if deep == 0 else "Increase max_tree_depth.",
     )
 
 
@@ -534,8 +534,8 @@ def _energy(info: McmcInfo) -> Check:
         energy,
         f"> {E_BFMI_OK}",
         "ok" if energy > E_BFMI_OK else "warn",
-        "How well the sampler moves between energy levels, in the worst chain.",
-        "" if energy > E_BFMI_OK else "Run longer; a heavy-tailed prior may be the reason.",
+        "How well the worst chain moves between energy levels.",
+        "" if energy > E_BFMI_OK else "Run longer chains. A heavy-tailed prior may be the reason.",
     )
 
 
@@ -547,22 +547,22 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
             value,
             threshold,
             "warn",
-            "One chain has nothing to agree with: convergence cannot be judged.",
+            "With a single chain, convergence cannot be judged.",
             "Run four chains.",
         )
     good = value < R_HAT_OK
     verdict: Verdict = "ok" if good else "warn" if value < R_HAT_FAIL else "fail"
     meaning = (
-        "The worst over all parameters after relabelling, and the log joint density: do the "
-        "chains tell the same story?"
+        "Do the chains agree? This is the worst value of all parameters, after relabelling, and of "
+        "the log joint density."
     )
-    advice = "" if good else "Run longer, and look at the trace: a chain may be stuck."
+    advice = "" if good else "Run longer chains, and look at the trace: a chain may be stuck."
     if not good and not (labelling := labelling_of(fit)).settled:
         free = labelling.label_free["r_hat"]
-        meaning += f" Without labels (log joint, log likelihood, sorted weights) it is {free:.4g}."
+        meaning += f" For the log joint, log likelihood and sorted weights it is {free:.4g}."
         if free < R_HAT_OK:
             verdict = "warn"
-            advice = "The chains agree on all that has no labels; see the check of the labelling."
+            advice = "The chains agree on all that has no labels; see the check of labelling."
     return Check("R-hat", value, threshold, verdict, meaning, advice)
 
 
@@ -576,7 +576,9 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
             "converged",
             "ok" if info.converged else "fail",
             "The evidence lower bound at the end of the optimization.",
-            "" if info.converged else "Raise iterations, or loosen tolerance if the trace is flat.",
+            ""
+            if info.converged
+            else "Increase iterations, or loosen tolerance if the trace is flat.",
         )
         if info.starts:
             yield _rows_kept(fit, info)
@@ -586,8 +588,8 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
             0.0,
             "1",
             "fail",
-            "Whether the search for the mode, around which the approximation is, has converged.",
-            "Raise max_iterations.",
+            "Whether the search for the mode, at which the approximation is centred, converged.",
+            "Increase max_iterations.",
         )
     k = pareto_k(info)
     yield Check(
@@ -595,11 +597,11 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
         k,
         f"< {PARETO_K_OK}",
         "ok" if k < PARETO_K_OK else "fail",
-        "How far the approximation is from the posterior: at or above the threshold its draws "
-        "cannot even be corrected by importance weights.",
+        "How far the approximation is from the posterior. At or above the threshold, not even "
+        "importance weights can correct its draws.",
         ""
         if k < PARETO_K_OK
-        else "Take means as rough and intervals as too narrow; use NUTS, or for ADVI "
+        else "Treat means as rough and intervals as too narrow. Use NUTS, or for ADVI "
         'algorithm="fullrank".',
     )
 
@@ -616,12 +618,12 @@ def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
         value,
         f">= {ROWS_KEPT_OK:g}",
         "ok" if good else "warn",
-        "The share of its rows that a component has kept since the start, of the one that has kept "
-        "least.",
+        "Share of its rows that a component has kept since the start, for the component that has "
+        "kept the smallest share.",
         ""
         if good
-        else "The approximation has lost a component that EM found, for one without rows or of "
-        "other rows: use NUTS, which tells how probable each solution is.",
+        else "The approximation has lost a component that EM found: it now holds no rows, or "
+        "others. Use NUTS, which shows how probable each solution is.",
     )
 
 
@@ -634,17 +636,19 @@ def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
         float(best.converged),
         "1",
         "ok" if best.converged else "fail",
-        f"Whether the {info.objective} still grew when the best run ended.",
-        "" if best.converged else "Raise max_iterations.",
+        f"Whether the best run ended because the {info.objective} had stopped growing.",
+        "" if best.converged else "Increase max_iterations.",
     )
     yield Check(
         "restarts at the best optimum",
         best.restarts,
         "> 1",
         "ok" if best.restarts > 1 or n == 1 else "warn",
-        f"How many of {n} restarts found the same maximum; {len(info.optima)} distinct maxima "
-        "were found.",
-        "" if best.restarts > 1 or n == 1 else "Raise restarts: a better optimum may be unseen.",
+        f"How many of {n} restarts found the best maximum. Different maxima found: "
+        f"{len(info.optima)}.",
+        ""
+        if best.restarts > 1 or n == 1
+        else "Increase restarts: there may be a better optimum that none of them found.",
     )
     if len(info.optima) > 1:
         gap = best.objective - info.optima[1].objective
@@ -653,11 +657,11 @@ def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
             gap,
             f">= {GAP_OK:g}",
             "ok" if gap >= GAP_OK else "warn",
-            f"By how many nats the best {info.objective} is above the next one that was found.",
+            f"How far, in nats, the best {info.objective} is above the next one that was found.",
             ""
             if gap >= GAP_OK
             else "Another solution explains the data nearly as well: see fit.info.optima, and let "
-            'method="nuts" weigh them.',
+            'method="nuts" weigh the two.',
         )
     collapsed = int(info.collapsed.sum())
     many = collapsed > COLLAPSED_SHARE_OK * n
@@ -666,9 +670,11 @@ def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
         collapsed,
         f"<= {COLLAPSED_SHARE_OK * n:g}",
         "warn" if many else "ok",
-        f"Of {n} restarts, those left out because a component shrank onto a few rows, or onto few "
-        "equal values.",
-        f"Components have more freedom than the rows bear. {parameters_words(fit)}" if many else "",
+        f"How many of {n} restarts were left out because a component shrank onto a few rows, or "
+        "onto a few equal values.",
+        f"The components are more flexible than the data support. {parameters_words(fit)}"
+        if many
+        else "",
     )
 
 
@@ -703,10 +709,10 @@ def _of_ties(fit: Fitted) -> Iterator[Check]:
         int(narrow.any(axis=1).sum()),
         "0",
         "warn",
-        f"How many components are as narrow in {', '.join(names)}{given} as the values are "
-        "rounded: they stand on values that occur many times. The scale there is that of the "
-        f"rounding, and the {what} on it.",
+        f"Number of components that are only as wide in {', '.join(names)}{given} as the rounding "
+        "of the values: they sit on values that occur many times. Their scale there is that of "
+        f"the rounding, and the {what} on it.",
         "Ask whether these values are measurements, or stand for something else (zero, a limit, a "
-        "guess). If some were rounded more coarsely than others, give their step: "
+        "guess). If some were rounded more coarsely than others, give that rounding step: "
         "Priors(resolution=...).",
     )

@@ -62,24 +62,27 @@ _QUICK_EM = EM(restarts=2, tolerance=1.0, max_iterations=25)
 class Evidence:
     """Log marginal likelihood of a model; differences between models are log Bayes factors.
 
+    All numbers in nats are in units of the natural logarithm.
+
     Attributes
     ----------
     log_evidence : float
         Log density of all data under the model, parameters integrated out, in the data's units.
     standard_error : float
-        Of ``log_evidence``, in nats; covers the simulation, not what the chains never visited.
+        Of ``log_evidence``, in nats. It covers simulation error, not parts of the posterior that
+        the chains never visited.
     n_draws : float
-        How many independent draws the draws in the bridge are worth.
+        Effective number of independent draws in the bridge.
     overlap : float
-        Between proposal and posterior: 1 where they are the same, 0 where they never meet.
+        Between proposal and posterior: 1 if they are the same, 0 if they do not overlap.
     reliable : bool
     why : str
-        Why the answer is not to be believed, and what to do; empty when it is.
+        Why the answer cannot be trusted, and what to do; empty if it can.
     outside : float
-        Of a mode: share of its draws that look as if they were in another one.
+        For a mode: share of its draws that look as if they were in another mode.
     added : float
-        Nats in ``log_evidence`` for a part of the posterior where some component holds no row, and
-        which the draws miss. It is known from fits with fewer components.
+        Part of ``log_evidence``, in nats, that comes from regions where some component holds no
+        row and that the draws miss. It is known from fits with fewer components.
 
     Examples
     --------
@@ -103,9 +106,9 @@ class Evidence:
         return self.log_evidence
 
     def __str__(self) -> str:
-        doubt = "" if self.reliable else f" Not to be believed: {self.why}"
+        doubt = "" if self.reliable else f" It cannot be trusted: {self.why}"
         added = (
-            f" {self.added:.2f} of it are for components without rows, which the draws miss."
+            f" Of it, {self.added:.2f} is for components without rows, which the draws miss."
             if self.added
             else ""
         )
@@ -129,7 +132,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     seed : int, optional
         For the proposal's draws; default: the fit's.
     progress : bool
-        Whether it shows how far it is when it takes longer than a second.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------
@@ -145,7 +148,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     Warns
     -----
     ConvergenceWarning
-        The answer is not to be believed; ``why`` has the same words.
+        The answer cannot be trusted; ``why`` says the same.
     """
     if fit.combination is not None:
         return _of_combination(fit.combination)
@@ -436,9 +439,9 @@ def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal]
 
 
 def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]:
-    """Say why the answer is not to be believed, and what to do."""
+    """Say why the answer is not to be trusted, and what to do."""
     if len(fit.lp) == 1:
-        yield "One chain has nothing to agree with; run four."
+        yield "With a single chain, convergence cannot be judged; run four."
     else:
         # The log ratio is the same everywhere if the proposal is right: where chains sit in
         # different modes it differs unless they do so in the posterior's proportions.
@@ -447,36 +450,37 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
         if not r_hat < R_HAT_FAIL:
             yield (
                 f"The chains disagree (R-hat {r_hat:.2f} of the log joint density or its ratio to "
-                f"the proposal, should be < {R_HAT_FAIL}), so that they may be in different modes: "
-                "see fit.combined(), or run longer."
+                f"the proposal, should be < {R_HAT_FAIL}), so they may be in different modes: "
+                "see fit.combined(), or run longer chains."
             )
     if isinstance(fit.info, McmcInfo) and "diverging" in fit.info.sample_stats:
         divergent = float(np.mean(fit.info.sample_stats["diverging"]))
         if divergent >= DIVERGENT_SHARE_FAIL:
             yield (
-                f"{divergent:.1%} of the draws diverged, so that a part of the posterior may be "
-                "missing; raise adapt_delta."
+                f"{divergent:.1%} of the draws diverged, so part of the posterior may be missing; "
+                "increase adapt_delta."
             )
     if not bridge.n_draws >= ESS_PER_CHAIN:
         yield (
-            f"The draws in the bridge are worth {bridge.n_draws:.0f} independent ones, and "
-            f"{ESS_PER_CHAIN} are needed; draw more."
+            f"The draws in the bridge are worth {bridge.n_draws:.0f} independent draws, and "
+            f"{ESS_PER_CHAIN} are needed; increase the number of draws."
         )
     if not bridge.overlap >= EVIDENCE_OVERLAP_OK:
         yield (
-            f"The proposal hardly meets the posterior (overlap {bridge.overlap:.2g}, should be >= "
-            f"{EVIDENCE_OVERLAP_OK}), which may have many modes; use fewer components or draw more."
+            f"The proposal hardly overlaps the posterior (overlap {bridge.overlap:.2g}, should be "
+            f">= {EVIDENCE_OVERLAP_OK}), which may have many modes; use fewer components or more "
+            "draws."
         )
     if not bridge.standard_error <= EVIDENCE_ERROR_OK:
         yield (
             f"The standard error is {bridge.standard_error:.2g} nats, above {EVIDENCE_ERROR_OK}; "
-            "draw more."
+            "increase the number of draws."
         )
 
 
 def _check_usable(fit: Fitted) -> None:
     if fit.kind != "mcmc":
-        what = "one point" if fit.kind == "point" else "an approximation"
+        what = "a single point" if fit.kind == "point" else "an approximation"
         instead = "bic()" if fit.kind == "point" else "loo()"
         raise ModelError(
             f'The evidence needs draws from the posterior itself, and "{fit.method}" gives {what}. '
@@ -489,7 +493,7 @@ def _check_usable(fit: Fitted) -> None:
             "Use NUTS(draws=1000)."
         )
     if np.ptp(fit.lp[:, : n_draws // 2]) == 0:
-        raise InferenceError("The draws do not vary: the chains did not move. Look at diagnose().")
+        raise InferenceError("The draws do not vary: the chains did not move. See diagnose().")
 
 
 def checked_seed(fit: Fitted, seed: int | None) -> int:

@@ -40,7 +40,7 @@ _NEIGHBOURS = 5  # values on either side
 
 
 class Asked(NamedTuple):
-    """One test: of what, its p-value adjusted for all (Holm 1979), and its nats a row."""
+    """One test: its subject, its p-value adjusted for all tests (Holm 1979), its nats per row."""
 
     kind: str
     features: str
@@ -55,19 +55,19 @@ class GoodnessOfFit:
     Attributes
     ----------
     p_value : float
-        How probable data as far from the mixture are, if they come from it; allows for the
-        number of tests, and for the data's having been fitted.
+        Of the test that the data come from the mixture; adjusted for the number of tests, and for
+        the fact that the same data were fitted.
     nats : float
-        By how much the log likelihood of a row could grow, on average, where the misfit is
-        largest; 0 without one.
+        How much the log likelihood of a row could grow, on average, for the largest misfit; 0 if
+        there is none. In nats, units of the natural logarithm: one nat is a factor of 2.7.
     misfits : tuple of Misfit
         The largest first.
     asked : tuple of Asked
         What was tested.
     n_rows : int
-        How many rows were looked at; of more than 10,000 some are drawn.
+        How many rows were used; more than 10,000 are sampled at random.
     mixture : Mixture
-        What the rows were held against: the estimate, or the centre of the draws.
+        What the rows were compared with: the estimate, or the centre of the draws.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class GoodnessOfFit:
 
 @once
 def goodness_of_fit(fit: Fitted) -> GoodnessOfFit | None:
-    """Hold the data against the fitted mixture; None for fewer than ten rows.
+    """Compare the data with the fitted mixture; None for fewer than ten rows.
 
     Neyman's smooth tests of each feature and of the joint density, tests of the moments that the
     covariance type leaves out, of the farthest row and of repeated values, together by Holm's

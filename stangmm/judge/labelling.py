@@ -28,9 +28,9 @@ class Labelling:
     ----------
     fit : Fit
     permuted : float
-        Share of the draws whose components were reordered otherwise than most draws' were.
+        Share of the draws whose components were reordered differently from those of most draws.
     exchange : ndarray, shape (K, K)
-        How probable it is that two components of a draw could as well be exchanged, on average;
+        Probability, averaged over the draws, that two components could be exchanged;
         see `stangmm.posterior.relabel.exchange_probabilities`.
     """
 
@@ -89,9 +89,10 @@ class Labelling:
             words += "The components can be told apart."
         else:
             words += (
-                f"Components {i} and {j} cannot be told apart: on average over the draws, "
-                f"exchanging them has probability {self.exchange[i, j]:.2f}. Their own means and "
-                "intervals are a blend; densities, predictions and sorted weights are not."
+                f"Components {i} and {j} cannot be told apart: averaged over the draws, the "
+                f"probability that they could be exchanged is {self.exchange[i, j]:.2f}. Their "
+                "means and intervals are a blend of both; densities, predictions and sorted "
+                "weights are not."
             )
         return f"{words}\n{self.table.to_string(float_format='{:.4g}'.format)}"
 

@@ -1,4 +1,4 @@
-"""Membership: whose each row is, how surely, how unusual it is, and how clear the classes are."""
+"""Membership: each row's component, how sure it is, how unusual; how clear the classes are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Misfits: what a test of the goodness of fit has found, where, and what to try, in words."""
+"""Misfits: what a test of goodness of fit has found, where, and what to try, in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FAR = 0.05  # chance of the farthest of all rows
 
 @dataclass(frozen=True, eq=False)
 class Misfit:
-    """One way in which the data are not as the mixture has them.
+    """One way in which the data differ from the mixture.
 
     Attributes
     ----------
@@ -51,9 +51,10 @@ class Misfit:
         a "repeated value".
     features : tuple of str
     p_value : float
-        How probable so much of it is on data from the mixture, for all tests together (Holm 1979).
+        Probability of a misfit at least this large in data from the mixture, adjusted for the
+        number of tests (Holm 1979).
     nats : float
-        By how much the log likelihood of a row could grow, on average.
+        How much the log likelihood of a row could grow, on average.
     rows : ndarray of int
         Rows that show it, those of weight zero left out.
     words : str
@@ -109,12 +110,12 @@ def _far_rows(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     many, farthest = len(which) > 1, np.sqrt(distance[which[0]])
     numbers = ", ".join(map(str, _numbers(fit, which[:_ROWS_NAMED]).tolist()))
     words = (
-        f"{len(which):,} {'rows lie' if many else 'row lies'} where there is no component "
+        f"{len(which):,} {'rows lie' if many else 'row lies'} far from every component "
         f"({numbers}{', …' if len(which) > _ROWS_NAMED else ''}), {'up to ' if many else ''}"
         f"{farthest:.3g} standard deviations from the nearest."
     )
     these = "these rows" if many else "this row"
-    advice = f"Look at {these}, and remove or model what is no part of a group."
+    advice = f"Look at {these}, and remove or model what belongs to no group."
     return "far rows", which, words, advice
 
 
@@ -127,11 +128,11 @@ def _repeated(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     words = (
         f"{fit.dataset.feature_names[d]} is exactly {test.average:.6g}"
         f"{', the end of its range,' if end else ''} in {share:.1%} of the rows, far more often "
-        "than values of a mixture of normals are."
+        "than a mixture of normals would give."
     )
     advice = (
-        "Ask what that value stands for. Remove or model these rows apart, or, if values were "
-        "rounded to a coarser step, give it: Priors(resolution=...)."
+        "Ask what that value stands for. Remove these rows or model them separately or, if the "
+        "values were rounded to a coarser step, give that step: Priors(resolution=...)."
     )
     return "repeated value", np.flatnonzero(same), words, advice
 
@@ -150,8 +151,8 @@ def _scale(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     name = fit.dataset.feature_names[test.features[0]]
     ratio = np.sqrt(max(test.average, 0.0))
     words = (
-        f"The standard deviation of {name}{_within(fit, test.component)} is {ratio:.3g} times what "
-        f'covariance_type="{fit.model.covariance_type}" gives it.'
+        f"The standard deviation of {name}{_within(fit, test.component)} is {ratio:.3g} times that "
+        f'under covariance_type="{fit.model.covariance_type}".'
     )
     other = '"full"' if fit.model.structure.pooled else '"diag" or "full"'
     return "scale", _NO_ROWS, words, f"Try covariance_type={other}."
@@ -166,15 +167,15 @@ def _joint(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     (thin, half), _ = tests.curve(-1, np.array([0.1, 0.5]))
     if thin > 0.01 and thin >= abs(half):
         words = (
-            f"Of the rows, {0.1 + thin:.0%} lie where the mixture has its thinnest 10%, all "
-            "features taken together: there are heavy tails, or rows beside the components."
+            f"With all features together, {0.1 + thin:.0%} of the rows lie in the thinnest 10% of "
+            "the mixture: there are heavy tails, or rows away from the components."
         )
         advice = "Look at the far rows, and remove or model them; or try more components."
         return "joint density", _NO_ROWS, words, advice
     where = "thinner" if half > 0 else "denser"
     words = (
-        f"Of the rows, {0.5 + abs(half):.0%} lie in the {where} half of the mixture, all features "
-        "taken together: within components the rows do not lie as in a normal distribution."
+        f"With all features together, {0.5 + abs(half):.0%} of the rows lie in the {where} half of "
+        "the mixture: within components they are not normally distributed."
     )
     return "joint density", _NO_ROWS, words, _OTHER_MODEL
 
@@ -203,8 +204,8 @@ def _shape(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     if kind == "skewness":
         what = f"is skewed to the {'right' if size > 0 else 'left'}{within} (skewness {size:.2f})"
         positive = size > 0 and np.nanmin(rows.x[:, d]) > 0
-        change = "take logarithms of it" if positive else "transform it"
-        advice = f"If that makes sense, {change}; or try more components."
+        change = "its logarithm" if positive else "a transformation of it"
+        advice = f"Try {change}, if that makes sense, or more components."
     elif kind == "heavy tails":
         what = f"has heavier tails than a normal distribution{within} (excess kurtosis {size:.2f})"
         advice = "Look at the far rows, and remove or model them; or try more components."
@@ -213,14 +214,14 @@ def _shape(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
         advice = "Try more components."
     elif kind == "light tails":
         what = f"has lighter tails than a normal distribution{within} (excess kurtosis {size:.2f})"
-        advice = "Try more components; or transform it, if its range has limits."
+        advice = "Try more components, or a transformation if its range has limits."
     else:
-        what, advice = "is distributed otherwise than the mixture", _OTHER_MODEL
+        what, advice = "is not distributed like the mixture", _OTHER_MODEL
     low, high, seen, expected = _excess(tests, d)
     which = np.flatnonzero((rows.x[:, d] >= low) & (rows.x[:, d] <= high))
     words = (
         f"{fit.dataset.feature_names[d]} {what}: {seen:.1%} of the rows are between {low:.4g} and "
-        f"{high:.4g}, where the mixture has {expected:.1%}."
+        f"{high:.4g}, but only {expected:.1%} of the mixture."
     )
     return kind, which, words, advice
 

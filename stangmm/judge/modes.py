@@ -26,7 +26,7 @@ from stangmm.judge.criteria import psis_loo
 from stangmm.judge.evidence import evidence_of_each
 from stangmm.judge.stacking import stacking_weights
 from stangmm.methods.draws import McmcInfo, RestartInfo
-from stangmm.posterior.fitted import F, Piece, once
+from stangmm.posterior.fitted import F, Fitted, Piece, once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ class Modes(Generic[F]):
         seed : int, optional
             Of the bridge's proposals.
         progress : bool
-            Whether it shows how far it is when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
         """
         if by == "evidence":
             each = evidence_of_each(self.fits, seed=seed, progress=progress)
@@ -135,7 +135,7 @@ class Modes(Generic[F]):
         if isinstance(info, RestartInfo):
             found = len(info.optima)
             return (
-                f'"{self.fit.method}" gives one point, the best of {found} '
+                f'"{self.fit.method}" gives a single point, the best of {found} '
                 f"{'maximum' if found == 1 else 'maxima'} that its restarts found "
                 '(fit.info.optima). Modes with their shares need chains: use method="nuts".'
             )
@@ -168,6 +168,11 @@ def modes_of(fit: F) -> Modes[F]:
         return _found(fit)
     source = cast(F, combination.source)
     return Modes(source, tuple(mode.pieces for mode in combination.modes))
+
+
+def is_divided(fit: Fitted) -> bool:
+    """Whether the chains are in several modes, so that numbers of all draws mean nothing."""
+    return fit.combination is None and len(_found(fit)) > 1
 
 
 @once

@@ -35,7 +35,7 @@ def stacking_weights(
     Parameters
     ----------
     log_densities : ndarray, shape (N, M)
-        Log predictive density of row n by model m, of rows that the model has not seen.
+        Log predictive density of row n under model m, for rows that the model has not seen.
     sample_weight : ndarray, shape (N,), optional
         How often each row counts.
 
@@ -66,7 +66,7 @@ def stacking_weights(
     )
     if share.shape != (len(log_p),) or not (share >= 0).all() or not share.sum() > 0:
         raise ModelError(
-            f"sample_weight must be {len(log_p)} numbers, not negative and not all zero, got "
+            f"sample_weight must be {len(log_p)} numbers, none negative and not all zero, got "
             f"shape {share.shape}."
         )
     counted = share > 0
@@ -74,8 +74,8 @@ def stacking_weights(
     peak = log_p.max(axis=1, keepdims=True)
     if not np.isfinite(peak).all():
         raise ModelError(
-            f"{int((~np.isfinite(peak)).sum())} rows have no density above zero by any model, or "
-            "densities that are no numbers: no weights predict them. Leave these rows out."
+            f"{int((~np.isfinite(peak)).sum())} rows have density zero under every model, or a "
+            "density that is not a number: no weights predict them. Leave these rows out."
         )
     return _maximize(np.exp(log_p - peak), share)
 

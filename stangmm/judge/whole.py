@@ -62,7 +62,7 @@ def whole_evidence(
     Warns
     -----
     ConvergenceWarning
-        The answer is not to be believed; ``why`` has the same words.
+        The answer cannot be trusted; ``why`` says the same.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -130,9 +130,8 @@ def _too_low(evidence: Evidence, masses: Mapping[int, float], share: float) -> E
     if missing <= EVIDENCE_MISSING_OK:
         return evidence
     words = (
-        "The part of the posterior where a component holds no row is larger than the draws have "
-        f"it, so that the evidence is a lower bound, about {missing:.1f} nats too low; use fewer "
-        "components."
+        "The draws miss much of the posterior in which a component holds no row, so the evidence "
+        f"is a lower bound, about {missing:.1f} nats too low; use fewer components."
     )
     return replace(evidence, reliable=False, why=" ".join(filter(None, [evidence.why, words])))
 

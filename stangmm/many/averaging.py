@@ -163,9 +163,9 @@ def stack(
         columns.append(result.elpd_i)
     if doubtful:
         warnings.warn(
-            "The stacking weights rest on rows of high Pareto k, for which leave-one-out by "
+            "The stacking weights depend on rows with a high Pareto k, for which leave-one-out by "
             f"importance sampling is unreliable. Fits (rows): {', '.join(doubtful)}. "
-            "stack(fits, refit=True) computes these rows exactly, by a fit for each.",
+            "stack(fits, refit=True) computes these rows exactly, with one more fit for each.",
             ConvergenceWarning,
             stacklevel=2,
         )
@@ -189,19 +189,19 @@ def _as_list(fits: Any) -> list[Any]:
 
 def _check_stackable(fits: Mapping[Any, Any]) -> None:
     if not fits:
-        raise ModelError("fits must hold at least one fit, got none.")
+        raise ModelError("fits must contain at least one fit, got none.")
     first: Dataset | None = None
     for label, fit in fits.items():
         if not isinstance(fit, Fit):
-            raise ModelError(f"fits must hold fits, got {shown(fit)} for {label!r}.")
+            raise ModelError(f"fits must contain fits, got {shown(fit)} for {label!r}.")
         if fit.kind == "point":
             raise ModelError(
-                f'Stacking needs draws, and the fit {label!r} by "{fit.method}" gives one point. '
+                f'Stacking needs draws, and the fit {label!r} by "{fit.method}" is a single point. '
                 'Use method="nuts".'
             )
         first = first or fit.dataset
         if not fit.dataset.same_as(first):
             raise DataError(
-                "All fits of a stack must be of the same rows with the same sample weights and "
-                f"labels, got others for {label!r}. Fit every model to the same X."
+                "All fits of a stack must be fits of the same rows, sample weights and labels; "
+                f"those of {label!r} differ. Fit every model to the same X."
             )

@@ -47,9 +47,9 @@ class Selection:
         Numbers of components that cannot be chosen, with the reason.
     seed : int
     left_out : mapping of int to Fit
-        Those of the failures of which there is a fit: it failed its checks.
+        Fits that failed their checks.
     mended : mapping of int to str
-        What was done where a first fit failed its checks.
+        What was done when a first fit failed its checks.
 
     Examples
     --------
@@ -95,16 +95,16 @@ class Selection:
         (first)        the criterion: elpd_loo, elpd_waic, log_evidence (higher is better), bic,
                        aic, icl (lower is better); ``table.attrs`` says which
         se             its standard error, where it has one
-        difference     to the best value: never positive where higher is better, else never negative
-        difference_se  standard error of the difference: from the rows' differences (loo, waic)
-        n_parameters   free numbers of the model
+        difference     from the best value: never positive if higher is better, else never negative
+        difference_se  standard error of the difference, from the rows' differences (loo, waic)
+        n_parameters   free parameters of the model
         bad_k          rows whose Pareto k is too high (loo)
         entropy        relative entropy of the rows' membership: 1 where each row surely belongs to
                        one component, 0 where all are equally probable (Ramaswamy et al. 1993,
                        doi:10.1287/mksc.12.1.103); none for K = 1
         smallest_rows  rows, by sample weight, of the component that has fewest of them, and their
         smallest_share share of all; rows belong to their most probable component
-        seconds        wall time of the fit, the compilation of the model left out
+        seconds        wall time of the fit, without compiling the model
         status         ok, warn, fail (see `Fit.diagnose`), or error
         note           the checks that were not passed and doubts about the value, or the error
         =============  ===========================================================================
@@ -128,7 +128,7 @@ class Selection:
 
     @cached_property
     def best_value(self) -> int:
-        """Number of components of the best value of the criterion, whatever its error."""
+        """Number of components with the best value of the criterion, whatever its error."""
         sign = 1.0 if self.rule.higher_is_better else -1.0
         return max(self.scores, key=lambda k: (sign * self.scores[k].value, -k))
 
@@ -178,7 +178,7 @@ class Selection:
         Parameters
         ----------
         path : path
-            A file that is there is replaced at once, when the new one is complete.
+            An existing file is replaced, at once, when the new one is complete.
 
         Raises
         ------
@@ -260,18 +260,17 @@ class Selection:
             difference, error = self.difference(chosen)
             small = abs(difference) > _ERRORS * error
             return (
-                f"K = {best} has the {extreme} {label} ({value:.1f}), but the data do not tell it "
-                f"from K = {chosen}, which is {-difference:.1f} lower (standard error of the "
-                f"difference {error:.1f}): that is "
-                + (f"below {_SMALL_DIFFERENCE:g}, and small" if small else "within two of them")
-                + ". Of models that are not told apart, the smallest is named."
+                f"K = {best} has the {extreme} {label} ({value:.1f}), but K = {chosen} is only "
+                f"{-difference:.1f} lower (standard error of the difference {error:.1f}). That is "
+                + (f"less than {_SMALL_DIFFERENCE:g}" if small else "within two standard errors")
+                + ", too little to tell the two apart, so the smaller model is chosen."
             )
         if not np.isfinite(self.difference(best)[1]):
             second = min(others, key=lambda k: abs(self.difference(k)[0]))
             gap = abs(self.difference(second)[0])
             return (
-                f"K = {best} has the {extreme} {label} ({value:.1f}); the next, K = {second}, is "
-                f"{gap:.1f} worse."
+                f"K = {best} has the {extreme} {label} ({value:.1f}); the next best, K = {second}, "
+                f"is {gap:.1f} worse."
             )
         fewer = [k for k in others if k < best]
         if not fewer:
@@ -279,30 +278,30 @@ class Selection:
         nearest = min(fewer, key=lambda k: -self.difference(k)[0])
         difference, error = self.difference(nearest)
         return (
-            f"K = {best} has the {extreme} {label} ({value:.1f}), and the data tell it from fewer "
-            f"components: K = {nearest} is {-difference:.1f} lower, standard error {error:.1f}."
+            f"K = {best} has the {extreme} {label} ({value:.1f}), clearly better than with fewer "
+            f"components: K = {nearest} is {-difference:.1f} lower (standard error {error:.1f})."
         )
 
     def _reservations(self) -> Iterator[str]:
-        """Give what speaks against taking the choice as it is."""
+        """Give reasons to be careful with the choice."""
         chosen = self.n_components
         for k in sorted({chosen, self.best_value}):
             if k in self.mended:
                 yield f"K = {k}: {self.mended[k]}"
             if doubt := self.scores[k].doubt:
-                yield f"But the {self.rule.label} of K = {k} is in doubt: {doubt}"
+                yield f"But the {self.rule.label} of K = {k} is doubtful: {doubt}"
         fewer = [k for k in self.scores if k < chosen]
         if self.rule.name == "bic" and fewer:
             nearest = min(fewer, key=lambda k: self.scores[k].value)
             gap = self.difference(nearest)[0]
             if gap < _WEAK_EVIDENCE:
                 yield (
-                    f"But K = {nearest} is only {gap:.1f} worse, and differences of BIC below "
+                    f"But K = {nearest} is only {gap:.1f} worse, and differences in BIC below "
                     f"{_WEAK_EVIDENCE:g} are hardly worth mentioning (Kass & Raftery 1995, "
                     "doi:10.1080/01621459.1995.10476572)."
                 )
         tried = [*self.scores, *self.failures]
         if chosen == max(tried) and len(tried) > 1:
-            yield "It is the largest number that was tried: try more."
+            yield f"K = {chosen} is the largest number tried: try more."
         if self.failures:
             yield f"K = {', '.join(map(str, sorted(self.failures)))} failed: see `table`."

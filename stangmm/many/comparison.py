@@ -69,8 +69,8 @@ class Comparison:
     model : GaussianMixture
     dataset : Dataset
     fits : mapping of str to Fit
-        In the order they were asked for, by method name (``nuts``, ``nuts 2`` ...). Components
-        are in the order of the reference's.
+        In the order in which they were requested, by method name (``nuts``, ``nuts 2`` ...).
+        Components are in the order of those of the reference.
     failures : mapping of str to str
         Methods that failed, with the reason.
     seed : int
@@ -94,7 +94,7 @@ class Comparison:
 
     @property
     def reference(self) -> str | None:
-        """The fit that the others are measured against: the first by MCMC, if there is one."""
+        """The fit that the others are compared with: the first by MCMC, if there is one."""
         return next((label for label, fit in self.fits.items() if fit.kind == "mcmc"), None)
 
     @cached_property
@@ -103,19 +103,19 @@ class Comparison:
 
         ==============  ==========================================================================
         kind            point, approximation or mcmc
-        seconds         wall time of the fit, the compilation of the model left out
-        log_likelihood  of the data at the estimate; averaged over the draws where there are draws
+        seconds         wall time of the fit, without compiling the model
+        log_likelihood  of the data at the estimate, or averaged over the draws
         elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
-        elpd_loo_se     error; only where there are draws, and not more than 2**25 draws times rows
-                        (``comparison.fits[...].loo()`` computes it whatever the size)
-        r_hat           the worst over the parameters after relabelling, and lp
-        ess_bulk        the smallest over the same
-        ess_per_second  that, divided by seconds
-        distance        the largest difference of a posterior mean (weights, means, scales) to the
-                        reference's, in posterior standard deviations of the reference
-        sd_ratio        the posterior standard deviation that is furthest from the reference's, as
-                        a ratio to it; below 1 the method is too sure
-        agreement       share of the rows in the same cluster as by the reference
+        elpd_loo_se     error; only with draws, and with at most 2**25 draws times rows
+                        (``comparison.fits[...].loo()`` computes it for any size)
+        r_hat           the worst of all parameters, after relabelling, and of lp
+        ess_bulk        the smallest of the same
+        ess_per_second  ess_bulk divided by seconds
+        distance        the largest difference between a posterior mean (weights, means, scales) and
+                        that of the reference, in posterior standard deviations of the reference
+        sd_ratio        the posterior standard deviation that differs most from the reference's, as
+                        a ratio to it; below 1 the method's intervals are too narrow
+        agreement       share of the rows in the same cluster as under the reference
         status          ok, warn, fail (see `Diagnosis.computation`), or error
         note            the checks that were not passed, or the error
         ==============  ==========================================================================
@@ -138,7 +138,7 @@ class Comparison:
         Parameters
         ----------
         path : path
-            A file that is there is replaced at once, when the new one is complete.
+            An existing file is replaced, at once, when the new one is complete.
 
         Raises
         ------
@@ -157,9 +157,9 @@ class Comparison:
         Parameters
         ----------
         path : str or path
-            The file to write; its folder must exist. A file that is there is replaced.
+            The file to write; its folder must exist. An existing file is replaced.
         progress : bool
-            Whether it shows how many pictures are drawn when it takes longer than a second.
+            Whether to show progress when it takes longer than a second.
 
         Returns
         -------
@@ -246,15 +246,15 @@ def compare(
 ) -> Comparison:
     """Fit one model to one data set by several methods.
 
-    Where a method's chains are in several modes, these are combined, each with its share
-    (`Fit.combined`), if they can be weighed.
+    If a method's chains are in several modes, these are combined, each with its weight
+    (`Fit.combined`), if the weights can be computed.
 
     Parameters
     ----------
     model : GaussianMixture
     X : array or DataFrame, shape (N, D)
     methods : sequence of str, Method or Fit
-        Fits that already exist, of the same model to the same data, are taken as they are.
+        Existing fits of the same model to the same data are used as they are.
     seed : int, optional
         The same for every method.
     sample_weight, labels, missing, init, progress
@@ -263,7 +263,7 @@ def compare(
     Returns
     -------
     Comparison
-        A method that fails has a row with the reason; the others go on.
+        A method that fails has a row that says why; the others go on.
 
     Raises
     ------

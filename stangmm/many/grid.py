@@ -56,7 +56,7 @@ class Grid:
             if reason := left_out_because(fit):
                 failures[k] = reason
                 if k not in self.tried:
-                    failures[k] += " It was not made again, since it would not change the choice."
+                    failures[k] += " It was not run again, since it would not change the choice."
             elif isinstance(score, str):
                 failures[k] = score
         scored = [k for k in fits if k not in failures]
@@ -90,7 +90,7 @@ class Grid:
                 self.scores[k] = str(error)
             else:
                 finite = bool(np.isfinite(score.value))
-                none = f"Its {self.rule.label} is {score.value}, no finite number."
+                none = f"Its {self.rule.label} is {score.value}, not a finite number."
                 self.scores[k] = score if finite else none
         return self.scores[k]
 

@@ -48,4 +48,4 @@ def spike_words(fit: Fit, label: str) -> str:
 def left_out_because(fit: Fit) -> str:
     """Say which checks a fit failed, so that it cannot be chosen; empty where it can."""
     failed = [f"{check.name} {check.value:.3g}" for check in diagnose(fit).computation.failed]
-    return f"Its fit failed checks ({', '.join(failed)})." if failed else ""
+    return f"The fit failed checks ({', '.join(failed)})." if failed else ""

@@ -52,20 +52,20 @@ def select_components(
 ) -> Selection:
     """Fit mixtures with several numbers of components and choose one.
 
-    The best value of the criterion wins, except where the data do not tell it from that of fewer
-    components: then the smallest such number is named. For "loo" and "waic" it is one whose
-    difference to the best is below 4, or within two standard errors of the difference. The errors
-    are estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
-    doi:10.1007/s11222-016-9696-4), which is too small where differences are below 4 (Sivula,
-    Magnusson & Vehtari 2020, doi:10.48550/arXiv.2008.10296). For "evidence" it is one within two
-    Monte Carlo standard errors.
+    The best value of the criterion wins, unless the data cannot tell it from the value for fewer
+    components: then the smallest such number is chosen. For "loo" and "waic" the data cannot tell
+    two values apart if the difference is below 4, or within two of its standard errors. These
+    errors are estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
+    doi:10.1007/s11222-016-9696-4), and are too small for differences below 4 (Sivula, Magnusson &
+    Vehtari 2020, doi:10.48550/arXiv.2008.10296). For "evidence" it is two Monte Carlo standard
+    errors.
 
-    A fit that failed its checks is never chosen. Modes in which chains disagree are combined, each
-    with its share (`Fit.combined`). Where a check fails nevertheless and the fit could change the
-    choice, it is made once more, by a longer run (NUTS: more iterations a draw, smaller steps; EM:
-    ten times the iterations), which takes up to twelve times as long. What has failed in the end is
-    left out with its reason; and so is, as long as there are others, a fit of which a component
-    stands on few equal values: its criterion depends on how finely the data were rounded.
+    A fit that failed its checks is never chosen. If chains are in several modes, these are combined
+    (`Fit.combined`). If a check still fails and the fit could change the choice, it is run once
+    more, for longer (NUTS: more iterations per draw, smaller steps; EM: ten times the iterations),
+    which takes up to twelve times as long. A fit that fails again is left out, with the reason. So
+    is a fit with a component on few equal values, if there are others: its criterion depends on
+    how finely the data were rounded.
 
     Parameters
     ----------
@@ -80,27 +80,26 @@ def select_components(
     priors : Priors, optional
         The same for every number of components.
     seed : int, optional
-        Each number of components gets a seed of its own from it; the result does not depend on
+        Each number of components gets its own seed from it; the result does not depend on
         ``jobs``.
     sample_weight, labels, missing
         As for `GaussianMixture.fit`.
     jobs : int, optional
-        Fits at a time. By default so many that all processors are used: with several fits at a
-        time, the chains of each run one after the other.
+        Fits at a time. The default uses all processors. With several fits at a time, the chains of
+        each run one after the other.
     progress : bool
 
     Returns
     -------
     Selection
-        A number of components that cannot be fitted or chosen has a row with the reason.
+        A number of components that cannot be fitted or chosen has a row that says why.
 
     Raises
     ------
     DataError, ModelError
         Before anything starts; also for a criterion that the method cannot give.
     InferenceError
-        No number of components could be fitted so that its checks do not fail; ``partial`` has
-        the fits that there are, by number of components.
+        No fit passed its checks; ``partial`` has the fits, by number of components.
 
     Examples
     --------
@@ -134,18 +133,19 @@ def select_components(
 
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
-        advance = progress_bar("numbers of components", len(models), shown=progress)
+        # A fit takes time in proportion to its components, and the time left is known from that.
+        advance = progress_bar("components of all fits", sum(models), shown=progress)
         grid = Grid(rule, dataset, seed)
         for k, outcome in _each(lambda k: attempt(k, settings, 0), list(models), at_a_time):
-            advance(1)
+            advance(k)
             grid.made[k] = outcome
         while wanted := grid.wanted():
             longer = {k: settings.longer(fit.info) for k, fit in wanted.items()}
             able = {k: more for k, more in longer.items() if more is not None}
             grid.tried.update(wanted)
-            advance = progress_bar("again, longer, after failed checks", len(able), shown=progress)
+            advance = progress_bar("longer runs after failed checks", sum(able), shown=progress)
             for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
-                advance(1)
+                advance(k)
                 grid.replace(k, outcome, _how(settings, able[k], outcome))
         return grid.selection()
 
@@ -166,8 +166,8 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
     if settings.kind not in CRITERIA[name].kinds:
         possible = [c.name for c in CRITERIA.values() if settings.kind in c.kinds]
         raise ModelError(
-            f'criterion="{name}" cannot be had from method "{settings.name}" (kind '
-            f'{settings.kind}). Use one of {possible}, or method="nuts".'
+            f'criterion="{name}" cannot be computed from method "{settings.name}" (kind '
+            f'"{settings.kind}"). Use one of {possible}, or method="nuts".'
         )
     return CRITERIA[name]
 

@@ -27,7 +27,7 @@ class Run:
     ----------
     seed : int
     show_progress : bool
-        Whether work of more than a second shows how far it is.
+        Whether to show progress when it takes longer than a second.
     processors : int or None
         At most so many are kept busy; None: as many as there are.
     """

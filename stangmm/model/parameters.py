@@ -45,12 +45,12 @@ class ParameterSpace:
 
     @property
     def size(self) -> int:
-        """P, the number of free numbers."""
+        """P, the number of free parameters."""
         return sum(self._sizes)
 
     @property
     def size_of_component(self) -> int:
-        """How many free numbers only one component's rows determine."""
+        """How many free parameters only one component's rows determine."""
         *_, scales, correlations = self._sizes
         own = 0 if self.structure.pooled else scales + correlations
         return self.n_features + own // self.n_components

@@ -59,7 +59,7 @@ class MixtureSpec:
         return structure_named(self.covariance_type)
 
     def n_parameters(self, n_features: int) -> int:
-        """Count the free numbers: weights, means and covariances.
+        """Count the free parameters: weights, means and covariances.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class MixtureSpec:
         return self.space(n_features).size
 
     def n_parameters_of_component(self, n_features: int) -> int:
-        """Count the free numbers that only one component's rows determine.
+        """Count the free parameters that only one component's rows determine.
 
         Parameters
         ----------

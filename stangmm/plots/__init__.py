@@ -1,7 +1,8 @@
 """Pictures of fits and comparisons: Axes in, Axes out; the only importer of matplotlib.
 
 Every function takes an Axes to draw on, or makes a new figure that no window knows of, and returns
-the Axes: ``density(fit).figure.savefig("density.svg")``.
+the Axes: ``density(fit).figure.savefig("density.svg")``. The methods of ``fit.plot`` do the same,
+with figures that notebooks and ``plt.show()`` show.
 """
 
 from __future__ import annotations

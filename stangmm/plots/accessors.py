@@ -19,6 +19,7 @@ from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
 from stangmm.plots.shown import Compared, PriorDraws, Selected
+from stangmm.plots.style import in_pyplot
 from stangmm.posterior.fitted import Fitted
 
 if TYPE_CHECKING:
@@ -47,22 +48,27 @@ class FitPlots:
         """Draw the density: ``fit.plot()``."""
         return self.density(ax)
 
+    @in_pyplot
     def density(self, ax: Axes | None = None) -> Axes:
         """Draw the data with the mixture's density and, for draws, its 90% band."""
         return density(self._fit, ax)
 
+    @in_pyplot
     def components(self, ax: Axes | None = None) -> Axes:
         """Draw each component apart, with its weight."""
         return components(self._fit, ax)
 
+    @in_pyplot
     def em_path(self, ax: Axes | None = None) -> Axes:
         """Draw the objective over the iterations of every restart (EM, optimize)."""
         return em_path(self._fit, ax)
 
+    @in_pyplot
     def elbo(self, ax: Axes | None = None) -> Axes:
         """Draw the evidence lower bound over the iterations (ADVI)."""
         return elbo(self._fit, ax)
 
+    @in_pyplot
     def regression(self, target: Any, given: Any, ax: Axes | None = None) -> Axes:
         """Draw the mean of a feature given another, with its band and predictive interval.
 
@@ -74,26 +80,32 @@ class FitPlots:
         """
         return regression(self._fit, target, given, ax)
 
+    @in_pyplot
     def trace(self, ax: Axes | None = None) -> Axes:
         """Draw the chains (NUTS)."""
         return trace(self._fit, ax)
 
+    @in_pyplot
     def rank(self, ax: Axes | None = None) -> Axes:
         """Draw how the draws of each chain rank among those of all (NUTS)."""
         return rank(self._fit, ax)
 
+    @in_pyplot
     def energy(self, ax: Axes | None = None) -> Axes:
         """Draw the energies of each chain against the steps between them (NUTS)."""
         return energy(self._fit, ax)
 
+    @in_pyplot
     def ppc(self, ax: Axes | None = None) -> Axes:
         """Draw the data against data sets that the fit would give."""
         return ppc(self._fit, ax)
 
+    @in_pyplot
     def pit(self, ax: Axes | None = None) -> Axes:
         """Draw whether the data are spread over the mixture as its own rows are."""
         return pit(self._fit, ax)
 
+    @in_pyplot
     def loo(self, ax: Axes | None = None, *, result: Loo | None = None) -> Axes:
         """Draw the Pareto k of every row: for which of them LOO can be trusted.
 
@@ -109,26 +121,32 @@ class FitPlots:
         """
         return loo(self._fit, ax, result=result)
 
+    @in_pyplot
     def forest(self, ax: Axes | None = None) -> Axes:
         """Draw weights, means and scales with their 50% and 90% intervals."""
         return forest(self._fit, ax)
 
+    @in_pyplot
     def profile(self, ax: Axes | None = None) -> Axes:
         """Draw the components' means in each feature, in standard deviations of the data."""
         return profile(self._fit, ax)
 
+    @in_pyplot
     def projection(self, ax: Axes | None = None) -> Axes:
         """Draw rows and components in the plane in which the components are furthest apart."""
         return projection(self._fit, ax)
 
+    @in_pyplot
     def priors(self, ax: Axes | None = None) -> Axes:
         """Draw the prior of each weight, mean and scale beside its posterior."""
         return priors(self._fit, ax)
 
+    @in_pyplot
     def responsibilities(self, ax: Axes | None = None) -> Axes:
         """Draw for every row the probability of each component, stacked."""
         return responsibilities(self._fit, ax)
 
+    @in_pyplot
     def pairs(self, ax: Axes | None = None, *, component: int | None = None) -> Axes:
         """Draw pairs of the parameters of one component, divergent draws marked.
 
@@ -168,14 +186,17 @@ class ComparisonPlots:
         """Draw the methods' densities over the data: ``comparison.plot()``."""
         return self.densities(ax)
 
+    @in_pyplot
     def densities(self, ax: Axes | None = None) -> Axes:
         """Draw the methods' densities over the data."""
         return densities(self._comparison, ax)
 
+    @in_pyplot
     def estimates(self, ax: Axes | None = None) -> Axes:
         """Draw weights, means and scales of all methods side by side, with 90% intervals."""
         return estimates(self._comparison, ax)
 
+    @in_pyplot
     def time_accuracy(self, ax: Axes | None = None) -> Axes:
         """Draw the time that each method took against its distance to the reference."""
         return time_accuracy(self._comparison, ax)
@@ -199,6 +220,7 @@ class SelectionPlots:
         """Draw the choice: ``selection.plot()``."""
         return self.choice(ax)
 
+    @in_pyplot
     def choice(self, ax: Axes | None = None) -> Axes:
         """Draw the criterion over the number of components, with the choice marked."""
         return model_choice(self._selection, ax)
@@ -222,6 +244,7 @@ class PriorPlots:
         """Draw the densities: ``drawn.plot()``."""
         return self.densities(ax)
 
+    @in_pyplot
     def densities(self, ax: Axes | None = None) -> Axes:
         """Draw the data with the densities from the prior, a panel for each feature."""
         return prior_predictive(self._drawn, ax)

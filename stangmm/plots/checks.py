@@ -332,7 +332,9 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Ax
         A point estimate has no posterior to reweight.
     """
     if fit.kind == "point":
-        raise ModelError(f'loo needs draws, and "{fit.method}" gives one point. Use method="nuts".')
+        raise ModelError(
+            f'loo needs draws, and "{fit.method}" gives a single point. Use method="nuts".'
+        )
     result = psis_loo(fit) if result is None else result
     k, limit = result.pareto_k, result.good_k
     bad = bad_rows(fit, result)

@@ -95,11 +95,17 @@ def components(fit: Fitted, ax: Axes | None = None) -> Axes:
 
 def telling_features(fit: Fitted) -> tuple[int, int]:
     """Two features whose component means differ most, measured in the components' scales."""
+    first, second = sorted(ranked_features(fit)[:2])
+    return first, second
+
+
+def ranked_features(fit: Fitted) -> list[int]:
+    """Features by how much the components' means differ, in the components' scales; most first."""
     variance = fit.weights @ fit.scales**2
     center = fit.weights @ fit.means
     between = fit.weights @ (fit.means - center) ** 2
-    first, second = sorted(np.argsort(-between / variance, kind="stable")[:2].tolist())
-    return first, second
+    ranked: list[int] = np.argsort(-between / variance, kind="stable").tolist()
+    return ranked
 
 
 def draw_pair(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -58,6 +59,8 @@ _LETTER = 0.6  # a letter's width relative to the type's size, a little more tha
 _BADGE = 8.0  # points: the type's size on badges
 _LEGEND = 1.27  # widths of the Axes that a legend under it may have
 
+_IN_PYPLOT = ContextVar("_IN_PYPLOT", default=False)
+
 _STYLE = {
     "font.size": 9.5,
     "font.family": "sans-serif",
@@ -91,10 +94,31 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return in_style
 
 
+def in_pyplot(draw: Callable[P, R]) -> Callable[P, R]:
+    """Make new figures by pyplot while something is drawn, so that notebooks and windows show them.
+
+    Reports and files are drawn without it: their figures are nobody else's.
+    """
+
+    @wraps(draw)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = _IN_PYPLOT.set(True)
+        try:
+            return draw(*args, **kwargs)
+        finally:
+            _IN_PYPLOT.reset(before)
+
+    return shown
+
+
 def new_axes(height: float, width: float = WIDTH) -> Axes:
-    """Make the only Axes of a new figure, which no window and no global state knows of."""
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    return figure.add_subplot()
+    """Make the only Axes of a new figure; see `in_pyplot` for who knows of it."""
+    size: dict[str, Any] = {"figsize": (width, height), "layout": "constrained"}
+    if _IN_PYPLOT.get():
+        from matplotlib import pyplot
+
+        return pyplot.figure(**size).add_subplot()
+    return Figure(**size, dpi=DOTS_PER_INCH).add_subplot()
 
 
 def tidy(ax: Axes, *, left: bool = True) -> Axes:

@@ -62,7 +62,7 @@ class WeighedMode:
     outside : float
         Share of its draws that look as if they were in another mode.
     doubt : str
-        Why the evidence is not to be believed; empty when it is.
+        Why the evidence is not to be trusted; empty when it is.
     """
 
     pieces: tuple[Piece, ...]

@@ -40,31 +40,31 @@ def _densities_picture(comparison: Compared) -> Picture:
             f", that of {reference} with its 90% band." if reference else "."
         )
         caption = (
-            "Where the lines leave the reference's band, a method says something else about the "
-            "data than the posterior does."
+            "Where a line leaves the reference's band, that method describes the data differently "
+            "from the posterior."
             if reference and comparison.table.loc[reference, "status"] != "fail"
-            else "Where the lines part, the methods say different things about the data."
+            else "Where the lines separate, the methods describe the data differently."
         )
     else:
         alt = f"The data with the mixture density, a panel for each of {many}."
         caption = (
             "The same data and the same model in each panel: ellipses hold 50% and 95% of a "
-            "component" + (", thin ones are single draws." if draws else ".")
+            "component" + ("; thin ones are single draws." if draws else ".")
         )
         if dataset.n_features > 2:
             caption += (
-                f" Shown are the two of {dataset.n_features} features in which the components "
-                "differ most."
+                f" Of {dataset.n_features} features, the two in which the components differ most "
+                "are shown."
             )
         if dataset.n_observations > SCATTER_ROWS:
-            caption += f" Of the rows, {SCATTER_ROWS:,} are shown, drawn by lot."
+            caption += f" {SCATTER_ROWS:,} of the rows are shown, chosen at random."
     return Picture("The densities", lambda: plots.densities(comparison), alt, caption)
 
 
 def _estimates_picture(comparison: Compared) -> Picture:
     d, several = comparison.dataset.n_features, comparison.model.n_components > 1
     shown = (
-        f" Shown are the first {count(ESTIMATE_FEATURES, 'feature')} of {d}."
+        f" The first {count(ESTIMATE_FEATURES, 'feature')} of {d} are shown."
         if d > ESTIMATE_FEATURES
         else ""
     )
@@ -73,7 +73,7 @@ def _estimates_picture(comparison: Compared) -> Picture:
         lambda: plots.estimates(comparison),
         f"{'Weights, means' if several else 'Means'} and scales of each component by "
         f"{count(len(comparison.fits), 'method')}, with 90% intervals where there are draws.",
-        "Each component in its row, each method with its marker. Lines are 90% intervals; a point "
+        "Each component has a row, and each method a marker. Lines are 90% intervals; a point "
         f"estimate has none. A scale is a standard deviation within the component.{shown}",
     )
 
@@ -87,13 +87,13 @@ def _time_accuracy_picture(comparison: Compared, reference: str) -> Picture:
         if label != reference
     )
     caption = (
-        "How far a method's estimates are from the reference's means, at worst, and what it took. "
-        "The lower left is a good place: quick and near. The reference stands at its own Monte "
-        "Carlo error; in the grey below, nothing can be told from it. Distances in this picture "
-        "are of estimates: whether intervals are right, the SD ratio says."
+        "The largest distance of a method's estimates from the reference's means, and the time it "
+        "took. The lower left is best: fast and near. The reference is drawn at its own Monte "
+        "Carlo error; distances in the grey area below cannot be told from zero. These are "
+        "distances of estimates; the SD ratio says whether intervals are right."
         if comparison.table.loc[reference, "status"] != "fail"
-        else "How far a method's estimates are from the reference's means, at worst, and what it "
-        "took. The reference failed its checks, so that near to it is not the same as right."
+        else "The largest distance of a method's estimates from the reference's means, and the "
+        "time it took. The reference failed its checks, so near to it need not be right."
     )
     return Picture(
         "Time against accuracy",

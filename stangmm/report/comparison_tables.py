@@ -54,40 +54,41 @@ COLUMNS = (
         "Seconds",
         None,
         lambda v: v,
-        "Wall time of the fit; the compilation of the model is left out.",
+        "Wall time of the fit, without compiling the model.",
     ),
     Column(
         "log_likelihood",
         "Log likelihood",
         2,
         lambda v: -v,
-        "Of the data at the estimate; of draws the average, which lies below the maximum by its "
-        "nature. So the highest is marked among methods that maximize the likelihood, and only "
-        "there.",
+        "Of the data, in nats (natural logarithms: a difference of one is a factor of 2.7 in "
+        "likelihood), at the estimate or averaged over the draws. An average always lies below the "
+        "maximum, so the best is marked only among methods that maximize the likelihood.",
     ),
     Column(
         "elpd_loo",
         "ELPD (LOO)",
         1,
         lambda v: -v,
-        "Expected log predictive density of rows left out, with its standard error: how well new "
-        "rows are predicted, higher is better. Marked only where every other is lower by more "
-        "than the largest standard error. Left out where rows times draws are too many for it.",
+        "Expected log predictive density of rows left out, in nats, with its standard error: how "
+        "well new rows are predicted, higher is better. The best is marked only if every other is "
+        "lower by more than the largest standard error. Not computed if there are too many rows "
+        "times draws.",
     ),
     Column(
         "r_hat",
         "Worst R\u2011hat",
         3,
         lambda v: max(v, R_HAT_OK),
-        f"Whether the chains tell the same story: below {R_HAT_OK} they do, and less is no better.",
+        f"Whether the chains agree: below {R_HAT_OK} is fine.",
     ),
     Column(
         "ess_bulk",
         "Smallest ESS",
         0,
         lambda v: -v,
-        "How many independent draws the chains are worth, for the parameter of which they are "
-        "worth least.",
+        "Effective sample size of the worst parameter: how many independent draws the chains are "
+        "worth.",
     ),
     Column(
         "ess_per_second", "ESS per s", 0, lambda v: -v, "The smallest ESS, divided by the seconds."
@@ -97,23 +98,24 @@ COLUMNS = (
         "Distance",
         2,
         lambda v: v,
-        "The largest difference of a posterior mean (of a point, the estimate) to the reference's, "
-        "in the reference's posterior standard deviations; less is nearer.",
+        "The largest difference between an estimate (a posterior mean, if there are draws) and the "
+        "posterior mean of the reference, in posterior standard deviations of the reference; "
+        "smaller is nearer.",
     ),
     Column(
         "sd_ratio",
         "SD ratio",
         2,
         lambda v: abs(np.log(v)) if v > 0 else np.inf,
-        "The posterior standard deviation that is furthest from the reference's, as a ratio to it: "
-        "1 is right, below 1 the method is too sure.",
+        "The posterior standard deviation that differs most from the reference's, as a ratio to "
+        "it: 1 is right; below 1 the method's intervals are too narrow.",
     ),
     Column(
         "agreement",
         "Agreement",
         3,
         lambda v: -v,
-        "Share of the rows in the same cluster as by the reference.",
+        "Share of the rows in the same cluster as under the reference.",
     ),
 )
 _BY_REFERENCE = ("distance", "sd_ratio", "agreement")
@@ -126,9 +128,9 @@ def shown_columns(comparison: Compared) -> list[Column]:
 
 
 def best_values(comparison: Compared, column: Column) -> set[str]:
-    """Methods whose value is the best of a column; none where no value is better than another.
+    """Methods with the best value of a column; none if no value is better than another.
 
-    Methods that failed their checks are not asked, and nothing is best by a reference that failed.
+    Methods that failed their checks do not count, and with a reference that failed none is best.
     """
     table, reference = comparison.table, comparison.reference
     by_failed = reference is not None and table.loc[reference, "status"] == "fail"

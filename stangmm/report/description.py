@@ -9,6 +9,7 @@ import numpy as np
 from stangmm.judge.criteria import bic
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.membership import classes_of
+from stangmm.judge.modes import is_divided
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.psis import pareto_k
@@ -19,9 +20,9 @@ from stangmm.report.words import combination_words, listed, method_words
 
 _FEATURES = 6
 _COVARIANCES = {
-    "full": "a covariance matrix of each component's own",
+    "full": "a separate covariance matrix for each component",
     "tied": "one covariance matrix for all components",
-    "diag": "variances of each component's own and no correlations within components",
+    "diag": "separate variances for each component and no correlations within components",
     "spherical": "one variance for each component and no correlations within components",
 }
 _MIXTURES = "McLachlan & Peel 2000, doi:10.1002/0471721182"
@@ -59,14 +60,14 @@ def description(fit: Fitted) -> str:
 
 def _model(fit: Fitted) -> str:
     data, k = fit.dataset, fit.model.n_components
-    given = [f"sample weights of {data.total_weight:,.6g} in all"] * (
+    given = [f"sample weights that sum to {data.total_weight:,.6g}"] * (
         data.sample_weight is not None
     )
     if data.incomplete:
         missing = int(np.isnan(data.x).sum())
         given.append(f"{count(missing, 'missing value')} integrated out")
     if data.labels is not None:
-        given.append(f"{count(int((data.labels >= 0).sum()), 'row')} of known component")
+        given.append(f"{count(int((data.labels >= 0).sum()), 'row')} with a known component")
     beside = f", with {' and '.join(given)}," if given else ""
     return (
         f"A Gaussian mixture model of {count(k, 'component')} with "
@@ -82,13 +83,13 @@ def _method(fit: Fitted) -> str:
     info = source.info
     if isinstance(info, McmcInfo):
         chains, draws = source.lp.shape
-        words = f"{count(chains, 'chain').capitalize()} of {draws:,} draws, after warm-up, gave"
+        words = f"{count(chains, 'chain').capitalize()} of {draws:,} draws after warm-up"
         modes = "" if fit.combination is None else f" {combination_words(fit.combination)}"
-        return f"{words} the posterior.{modes}"
+        return f"{words} {'was' if chains == 1 else 'were'} run.{modes}"
     if isinstance(info, VariationalInfo):
         return f"{fit.lp.size:,} draws were taken from an approximation of the posterior."
     best, found = info.best, len(info.optima)
-    maximum = "the one maximum that was found" if found == 1 else f"the best of {found} maxima"
+    maximum = "the only maximum found" if found == 1 else f"the best of {found} maxima"
     return (
         f"The {info.objective} was maximized from {count(len(info.values), 'start')}, of which "
         f"{best.restarts} reached {maximum}."
@@ -100,7 +101,7 @@ def _priors(fit: Fitted) -> Iterator[str]:
     if words:
         words.pop("resolution")
         given = (f"{name} {prior.replace(': ', ' (', 1)})" for name, prior in words.items())
-        yield (f"Priors: {', '.join(given)}; no component is narrower than the data's resolution.")
+        yield f"Priors: {', '.join(given)}; no component is narrower than the data's resolution."
     if fit.relabelling is not None and fit.kind != "point" and fit.model.n_components > 1:
         yield f"Labels of the draws were settled {_RELABELLING[fit.relabelling][0]}."
 
@@ -116,13 +117,16 @@ def _quality(fit: Fitted) -> Iterator[str]:
         yield f"The Pareto k-hat of its importance weights was {fixed(pareto_k(fit.info), 2)}."
     open_checks = [check.name for check in diagnose(fit) if check.verdict != "ok"]
     yield (
-        f"Checks that were not passed: {', '.join(open_checks)}."
+        f"The fit did not pass these checks: {', '.join(open_checks)}."
         if open_checks
-        else "All checks of the fit were passed."
+        else "The fit passed all checks."
     )
 
 
 def _results(fit: Fitted) -> Iterator[str]:
+    if is_divided(fit):
+        yield "The chains are in different modes, so there are no results of all chains together."
+        return
     draws = fit.kind != "point"
     value = "posterior mean, 90% interval" if draws else "estimate"
     shown = min(fit.dataset.n_features, _FEATURES)
@@ -142,15 +146,15 @@ def _results(fit: Fitted) -> Iterator[str]:
     if fit.model.n_components > 1:
         classes = classes_of(fit)
         yield (
-            f"The relative entropy of the classification was {fixed(classes.entropy, 2)}, and "
-            f"{classes.smallest_rows:,.6g} rows ({percent(classes.smallest_share)}) were most "
-            "probably of the smallest component."
+            f"The relative entropy of the classification was {fixed(classes.entropy, 2)}, and the "
+            f"smallest component was the most probable one for {classes.smallest_rows:,.6g} rows "
+            f"({percent(classes.smallest_share)})."
         )
     words = f"The log likelihood was {fixed(float(fit.total_log_likelihood.mean()), 1)}"
     if isinstance(fit.info, RestartInfo):
         yield f"{words}, BIC {fixed(bic(fit), 1)}."
     else:
-        yield f"{words} on average over the draws."
+        yield f"{words}, averaged over the draws."
 
 
 def _with_bounds(cell: dict[str, float], unit: float, draws: bool) -> str:

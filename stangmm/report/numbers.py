@@ -35,7 +35,7 @@ def number(value: float, scale: float = 0.0) -> str:
     else:
         digits = 3 + max(0, int(np.floor(np.log10(max(abs(value), size) / size))))
         text = f"{value:.{digits}g}"
-    return text.replace("-", "−")
+    return (text if text.strip("-0.") else text.lstrip("-")).replace("-", "−")
 
 
 def fixed(value: float, decimals: int) -> str:

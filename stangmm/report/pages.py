@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from stangmm import plots
 from stangmm.base.files import checked_target, write_whole
 from stangmm.base.progress import progress_bar
+from stangmm.judge.chains import chains_words
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
+from stangmm.judge.modes import is_divided, modes_of
 from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
 from stangmm.posterior.fitted import Fitted
@@ -51,17 +56,24 @@ from stangmm.report.tables import (
     undecided_rows,
 )
 from stangmm.report.words import (
+    Solution,
+    closing_words,
     comparison_answer,
     components_words,
     data_words,
-    fit_answer,
     leading_method,
     loo_left_out,
     loo_words,
     method_words,
+    opening_words,
     undecided_words,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MODES = 4  # that a report shows, of chains in several
+_UNBROKEN = 28  # letters of a name that a line of a phone has room for
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
     "warn": ("!", "use with care"),
@@ -79,7 +91,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
     progress : bool
-        Whether it shows how many pictures are drawn when it takes longer than a second.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------
@@ -95,30 +107,36 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     """
     target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
-    pictures = {
-        "mixture": [density_picture(fit), *projection_pictures(fit)],
-        "components": [*profile_pictures(fit), *forest_pictures(fit)],
-        "rows": list(row_pictures(fit)),
-        "runs": [*run_pictures(fit), *chain_pictures(fit)],
-        "further": list(further_pictures(fit)),
-        "predictive": list(predictive_pictures(fit, loo)),
-        "priors": list(prior_pictures(fit)),
-    }
+    diagnosis, parameters = diagnose(fit), summary(fit)
+    solutions, modes = _solutions(fit, parameters)
+    pooled = modes == 1  # else no number of all draws together means anything
+    if pooled:
+        pictures = {
+            "mixture": [density_picture(fit), *projection_pictures(fit)],
+            "components": [*profile_pictures(fit), *forest_pictures(fit)],
+            "rows": list(row_pictures(fit)),
+            "predictive": list(predictive_pictures(fit, loo)),
+            "priors": list(prior_pictures(fit)),
+        }
+    else:
+        pictures = {"mixture": [density_picture(each.fit, each.title) for each in solutions]}
+    pictures["runs"] = list(run_pictures(fit))
+    if diagnosis.computation.verdict != "ok":  # they take as long as all others of a small fit
+        pictures["runs"] += [*further_pictures(fit), *chain_pictures(fit)]
     advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
-    page = environment(advance).get_template("fit.html.j2")
-    diagnosis = diagnose(fit)
-    parameters = summary(fit)
-    components = list(component_rows(fit, parameters))
-    undecided = undecided_rows(fit) if fit.model.n_components > 1 else None
+    page = environment(advance, fit.dataset.feature_names).get_template("fit.html.j2")
+    undecided = undecided_rows(fit) if pooled and fit.model.n_components > 1 else None
     html = page.render(
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         fit=fit,
         facts=data_words(fit),
         verdict=diagnosis.verdict,
         badge_of="",
-        answer=" ".join(fit_answer(fit, components, diagnosis, undecided)),
+        opening=opening_words(fit, modes),
+        solutions=solutions,
+        closing=" ".join(closing_words(fit, diagnosis, undecided, modes)),
+        pooled=pooled,
         pictures=pictures,
-        components=components,
         intervals=fit.kind != "point",
         undecided=undecided,
         undecided_words=undecided_words(undecided) if undecided else "",
@@ -135,6 +153,19 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     return target
 
 
+def _solutions(fit: Fitted, parameters: pd.DataFrame) -> tuple[list[Solution], int]:
+    """The fit as one solution or, if its chains are in several modes, some modes; how many."""
+    if not is_divided(fit):
+        return [Solution("", fit, list(component_rows(fit, parameters)))], 1
+    modes = modes_of(fit)
+    named = islice(zip(modes.chains, modes.fits, strict=True), _MODES)
+    solutions = [
+        Solution(f"Mode {m}, {chains_words(chains)}", own, list(component_rows(own)))
+        for m, (chains, own) in enumerate(named)
+    ]
+    return solutions, len(modes)
+
+
 def comparison_report(
     comparison: Compared, path: str | os.PathLike[str], *, progress: bool = True
 ) -> Path:
@@ -146,7 +177,7 @@ def comparison_report(
     path : path
         The HTML file; one that is there is replaced at once, when the new one is complete.
     progress : bool
-        Whether it shows how many pictures are drawn when it takes longer than a second.
+        Whether to show progress when it takes longer than a second.
 
     Returns
     -------
@@ -165,9 +196,8 @@ def comparison_report(
     leading, status = leading_method(comparison)
     overview, parts = list(overview_pictures(comparison)), list(method_parts(comparison))
     drawn = len(overview) + sum(len(part.pictures) for part in parts)
-    page = environment(progress_bar("pictures", drawn, shown=progress)).get_template(
-        "comparison.html.j2"
-    )
+    advance = progress_bar("pictures", drawn, shown=progress)
+    page = environment(advance, comparison.dataset.feature_names).get_template("comparison.html.j2")
     columns = shown_columns(comparison)
     any_fit = next(iter(comparison.fits.values()), None)
     html = page.render(
@@ -191,8 +221,13 @@ def comparison_report(
     return target
 
 
-def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.Environment:
-    """Templates with the filters and names that they use; each picture drawn is told."""
+def environment(
+    advance: Callable[[int], None] = lambda drawn: None, names: Sequence[str] = ()
+) -> jinja2.Environment:
+    """Templates with the filters and names that they use; each picture drawn is told.
+
+    Names of features are marked in texts, so that a page does not break them.
+    """
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("stangmm.report", "templates"),
         autoescape=True,
@@ -207,11 +242,28 @@ def environment(advance: Callable[[int], None] = lambda drawn: None) -> jinja2.E
         advance(1)
         return Markup(drawn)  # noqa: S704 (an XML writer has escaped all text in it)
 
+    made.filters["named"] = partial(_with_names, names=names)
     made.filters["number"] = number
     made.filters["fixed"] = fixed
     made.filters["method"] = method_words
     made.globals.update(svg=svg, badges=_BADGES, color=color)
     return made
+
+
+def _with_names(text: str, names: Sequence[str]) -> Markup:
+    """A text in which names of features are not broken, or long ones between their parts only."""
+    longest_first = sorted(filter(str.strip, names), key=len, reverse=True)
+    known = "|".join(map(re.escape, longest_first))
+    pieces = re.split(rf"(?<!\w)({known})(?!\w)", text) if known else [text]
+    marked = Markup("")
+    for place, piece in enumerate(pieces):
+        if place % 2:
+            parts = Markup("<wbr>").join(re.split(r"(?<=[_./])", piece))
+            whole = len(piece) <= _UNBROKEN
+            marked += Markup('<span class="name">{}</span>').format(parts) if whole else parts
+        else:
+            marked += escape(piece)
+    return marked
 
 
 @contextmanager

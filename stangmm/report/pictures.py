@@ -59,12 +59,12 @@ def density_picture(fit: Fitted, title: str = "The mixture and the data") -> Pic
             f"{count(k, 'component')}."
         )
         caption = (
-            "Each row has the colour of its likeliest component, paler where that is uncertain. "
-            "Ellipses hold 50% and 95% of a component; grey shades 50%, 80% and 95% of the "
+            "Rows have the colour of their most probable component, paler where that is uncertain. "
+            "Ellipses hold 50% and 95% of a component; grey shades hold 50%, 80% and 95% of the "
             "mixture."
         )
         if draws:
-            caption += " Thin ellipses are single draws: how far they scatter is the uncertainty."
+            caption += " Thin ellipses are single draws: their scatter shows the uncertainty."
     return Picture(title, lambda: plots.density(fit), alt, caption)
 
 
@@ -73,14 +73,14 @@ def projection_pictures(fit: Fitted) -> Iterator[Picture]:
     if fit.dataset.n_features < 3:
         return
     yield Picture(
-        "The components from where they are furthest apart",
+        "The view in which the components are furthest apart",
         lambda: plots.projection(fit),
         f"Scatter of the rows in two directions, with an ellipse for each of "
         f"{count(fit.model.n_components, 'component')}.",
-        "The rows seen from the side from which the components differ most, in means or in "
-        "covariances. Each axis says what share of the differences it shows, and the feature that "
-        "it goes with most. Components that overlap here may still be apart in a further direction "
-        "if the shares are far from 100% together.",
+        "The rows in the two directions in which the components differ most, in means or in "
+        "covariances. Each axis says what share of the differences it shows, and which feature it "
+        "is most correlated with. If the shares sum to much less than 100%, components that "
+        "overlap here may still be apart in another direction.",
     )
 
 
@@ -90,8 +90,8 @@ def components_picture(fit: Fitted) -> Picture:
         f"The components, by {method_words(fit.method)}",
         lambda: plots.components(fit),
         f"The {count(fit.model.n_components, 'component')} apart, each labelled with its weight.",
-        "Each component alone, at its weight: the number is the share of the data that it holds. "
-        "Rows have the colour of their likeliest component.",
+        "Each component by itself; the number is its weight, the share of the data that it holds. "
+        "Rows have the colour of their most probable component.",
     )
 
 
@@ -99,7 +99,7 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
     """Pictures of what the method did, by what it is; of a combined fit, before it was."""
     before = ""
     if fit.combination is not None:
-        fit, before = fit.combination.source, " Here they are as they were before the modes were "
+        fit, before = fit.combination.source, " These are the chains before the modes were "
         before += "combined: chains in different modes differ."
     info = fit.info
     if isinstance(info, McmcInfo):
@@ -109,8 +109,8 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
             lambda: plots.trace(fit),
             f"Traces of {chains} chains of {draws:,} draws for weights, means, scales and the log "
             "joint density, with the density that each chain gives beside them.",
-            "Each chain should look like the next: the same level, the same width, no drift. At "
-            f"the right the chains' densities should lie on each other.{before}",
+            "The chains should look alike: the same level, the same width, no drift. On the right, "
+            f"their densities should coincide.{before}",
         )
     elif isinstance(info, VariationalInfo):
         if len(info.elbo):
@@ -119,10 +119,9 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
                 lambda: plots.elbo(fit),
                 f"The ELBO over {info.elbo_iterations[-1]:,.0f} iterations; it "
                 f"{'converged' if info.converged else 'did not converge'}.",
-                "The bound that the approximation raises. It should have levelled off; the "
-                "remaining jumps are Monte Carlo noise of the estimate. A flat end says that the "
-                "approximation is as good as its family allows, not that it is good: the k-hat "
-                "check says that.",
+                "The bound that the approximation maximizes. It should level off; the remaining "
+                "jumps are Monte Carlo noise. A flat end means that the approximation is as good "
+                "as its family allows, not that it is good: for that, see the k-hat check.",
             )
     else:
         yield components_picture(fit)
@@ -132,10 +131,10 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
             lambda: plots.em_path(fit),
             f"The {info.objective} of {len(info.values)} restarts; {info.best.restarts} reached "
             f"the best optimum and {collapsed} collapsed.",
-            f"Every start climbs to an optimum; {count(len(info.optima), 'distinct one')} "
+            f"Every start climbs to an optimum; {count(len(info.optima), 'different one')} "
             f"{'was' if len(info.optima) == 1 else 'were'} found. The more starts reach the best "
-            "one, the safer it is that none better exists. A collapsed restart has a component on "
-            "a few rows; its likelihood has no meaning.",
+            "one, the less likely it is that a better one exists. A collapsed restart has a "
+            "component on a few rows; its likelihood is meaningless.",
         )
 
 
@@ -148,9 +147,8 @@ def forest_pictures(fit: Fitted) -> Iterator[Picture]:
         lambda: plots.forest(fit),
         f"Weights, means and scales of {count(fit.model.n_components, 'component')} as dots with "
         "their 50% and 90% intervals.",
-        "Dots: posterior means. Thick and thin lines: where the parameter lies with 50% and 90% "
-        "probability. In a parameter in which two components' lines overlap, the data hardly tell "
-        "them apart.",
+        "Dots: posterior means. Thick and thin lines: 50% and 90% intervals. Where the lines of "
+        "two components overlap, this parameter hardly tells them apart.",
     )
 
 
@@ -158,29 +156,29 @@ def profile_pictures(fit: Fitted) -> Iterator[Picture]:
     """The components' means over the features, where there are several of both."""
     if fit.dataset.n_features == 1 or fit.model.n_components == 1:
         return
-    bars = " Bars: where the mean lies with 90% probability." if fit.kind != "point" else ""
+    bars = " Bars: 90% intervals of the means." if fit.kind != "point" else ""
     yield Picture(
         "The profiles",
         lambda: plots.profile(fit),
         f"Means of {count(fit.model.n_components, 'component')} in each feature, in standard "
         "deviations of the data, joined by a line for each component.",
-        "At 0 is the mean of all rows. A component whose line runs high is above the average in "
+        "Zero is the mean of all rows. Where a component's line is high, it is above average in "
         f"that feature; features in which the lines meet do not tell the components apart.{bars}",
     )
 
 
 def row_pictures(fit: Fitted) -> Iterator[Picture]:
-    """Whose each row is; nothing for one component, which has them all."""
+    """Which component each row belongs to; nothing for one component, which has them all."""
     if fit.model.n_components == 1:
         return
     yield Picture(
-        "Whose each row is",
+        "Which component each row belongs to",
         lambda: plots.responsibilities(fit),
         f"For every row the probability of each of {count(fit.model.n_components, 'component')}, "
-        "stacked, rows ordered by their likeliest component; a dashed line at 0.9.",
-        "Every row is a thin upright bar, coloured by how probable each component is for it. Rows "
-        "of one component stand together, the surest first. Where a block's own colour falls below "
-        "the dashed line, at the right of its block, rows are undecided.",
+        "stacked, rows ordered by their most probable component; a dashed line at 0.9.",
+        "Every row is a thin vertical bar, divided by the probability of each component. Rows are "
+        "grouped by their most probable component, the most certain first. Rows are undecided "
+        "where the colour of their group falls below the dashed line, at the right of the group.",
     )
 
 
@@ -193,14 +191,14 @@ def chain_pictures(fit: Fitted) -> Iterator[Picture]:
         lambda: plots.rank(fit),
         f"For each of {len(fit.lp)} chains, how many of its draws are among the low, middle and "
         "high draws of all chains, with a band around 1.",
-        "All draws of a parameter are ranked, the lowest at the left of each chain. Chains that "
-        "agree give lines around 1, within the grey band. A chain that leaves it lies too low, too "
-        "high or too close together: it has seen another posterior than the rest.",
+        "All draws of a parameter are ranked, the lowest on the left. Chains that agree give lines "
+        "near 1, within the grey band. A chain that leaves the band is too low, too high or too "
+        "narrow: it has not sampled the same posterior as the others.",
     )
 
 
 def further_pictures(fit: Fitted) -> Iterator[Picture]:
-    """What helps to find out why a fit by draws went wrong."""
+    """What helps to find out why sampling went wrong."""
     stats = fit.info.sample_stats if isinstance(fit.info, McmcInfo) else {}
     if "energy" in stats:
         yield Picture(
@@ -208,15 +206,15 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
             lambda: plots.energy(fit),
             f"For each chain a histogram of the draws' energies, a line for the changes of energy "
             f"from draw to draw, and its E-BFMI; {count(len(fit.lp), 'chain')}.",
-            "Filled: how widely the energies of the draws are spread. Line: how far the sampler "
-            "gets from one draw to the next. The two should be about as wide. Where the line is "
-            "much narrower (an E-BFMI below 0.3), the sampler crawls along the posterior's tails, "
-            "and some of them may be missing from the draws.",
+            "Filled: the energies of the draws. Line: the changes of energy from one draw to the "
+            "next. The two should be about equally wide. If the line is much narrower (an E-BFMI "
+            "below 0.3), the sampler moves slowly through the tails of the posterior, and part of "
+            "them may be missing.",
         )
     if fit.kind != "point":
         smallest = int(fit.weights.argmin())
         divergent = (
-            " Crosses are divergent draws: where they crowd, the sampler could not go on."
+            " Crosses are divergent draws: where they cluster, the sampler had difficulties."
             if "diverging" in stats
             else ""
         )
@@ -224,10 +222,10 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
             "Pairs of parameters",
             lambda: plots.pairs(fit),
             f"Draws of the parameters of component {smallest} in pairs, with a histogram of each.",
-            f"Each dot is a draw of component {smallest}, labels settled"
-            + (", of which the data say least" if fit.model.n_components > 1 else "")
-            + ". One round or slanted cloud is what one hopes for. A funnel or a bow is hard to "
-            f"draw from; two clouds are two solutions in one table.{divergent}",
+            f"Each dot is a draw of component {smallest}"
+            + (", the smallest, after relabelling" if fit.model.n_components > 1 else "")
+            + ". A single round or slanted cloud is fine. A funnel or a bow is hard to sample; "
+            f"two clouds are two different solutions.{divergent}",
         )
 
 
@@ -241,28 +239,28 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
         Gives the result of leave-one-out; without it there is no picture of it.
     """
     yield Picture(
-        "Would the fit give such data?",
+        "Does the fit give data like these?",
         lambda: plots.ppc(fit),
         "Histograms of the data, with the median and the 90% range of replicated data sets in each "
         "bin.",
-        "Grey: the data. Blue: what 90% of 400 data sets drawn from the fit have in the same bin, "
-        "and their median. Bars outside are crossed; about one in ten is to be expected. Several "
-        "side by side, all too high or all too low, show what the mixture misses: a gap, a spike, "
-        "a heavier tail.",
+        "Grey: the data. Blue: the median and the 90% range, in each bin, of 400 data sets drawn "
+        "from the fit. Bars outside that range are crossed; expect about one in ten. Several side "
+        "by side, all too high or all too low, show what the mixture misses: a gap, a spike, a "
+        "heavier tail.",
     )
     if goodness_of_fit(fit) is not None:
         several = fit.dataset.n_features > 1
         yield Picture(
-            "Are the data spread as the mixture is?",
+            "Are the data distributed like the mixture?",
             lambda: plots.pit(fit),
             "For each feature"
             + (", and the density of all together," if several else "")
-            + " the share of the rows below each quantile of the mixture, less what it should be, "
-            "with the band in which it stays if the data come from the mixture.",
-            "Black: how many more of the rows than the mixture has lie below each of its "
-            "quantiles. It should stay in the grey band, as it does in 95% of data sets from the "
-            "mixture. Where it rises, rows are too many; where it falls, too few."
-            + (" The last panel orders rows by their density: thin places at the left." * several),
+            + " the share of the rows below each quantile of the mixture, minus the expected "
+            "share, with the band in which it stays if the data come from the mixture.",
+            "Black: the share of the rows below each quantile of the mixture, minus the expected "
+            "share. It should stay in the grey band, as it does for 95% of data sets from the "
+            "mixture. Where it rises there are too many rows; where it falls, too few."
+            + (" The last panel orders rows by their density, the lowest on the left." * several),
         )
     if loo is not None:
         yield Picture(
@@ -271,8 +269,8 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
             "The Pareto k of every row, with the limit above which leave-one-out cannot be "
             "trusted.",
             "Each dot is a row; its Pareto k says how much the posterior would change without it. "
-            "Below the line leave-one-out can be trusted. A row above it is one that the fit "
-            "hinges on: an outlier, or one of very few rows of a component.",
+            "Below the line, leave-one-out can be trusted. The fit depends strongly on a row above "
+            "it: an outlier, or one of very few rows of a component.",
         )
 
 
@@ -286,9 +284,8 @@ def prior_pictures(fit: Fitted) -> Iterator[Picture]:
         lambda: plots.priors(fit),
         "For weights, means and scales the prior as a grey area, and the posterior of each of "
         f"{count(fit.model.n_components, 'component')} in its colour.",
-        f"Grey, dashed: what was believed before the data. In colour: what is believed now "
-        f"({drawn}). All are scaled to one height: compare where they lie and how wide they are. "
-        "A posterior much narrower than its prior comes from the data. One as wide as its prior "
-        "says that the data are silent about it, and one at the prior's edge that the two "
-        "contradict each other.",
+        f"Grey, dashed: the prior. In colour: the posterior ({drawn}). All have the same height: "
+        "compare where they lie and how wide they are. A posterior much narrower than its prior "
+        "comes from the data. If it is as wide as its prior, the data say little about the "
+        "parameter; if it is at the edge of the prior, the two disagree.",
     )

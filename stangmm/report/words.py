@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
+from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.report.numbers import count, fixed, number, percent
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from stangmm.judge.elpd import Loo
 
 
+FEATURES_PLACED = 3  # features in which an answer says where components lie
+_PLACES = 6  # components of which it says so
 _METHODS = {
     "em": "EM",
     "regularized_em": "regularized EM",
@@ -48,7 +52,7 @@ def data_words(of: Fitted | Compared) -> str:
     if data.incomplete:
         weighted += f", {int(np.isnan(data.x).sum()):,} values missing and integrated out"
     if data.labels is not None:
-        weighted += f", {int((data.labels >= 0).sum()):,} rows of known component"
+        weighted += f", {int((data.labels >= 0).sum()):,} rows with a known component"
     return (
         f"{data.n_observations:,} rows, {data.n_features} "
         f"{'feature' if data.n_features == 1 else 'features'} ({listed(data.feature_names)})"
@@ -62,43 +66,100 @@ def listed(names: tuple[str, ...], most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def fit_answer(
-    fit: Fitted,
-    components: list[dict[str, Any]],
-    diagnosis: Diagnosis,
-    undecided: UndecidedRows | None,
-) -> Iterator[str]:
-    """The sentences of a fit's answer: what was found, and whether it can be believed."""
+def opening_words(fit: Fitted, modes: int) -> str:
+    """What was fitted, and what the list of the components below it says."""
     data, k = fit.dataset, fit.model.n_components
-    verb = "describes" if k == 1 else "describe"
-    misfit = misfit_words(fit)
-    if misfit:
-        verb = "was fitted to" if k == 1 else "were fitted to"
-    features = listed(data.feature_names)
-    yield f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
-    rows = sorted(components, key=lambda row: -row["weight"]["mean"])
-    first = rows[0]
-    where = ", ".join(
-        f"{f['name']} {number(f['mean']['mean'], f['unit'])}" for f in first["features"][:3]
-    )
-    if k == 1:
-        yield f"It lies around {where}."
+    one, interval = k == 1, "" if fit.kind == "point" else " with its 90% interval"
+    verb = "describes" if one else "describe"
+    if misfit_words(fit) or modes > 1:
+        verb = "was fitted to" if one else "were fitted to"
+    what = "this mean" if data.n_features == 1 else "these means"
+    if data.n_features > FEATURES_PLACED:
+        which = "the first" if one else "those in which the components differ most"
+        what += f" ({count(FEATURES_PLACED, 'feature')} of {data.n_features}, {which})"
+    if one:
+        says = f"It has {what}:"
     else:
-        weight = first["weight"]
-        interval = (
-            f" (90% interval {percent(weight['low'])} to {percent(weight['high'])})"
-            if fit.kind != "point"
-            else ""
+        says = f"Each component has this share of the data{interval}, and {what}:"
+    if modes > 1:
+        says = (
+            f"The chains are in {count(modes, 'different mode')} and do not say how probable each "
+            f"is, so the modes are shown separately. {says}"
         )
-        yield (
-            f"The largest, component {first['k']}, holds {percent(weight['mean'])} of the data"
-            f"{interval} and lies around {where}."
-        )
-        shares = [(row["k"], percent(row["weight"]["mean"])) for row in rows[1:4]]
-        words = [f"Component {shares[0][0]} holds {shares[0][1]}"]
-        words += [f"component {k} {share}" for k, share in shares[1:]]
-        words += [f"each of the other {len(rows) - 4} less"] if len(rows) > 4 else []
-        yield f"{', '.join(words)}."
+    features = listed(data.feature_names)
+    return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a component lies, in words.
+
+    Attributes
+    ----------
+    k : int
+    share : str
+        Of the data, with its interval if there are draws; empty for a single component.
+    means : str
+        In the features that tell the components apart best.
+    """
+
+    k: int
+    share: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A fit that an answer describes, or the fit of one of several modes.
+
+    Attributes
+    ----------
+    title : str
+        Which mode it is; empty for a fit that is not divided.
+    fit : Fit
+    components : list of dict
+        As `component_rows` gives them.
+    """
+
+    title: str
+    fit: Fitted
+    components: list[dict[str, Any]]
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the components lie, the largest first, without the smallest of many."""
+        features = sorted(ranked_features(self.fit)[:FEATURES_PLACED])
+        found = []
+        for row in self._by_weight[:_PLACES]:
+            weight, share = row["weight"], ""
+            if len(self.components) > 1:
+                share = percent(weight["mean"])
+                if self.fit.kind != "point":
+                    share += f" ({percent(weight['low'])} to {percent(weight['high'])})"
+            cells = (row["features"][j] for j in features)
+            means = ", ".join(f"{f['name']} {number(f['mean']['mean'], f['unit'])}" for f in cells)
+            found.append(Place(row["k"], share, means))
+        return found
+
+    @property
+    def others(self) -> str:
+        """What the components hold that `places` leaves out; empty if there are none."""
+        weights = [row["weight"]["mean"] for row in self._by_weight[_PLACES:]]
+        if not weights:
+            return ""
+        verb = "holds" if len(weights) == 1 else "together hold"
+        return f"The other {count(len(weights), 'component')} {verb} {percent(sum(weights))}."
+
+    @property
+    def _by_weight(self) -> list[dict[str, Any]]:
+        return sorted(self.components, key=lambda row: -row["weight"]["mean"])
+
+
+def closing_words(
+    fit: Fitted, diagnosis: Diagnosis, undecided: UndecidedRows | None, modes: int
+) -> Iterator[str]:
+    """Whether the answer can be trusted: sentences below the list of the components."""
+    misfit = misfit_words(fit) if modes == 1 else ""
     if undecided is not None and undecided.asked:
         yield (
             "Every row clearly belongs to one component."
@@ -113,14 +174,14 @@ def fit_answer(
 
 
 def misfit_words(fit: Fitted) -> str:
-    """Say how the data are not as the mixture has them, and what to try; empty if they are."""
+    """Say how the data differ from the mixture, and what to try; empty if they do not."""
     found = goodness_of_fit(fit)
     if found is None or found.verdict == "ok":
         return ""
     worst = found.misfits[0]
     head = {
         "fail": "The mixture does not describe these data:",
-        "warn": "The data are not quite as the mixture has them:",
+        "warn": "The mixture does not quite describe these data:",
     }[found.verdict]
     return f"{head} {worst.words} {worst.advice}"
 
@@ -131,10 +192,10 @@ def combination_words(combination: Combination) -> str:
     shares = ", ".join(
         f"{percent(mode.weight)} ± {percent(mode.weight_error)}" for mode in modes[:4]
     )
-    more = f" and {len(modes) - 4} of less" if len(modes) > 4 else ""
+    more = f" and {len(modes) - 4} smaller ones" if len(modes) > 4 else ""
     return (
-        f"The posterior has {len(modes)} modes, and its chains do not move freely between them: it "
-        f"was combined, each with its share by the evidence ({shares}{more})."
+        f"The posterior has {len(modes)} modes, between which chains do not move freely. The modes "
+        f"were combined, weighted by their evidence ({shares}{more})."
     )
 
 
@@ -144,7 +205,7 @@ def undecided_words(undecided: UndecidedRows) -> str:
         return "The component of every row was known."
     of = f"{undecided.asked:,} rows"
     if not undecided.count:
-        return f"None of {of} is undecided: each has a component of probability 0.9 or more."
+        return f"None of {of} is undecided: each has a component with probability 0.9 or more."
     n, shown = undecided.count, len(undecided.rows)
     table = "They are" if n == shown else f"The {shown} most undecided are"
     if n == 1:
@@ -159,16 +220,18 @@ def loo_words(fit: Fitted, result: Loo) -> str:
     """What leave-one-out gives, and what it is good for."""
     bad = len(bad_rows(fit, result))
     doubt = (
-        f" Not to be trusted as it stands, for {count(bad, 'row')} above the line; "
-        "fit.loo(refit=True) computes them exactly."
+        f" It cannot be trusted as it stands, since {count(bad, 'row')} "
+        f"{'lies' if bad == 1 else 'lie'} above the line; fit.loo(refit=True) computes "
+        f"{'it' if bad == 1 else 'them'} exactly."
         if bad
         else ""
     )
     return (
-        f"Leave-one-out expects a log predictive density (ELPD) of {fixed(result.elpd, 1)} "
-        f"± {fixed(result.se, 1)} for {fit.dataset.total_weight:,.6g} new rows, with "
-        f"{fixed(result.p, 1)} effective parameters. By itself the number says little; of "
-        f"two models of the same data, the one of higher ELPD predicts better.{doubt}"
+        "By leave-one-out, the expected log predictive density (ELPD) of "
+        f"{fit.dataset.total_weight:,.6g} new rows is {fixed(result.elpd, 1)} ± "
+        f"{fixed(result.se, 1)}, with {fixed(result.p, 1)} effective parameters. By "
+        "itself the number says little; of two models of the same data, the one with the higher "
+        f"ELPD predicts better.{doubt}"
     )
 
 
@@ -180,9 +243,9 @@ def loo_left_out(fit: Fitted) -> str:
             'fit with method="nuts" to get it.'
         )
     return (
-        f"Leave-one-out was left out of this report: {fit.dataset.n_observations:,} rows times "
-        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() "
-        "computes it, in some 15 seconds for each as many; fit.plot.loo(result=...) draws that."
+        f"This report has no leave-one-out: {fit.dataset.n_observations:,} rows times "
+        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() computes "
+        "it, in about 15 seconds for every so many; fit.plot.loo(result=...) draws the result."
     )
 
 
@@ -190,20 +253,23 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
     verdict = computation.verdict
     open_checks = [check for check in computation if check.verdict != "ok"]
     names = ", ".join(check.name for check in open_checks)
+    if any(check.name == "modes" for check in open_checks):  # the others follow from that
+        open_checks = [computation["modes"]]
     if verdict == "ok" and misfit:
-        return "All other checks, those of the computation, were passed."
+        return "The fit passed all other checks, those of the computation."
     if verdict == "ok":
         return {
-            "mcmc": "Every check was passed: estimates and intervals can be used as they stand.",
-            "approximation": "Every check was passed. The draws come from an approximation of the "
-            "posterior, so intervals can still be somewhat too narrow.",
-            "point": "Every check was passed. This is one best estimate: it does not say how "
-            "uncertain it is; NUTS does.",
+            "mcmc": "The fit passed every check: estimates and intervals can be used as they "
+            "stand.",
+            "approximation": "The fit passed every check. Its draws come from an approximation of "
+            "the posterior, so intervals can still be somewhat too narrow.",
+            "point": "The fit passed every check. It is a single best estimate, without its "
+            "uncertainty; NUTS gives that.",
         }[fit.kind]
     advice = " ".join(dict.fromkeys(check.advice for check in open_checks if check.advice))
     if verdict == "warn":
-        return f"Use it with care, for not every check was passed ({names}). {advice}"
-    return f"Do not rely on it as it stands: checks failed ({names}). {advice}"
+        return f"Use this fit with care: it did not pass every check ({names}). {advice}"
+    return f"Do not rely on this fit as it stands: it failed checks ({names}). {advice}"
 
 
 def leading_method(comparison: Compared) -> tuple[str, str]:
@@ -226,11 +292,11 @@ def comparison_answer(comparison: Compared) -> Iterator[str]:
         yield "There is nothing to compare; the reasons are in the table."
     elif reference is None:
         yield (
-            "No method here draws from the posterior itself, so nothing says how far the others "
-            "are from it."
+            "No method here draws from the posterior itself, so there is nothing to compare the "
+            "others with."
         )
         yield _first_look(comparison)
-        yield "Add nuts before intervals are reported."
+        yield "Add nuts before you report intervals."
     elif comparison.table.loc[reference, "status"] == "fail":
         yield from _without_authority(comparison, reference)
     else:
@@ -245,10 +311,10 @@ def _first_look(comparison: Compared) -> str:
     table = comparison.table
     good = table[(table["status"] == "ok") & (table["kind"] != "mcmc")]
     if not len(good):
-        return "No other method passed every check, so that there is none for a first look either."
+        return "No other method passed every check, so none will do for a first look either."
     label = str(good["seconds"].astype(float).idxmin())
     what = {
-        "point": "one best estimate, which does not say how uncertain it is",
+        "point": "a single best estimate, without its uncertainty",
         "approximation": "an approximation, whose intervals can be too narrow",
     }[str(good.loc[label, "kind"])]
     return f"For a first look, {label} passed its own checks: it gives {what}."
@@ -258,16 +324,16 @@ def _without_authority(comparison: Compared, reference: str) -> Iterator[str]:
     """What can be said when the draws to measure by are not to be relied on."""
     names, advice = _open_checks(comparison, reference)
     yield (
-        f"{reference} is the reference, but it failed its checks ({names}): its intervals are not "
-        "to be reported, and how near other methods are to it does not say how good they are. "
+        f"{reference} is the reference, but it failed its checks ({names}). Do not report its "
+        "intervals, and do not judge other methods by how near they are to it. "
         f"{advice}"
     )
     table = comparison.table
     others = table[(table["kind"] == "mcmc") & (table["status"] == "ok")]
     if len(others):
         yield (
-            f"{others.index[0]} passed every check: compare again with it before {reference}, and "
-            "it is the reference."
+            f"{others.index[0]} passed every check: list it before {reference}, and it becomes the "
+            "reference."
         )
     else:
         yield _first_look(comparison)
@@ -287,36 +353,36 @@ def _by_reference(comparison: Compared, reference: str) -> Iterator[str]:
         names, advice = _open_checks(comparison, reference)
         yield (
             f"{reference} draws from the posterior itself and is the reference, but use it with "
-            f"care, for not every check was passed ({names}). {advice}"
+            f"care: it did not pass every check ({names}). {advice}"
         )
     alike = (table["agreement"] >= SAME_CLUSTERS) & (table["status"] == "ok")
     same = table[alike & (table["seconds"] < seconds)].sort_values("seconds")
     if len(same):
         label, row = str(same.index[0]), same.iloc[0]
         yield (
-            f"If only the clusters of the rows matter, {label} does as well: it puts "
-            f"{percent(row['agreement'])} of them into the same cluster, after "
+            f"If only the clusters matter, {label} does as well: it puts "
+            f"{percent(row['agreement'])} of the rows into the same cluster, in "
             f"{number(row['seconds'])} s."
         )
     far = {str(m): d for m, d in table["distance"].to_dict().items() if d > MEANS_APART}
     if far:
         by_how_much = ", ".join(f"{label} by up to {number(d)}" for label, d in far.items())
-        maxima = " A maximum need not lie at the mean of a skewed posterior."
+        maxima = " The maximum of a skewed posterior need not be at its mean."
         yield (
-            "Some estimates are more than one posterior standard deviation from the reference's "
-            f"posterior means: {by_how_much}."
+            "Some estimates are more than one posterior standard deviation from the posterior "
+            f"means of the reference: {by_how_much}."
             + (maxima if any(comparison.fits[label].kind == "point" for label in far) else "")
         )
     for name, ratio in table["sd_ratio"].dropna().to_dict().items():
         if ratio < TOO_SURE:
             yield (
-                f"{name} is too sure: one of its posterior standard deviations is "
-                f"{percent(ratio)} of the reference's."
+                f"Intervals by {name} are too narrow: one of its posterior standard deviations is "
+                f"{percent(ratio)} of that of the reference."
             )
         elif ratio > 1 / TOO_SURE:
             yield (
-                f"{name} is not sure enough: one of its posterior standard deviations is "
-                f"{number(ratio)} times the reference's."
+                f"Intervals by {name} are too wide: one of its posterior standard deviations is "
+                f"{number(ratio)} times that of the reference."
             )
 
 

@@ -23,12 +23,12 @@ from stangmm.methods.em.by_group import rows_by_group
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
-# The metric is used when each component holds so many rows for each free number of its own, when
+# The metric is used when each component holds so many rows for each free parameter of its own, when
 # the information that unknown labels leave is worth so many rows in every direction, ...
 _ROWS_PER_PARAMETER = 10.0
 _INFORMATIVE_ROWS = 50.0
 # Or, where features are so correlated within a component (condition number of the correlations), as
-# soon as each component holds as many rows as it has free numbers.
+# soon as each component holds as many rows as it has free parameters.
 _CORRELATED = 100.0
 # The same where a component is so narrow that the variance of its mean is below this: Stan's
 # adaptation shrinks variances towards 0.001, which is too coarse then.

@@ -18,7 +18,7 @@ from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
 
 MAX_PARAMETERS = 200
-_MANY_ROWS = 50.0  # for each free number of a component
+_MANY_ROWS = 50.0  # for each free parameter of a component
 _STEPS = 50
 # Gradients in coordinates of about one standard deviation: half its square is left to climb.
 _GRADIENT = 0.1
