@@ -11,8 +11,8 @@ PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 QUICK  := not sklearn_pipeline and not choose_components and not pictures.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz lint \
-  format hooks clean
+.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz \
+  wheel release-check lint format hooks clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
 
@@ -42,6 +42,10 @@ $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-release: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
 	@touch $@ $(VENV)/installed
 
 # Both ask what is there before they do anything, so they need no stamp.
@@ -117,6 +121,17 @@ fuzz: model $(VENV)/installed-test  ## faults in large: arguments, files, kills,
 	PYTHONPATH=tests $(BIN)/python -m robustness.compiles --processes 20
 	PYTHONPATH=tests $(BIN)/python -m robustness.surroundings
 	@test "$$(id -u)" != 0 || PYTHONPATH=tests $(BIN)/python -m robustness.disks
+
+out/wheel/compiled: release/compile_model.py release/cpu_model.cpp $(wildcard stan/*.stan stan/kernel/*/*) | cmdstan $(VENV)/installed-release
+	$(BIN)/python release/compile_model.py $@
+	@touch $@
+
+wheel: out/wheel/compiled  ## a wheel with the compiled model in out/dist (Linux on x86_64)
+	STANGMM_COMPILED=$< $(BIN)/python -m build --wheel --outdir out/dist
+
+release-check: wheel  ## build what is released, and check it as those who install it would
+	$(BIN)/python -m build --outdir out/dist
+	$(BIN)/python release/check.py out/dist
 
 lint: $(VENV)/installed-test  ## style, types and the direction of imports
 	$(BIN)/ruff check .

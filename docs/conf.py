@@ -47,7 +47,7 @@ html_css_files = ["style.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
-html_extra_path = [str(gallery.REPORTS)]
+html_extra_path = [str(gallery.REPORTS), "llms.txt"]
 html_theme_options = {
     "light_css_variables": {
         "color-brand-primary": "#00588a",

@@ -268,6 +268,44 @@ def test_what_is_compiled_runs_without_compiler_and_without_cmdstan(
     assert ready_model() is None
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_came_with_the_wheel_is_taken_unless_a_cmdstan_is_named(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hide_cmdstan(tmp_path, monkeypatch)
+    program = tmp_path / "gaussian_mixture"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    came_with = CmdStan(Path("cmdstan-2.27.0"), (2, 27, 0))
+    key = compile_module.model_sources("native", threads=False).key
+    folder = compile_module.shipped_directory() / f"gaussian_mixture-{key}-wheel"
+    folder.mkdir(parents=True)
+    fill_folder(folder, program, came_with, {})
+
+    found = compile_module.compiled_model()
+    assert found == compile_module.CompiledModel(
+        folder / "gaussian_mixture", "native", came_with, threads=False
+    )
+    with pytest.raises(CmdStanNotFoundError):
+        compile_module.compiled_model(kernel="portable")
+    for named in ({"cmdstan_path": tmp_path}, {}):
+        monkeypatch.setenv("CMDSTAN", "" if named else str(tmp_path))
+        with pytest.raises(CmdStanNotFoundError, match="must name a built CmdStan folder"):
+            compile_module.compiled_model(**named)
+    monkeypatch.setenv("CMDSTAN", "")
+
+    (folder / "gaussian_mixture").write_text("#!/bin/sh\necho another\n")
+    with (
+        pytest.warns(UserWarning, match=r"not what it was when it was built.*Install stangmm anew"),
+        pytest.raises(CmdStanNotFoundError),
+    ):
+        compile_module.compiled_model()
+    (folder / "gaussian_mixture").write_text("#!/bin/sh\n")
+    assert ready_model() == found
+    (sources / "gaussian_mixture.stan").write_text("// another model\n")
+    assert ready_model() is None
+
+
 def hide_cmdstan(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide every CmdStan of this machine."""
     monkeypatch.setenv("HOME", str(home))

@@ -165,7 +165,7 @@ def ready_model(
             raise
         return _kept(kernels, threads, models_directory(), None)
     try:
-        builds = {k: Build.plan(_sources(k, threads), cmdstan) for k in kernels}
+        builds = {k: Build.plan(model_sources(k, threads), cmdstan) for k in kernels}
     except CompileError:
         return _kept(kernels, threads, models_directory(), cmdstan)
     note = ""
@@ -185,7 +185,7 @@ def _compile(
     """Compile with the first kernel that compiles."""
     note = ""
     for name in kernels[:-1]:
-        build = Build.plan(_sources(name, threads), cmdstan)
+        build = Build.plan(model_sources(name, threads), cmdstan)
         reason = build.failed_before()
         if not reason:
             try:
@@ -193,7 +193,7 @@ def _compile(
             except CompileError as error:
                 reason = build.failed_before() or str(error).partition("\n")[0]
         note = _note(reason)
-    exe = Build.plan(_sources(kernels[-1], threads), cmdstan).ensure(progress)
+    exe = Build.plan(model_sources(kernels[-1], threads), cmdstan).ensure(progress)
     return CompiledModel(exe, kernels[-1], cmdstan, threads, note)
 
 
@@ -202,7 +202,7 @@ def _kept(
 ) -> CompiledModel | None:
     """Find the first of the kernels that was compiled before."""
     for name in kernels:
-        found = _sources(name, threads).compiled_in(directory, cmdstan)
+        found = model_sources(name, threads).compiled_in(directory, cmdstan)
         if found is not None:
             note = _note("") if name != kernels[0] else ""
             return CompiledModel(found.path, name, found.cmdstan, threads, note)
@@ -226,7 +226,8 @@ def _kernels(kernel: Kernel) -> tuple[str, ...]:
     return ("native", "portable") if has_native else ("portable",)
 
 
-def _sources(kernel: str, threads: bool) -> Sources:
+def model_sources(kernel: str, threads: bool) -> Sources:
+    """Read the sources of the model with a likelihood kernel, with threads or without."""
     sources = stan_directory()
     folder = sources / "kernel" / kernel
     header = folder / "mixture_lpdf.hpp" if kernel == "native" else None
