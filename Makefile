@@ -4,9 +4,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q --dist loadgroup
 # What a newcomer runs first: the pages' snippets and the examples.
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
+# Of these, examples that take ten seconds and more run once.
+QUICK  := not sklearn_pipeline and not choose_components and not pictures.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz lint \
@@ -66,8 +68,8 @@ test: lint model  ## lint, then every test: fast ones, those with Stan, statisti
 	@echo "== tests with Stan"
 	$(PYTEST) -n 2 -m "stan and not statistical"
 	@echo "== a choice of tests, as on processors with less"
-	$(BIN)/python tests/processors.py avx2 $(PYTEST) -n 2 tests/test_em.py tests/test_docs.py tests/test_examples.py
-	$(BIN)/python tests/processors.py plain $(PYTEST) -n 2 tests/test_em.py tests/test_docs.py tests/test_examples.py
+	$(BIN)/python tests/processors.py avx2 $(PYTEST) -n 2 -k "$(QUICK)" tests/test_em.py tests/test_docs.py tests/test_examples.py
+	$(BIN)/python tests/processors.py plain $(PYTEST) -n 2 -k "$(QUICK)" tests/test_em.py tests/test_docs.py tests/test_examples.py
 	@echo "== statistical tests"
 	$(PYTEST) -n 2 -m "statistical" || { code=$$?; test $$code -eq 5; }  # 5: there are none
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -107,6 +106,7 @@ def fit_here(n: int) -> dict[str, Any]:
 
     import stangmm as sg
     from stangmm import fit as fit_module
+    from stangmm.base.processors import n_processors
     from stangmm.cmdstan.run import CmdStanRun
     from stangmm.data.dataset import Dataset
     from stangmm.methods.draws import McmcInfo
@@ -143,7 +143,7 @@ def fit_here(n: int) -> dict[str, Any]:
     seconds = stopwatch.seconds
     seconds["diagnose"] -= sum(imports)
     # Chains run in rounds, one a core; what is not warm-up or sampling is reading the data.
-    rounds = settings.chains / min(settings.chains, os.cpu_count() or 1)
+    rounds = settings.chains / min(settings.chains, n_processors())
     for phase, each in chains.items():
         seconds[phase] = rounds * each
     seconds["read"] -= seconds["warm-up"] + seconds["sample"]

@@ -15,18 +15,19 @@ warnings.simplefilter("ignore", sg.ConvergenceWarning)
 
 def main() -> None:
     faithful = sg.datasets.faithful()
-    pipeline = make_pipeline(StandardScaler(), StanGaussianMixture(random_state=1))
+    quick = sg.EM(restarts=30)  # in a search over a grid, where each fit counts little
+    pipeline = make_pipeline(StandardScaler(), StanGaussianMixture(method=quick, random_state=1))
     pipeline.set_output(transform="pandas")  # the names of the features go through to the fit
     search = GridSearchCV(
         pipeline,
-        {"stangaussianmixture__n_components": range(1, 6)},
+        {"stangaussianmixture__n_components": range(1, 5)},
         cv=KFold(5, shuffle=True, random_state=0),
     )
     search.fit(faithful)
     results = search.cv_results_
     print("mean log density of rows left out:")
     for k, mean, sd in zip(
-        range(1, 6), results["mean_test_score"], results["std_test_score"], strict=True
+        range(1, 5), results["mean_test_score"], results["std_test_score"], strict=True
     ):
         print(f"K = {k}: {mean:.4f} (sd over folds {sd:.4f})")
 

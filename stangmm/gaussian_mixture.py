@@ -12,7 +12,7 @@ from stangmm.base.memory import check_memory
 from stangmm.base.names import checks_names, hint, made_by_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
-from stangmm.methods import Method, as_method
+from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -67,7 +67,7 @@ class GaussianMixture(MixtureSpec):
     def fit(
         self,
         X: Any,
-        method: str | Method = "nuts",
+        method: MethodName | Method = "nuts",
         *,
         seed: int | None = None,
         sample_weight: Any = None,

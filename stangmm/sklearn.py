@@ -6,21 +6,23 @@ scikit-learn is an optional dependency: nothing else in stangmm imports this mod
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
-from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, MisfitWarning
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.errors import ConvergenceWarning, DataError, MisfitWarning
 from stangmm.data.dataset import Dataset, as_sample_weight
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
-from stangmm.methods import EM, Method, as_method
+from stangmm.methods import EM, Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.regularized import RegularizedEM, regularized_problem
+from stangmm.model.covariance import CovarianceType
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -34,6 +36,10 @@ except ImportError as error:
     raise ImportError(
         'stangmm.sklearn needs scikit-learn 1.6 or newer: pip install "stangmm[sklearn]"'
     ) from error
+
+
+# scikit-learn's default of reg_covar: the variance of a feature that does not vary.
+_REG_COVAR = 1e-6
 
 
 class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -80,10 +86,11 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     lower_bound_ : float
         Log likelihood of the data for each unit of sample weight, averaged over the draws.
     regularized_ : bool
-        Whether EM needed the prior of `RegularizedEM`, because the likelihood has no maximum.
+        Whether the likelihood has no maximum: EM needed the prior of `EM.regularized`, or a feature
+        does not vary.
     fit_ : Fit
         The fit itself: posterior, diagnostics, pictures, report. It holds the data, sorted, equal
-        rows as one with its weight.
+        rows as one with its weight, without the features that do not vary.
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (D,)
         Only where the columns of X have names.
@@ -101,9 +108,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         priors: Priors | None = None,
-        method: str | Method = "em",
+        method: MethodName | Method = "em",
         relabel: Relabelling | None = "stephens",
         random_state: int | np.random.RandomState | None = None,
         progress: bool = False,
@@ -123,7 +130,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         same for a row of weight 3 and for three rows, wherever they stand.
 
         Where the likelihood has no maximum (in every restart a component shrinks onto a few rows,
-        or features determine one another), EM gives the estimate of `RegularizedEM` instead.
+        or features determine one another), EM gives the estimate of `EM.regularized` instead.
+        Features that do not vary get scikit-learn's variance of 1e-6 (with "spherical", beside the
+        others'); they do not tell components apart.
 
         Parameters
         ----------
@@ -154,13 +163,14 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         settings = as_method(self.method)
         x = self._validated(X, ensure_min_samples=2)
         x, sample_weight = _distinct(x, sample_weight)
-        table: Any = x
+        self._fixed = _Fixed.of(x)
+        table: Any = self._fixed.without(x)
         if hasattr(self, "feature_names_in_"):
             import pandas as pd
 
-            table = pd.DataFrame(x, columns=self.feature_names_in_)
+            table = pd.DataFrame(table, columns=self.feature_names_in_[~self._fixed.features])
         run = Run(self._seed(), self.progress)
-        no_maximum: Exception | None = None
+        no_maximum: Exception | str | None = self._fixed.words()
         try:
             with warnings.catch_warnings():
                 # A search over K goes through models that do not describe the data.
@@ -173,18 +183,20 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     relabel=self.relabel,
                     progress=run.show_progress,
                 )
-        except (DataError, InferenceError) as error:
+        except DataError as error:
             if not isinstance(settings, EM):
                 raise
             no_maximum = error
-        self.regularized_ = no_maximum is not None
-        if isinstance(settings, EM) and no_maximum is not None:
             self.fit_ = self._regularized_fit(model, table, settings, sample_weight, run)
+        if no_maximum is not None:
             warnings.warn(
                 f"The likelihood has no maximum, so covariances were regularized. {no_maximum}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        info = self.fit_.info
+        of_fit = isinstance(info, RestartInfo) and info.regularized
+        self.regularized_ = of_fit or no_maximum is not None
         self._describe(self.fit_)
         return self
 
@@ -202,8 +214,10 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _describe(self, fit: Fit) -> None:
         structure = fit.model.structure
         self.weights_ = fit.weights
-        self.means_ = fit.means
-        self.covariances_ = structure.compact(fit.covariances)
+        self.means_ = self._fixed.beside(fit.means)
+        own = fit.covariances
+        own = own if structure.one_scale else self._fixed.beside_covariances(own)
+        self.covariances_ = structure.compact(own)
         if structure.correlated:
             inverse = np.tril(np.linalg.inv(np.linalg.cholesky(self.covariances_)))
             self.precisions_cholesky_ = np.swapaxes(inverse, -1, -2)
@@ -215,6 +229,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = len(path) or None
         self.converged_ = not fit.diagnose().computation.failed
         self.lower_bound_ = float(fit.total_log_likelihood.mean() / fit.dataset.total_weight)
+        self.lower_bound_ += float(self._fixed.log_density(self._fixed.values[np.newaxis])[0])
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> IntArray:
         """Fit, and give the most probable component (0 to K-1) of each row, shape (N,)."""
@@ -223,17 +238,18 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> IntArray:
         """Most probable component (0 to K-1) of each row, shape (N,)."""
         x = self._rows(X)
-        return np.asarray(self.fit_.predict(x, progress=False))
+        return np.asarray(self.fit_.predict(self._fixed.without(x), progress=False))
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Probability of each component for each row, averaged over the draws, shape (N, K)."""
         x = self._rows(X)
-        return np.asarray(self.fit_.predict_proba(x, progress=False))
+        return np.asarray(self.fit_.predict_proba(self._fixed.without(x), progress=False))
 
     def score_samples(self, X: Any) -> FloatArray:
         """Log predictive density of each row, shape (N,)."""
         x = self._rows(X)
-        return np.asarray(self.fit_.log_density(x, progress=False))
+        own = self.fit_.log_density(self._fixed.without(x), progress=False)
+        return np.asarray(own + self._fixed.log_density(x))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean log predictive density of the rows: what a search over a grid maximizes."""
@@ -250,7 +266,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             The component that each came from.
         """
         check_is_fitted(self)
-        return self.fit_.sample(n_samples, self._seed())
+        seed = self._seed()
+        x, component = self.fit_.sample(n_samples, seed)
+        return self._fixed.beside(x, np.random.default_rng(seed)), component
 
     def bic(self, X: Any, sample_weight: Any = None) -> float:
         """Bayesian information criterion on X at the best draw, lower is better.
@@ -276,10 +294,13 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _deviance(self, x: FloatArray, weight: FloatArray | None) -> float:
         best = int(np.argmax(self.fit_.total_log_likelihood))
-        return -2.0 * float(log_likelihood(self.fit_.mixture[best : best + 1], x, weight).item())
+        mixture = self.fit_.mixture[best : best + 1]
+        own = float(log_likelihood(mixture, self._fixed.without(x), weight).item())
+        fixed = self._fixed.log_density(x)
+        return -2.0 * (own + float(fixed.sum() if weight is None else weight @ fixed))
 
     def _n_parameters(self) -> int:
-        return self.fit_.model.n_parameters(self.n_features_in_)
+        return self.fit_.model.n_parameters(self.fit_.dataset.n_features)
 
     def _rows(self, X: Any) -> FloatArray:
         check_is_fitted(self)
@@ -305,6 +326,59 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.random_state, Integral):
             return checked_seed(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """Features that have one value in all rows: left out of the mixture, and put back beside it.
+
+    Attributes
+    ----------
+    features : ndarray of bool, shape (D,)
+        Which.
+    values : ndarray, shape (D,)
+        Of the first row.
+    """
+
+    features: BoolArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, x: FloatArray) -> _Fixed:
+        """Those of rows (N, D); none where no feature varies, since then there is no mixture."""
+        same = np.asarray(x.min(axis=0) == x.max(axis=0))
+        return cls(same & ~same.all(), x[0])
+
+    def words(self) -> str | None:
+        """Say which, None if there are none."""
+        index = np.flatnonzero(self.features).tolist()
+        return f"Features {index} do not vary." if index else None
+
+    def without(self, x: FloatArray) -> FloatArray:
+        """Columns that vary."""
+        return x[:, ~self.features]
+
+    def log_density(self, x: FloatArray) -> FloatArray:
+        """Of the other columns, shape (N,)."""
+        at = self.features
+        each = np.asarray(norm.logpdf(x[:, at], self.values[at], np.sqrt(_REG_COVAR)))
+        return np.asarray(each.sum(axis=1))
+
+    def beside(self, varying: FloatArray, rng: np.random.Generator | None = None) -> FloatArray:
+        """Rows (M, D) from those of the columns that vary; with ``rng``, drawn ones."""
+        rows = np.tile(self.values, (len(varying), 1))
+        if rng is not None:
+            rows += np.sqrt(_REG_COVAR) * rng.normal(size=rows.shape)
+        rows[:, ~self.features] = varying
+        return rows
+
+    def beside_covariances(self, varying: FloatArray) -> FloatArray:
+        """Covariances (K, D, D) from those of the columns that vary."""
+        own = np.flatnonzero(~self.features)
+        covariances = np.zeros((len(varying), len(self.features), len(self.features)))
+        covariances[:] = np.diag(np.where(self.features, _REG_COVAR, 0.0))
+        covariances[:, own[:, np.newaxis], own] = varying
+        return covariances
 
 
 def _distinct(x: FloatArray, sample_weight: Any) -> tuple[FloatArray, FloatArray | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import scipy.sparse
 
 import stangmm as sg
 from stangmm.base import memory
+from stangmm.base.processors import n_processors
+from stangmm.methods.base import Run
 
 X = sg.datasets.faithful()
 MODEL = sg.GaussianMixture(2)
@@ -81,3 +84,15 @@ def test_a_fit_that_memory_cannot_hold_is_not_begun(monkeypatch: pytest.MonkeyPa
 def test_memory_is_what_the_system_says() -> None:
     there = memory.available_memory()
     assert there is None or there > 2**20
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="macOS binds no processors")
+def test_processors_are_those_that_this_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert n_processors() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert n_processors() == 1
+        assert Run(seed=1).at_a_time(4) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -249,7 +249,7 @@ def test_the_summary_tells_calibrated_from_misjudged(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ the sampler
 
-REPLICATIONS = 45
+REPLICATIONS = 40
 N_ROWS = 20  # few, so that the prior is seen
 
 
@@ -288,5 +288,5 @@ def test_a_wrong_prior_is_detected(part: str, prior: Any) -> None:
     configuration = CONFIGURATIONS["spherical-HalfNormal"]
     priors = configuration.priors
     wrong = sg.Priors(**{**vars(priors), part: prior})
-    p = _p_values(configuration, 24, wrong)
+    p = _p_values(configuration, 10, wrong)
     assert min(p.values()) < 0.01 / len(p), p

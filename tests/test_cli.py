@@ -18,13 +18,15 @@ from fitting import fit_quick
 
 import stangmm as sg
 from stangmm import cli
+from stangmm.cmdstan import compiled_model
 from stangmm.loading import load
 
 
 @pytest.fixture
 def hidden_cmdstan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide every CmdStan of this machine."""
+    """Hide every CmdStan of this machine, and what is compiled."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STANGMM_CACHE", str(tmp_path))
     for name in ("CMDSTAN", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
 
@@ -45,12 +47,25 @@ def test_doctor_names_what_is_missing_and_what_to_do(capsys: pytest.CaptureFixtu
     assert output.endswith("A fit with Stan would fail.\n")
 
 
+@pytest.mark.usefixtures("hidden_cmdstan")
 def test_doctor_names_a_missing_compiler(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert cli.main(["doctor"]) == 1
     assert "no-such-compiler was not found" in capsys.readouterr().out
+
+
+@pytest.mark.stan
+def test_doctor_is_content_without_a_compiler_where_the_model_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    compiled_model(progress=False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert cli.main(["doctor"]) == 0
+    output = capsys.readouterr().out
+    assert "optional CmdStan needs make and a C++ compiler" in output
+    assert "ok       the Stan model is compiled, by CmdStan 2." in output
 
 
 @pytest.mark.stan

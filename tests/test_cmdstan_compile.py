@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from stangmm.base.errors import CmdStanNotFoundError, CompileError, ModelError
-from stangmm.cmdstan import CmdStan, compile_stan, find_cmdstan, is_compiled
+from stangmm.cmdstan import CmdStan, compile_stan, find_cmdstan, ready_model
 from stangmm.cmdstan import compile as compile_module
-from stangmm.cmdstan.build import Build, toolchain
+from stangmm.cmdstan.build import Build, Sources, toolchain
+from stangmm.cmdstan.executable import fill_folder
 
 PROGRAM = "parameters { real x; } model { x ~ std_normal(); }\n"
 
@@ -73,7 +75,7 @@ def cmdstan() -> CmdStan:
 
 def plan(file: Path, cmdstan: CmdStan, threads: bool = False, **changes: str) -> Build:
     """Plan a compilation of one file."""
-    return Build.plan(file, [], None, cmdstan, threads, changes)
+    return Build.plan(Sources.read(file, [], None, threads, changes), cmdstan)
 
 
 @pytest.mark.stan
@@ -105,7 +107,7 @@ def test_processes_that_want_the_same_model_compile_it_once_and_fall_back_with_o
         again = compile_module.compiled_model(progress=False)
     assert str(again.exe) == answers[0][0]
     assert again.note.startswith("the native likelihood kernel did not compile")
-    assert is_compiled()
+    assert ready_model() == again
     assert subprocess.run([again.exe, "info"], capture_output=True, check=True).stdout
 
 
@@ -144,18 +146,19 @@ def test_the_place_in_the_cache_follows_from_everything_that_goes_in(
     include.mkdir()
     (include / "part.stan").write_text("// one\n")
 
-    def key() -> str:
-        return Build.plan(file, [include], header, cmdstan, False, {}).key
+    def place(threads: bool = False, cmdstan: CmdStan = cmdstan, **options: str) -> Path:
+        sources = Sources.read(file, [include], header, threads, options)
+        return Build.plan(sources, cmdstan).folder
 
-    keys = [key()]
-    assert key() == keys[0]
+    places = [place()]
+    assert place() == places[0]
     for path in (file, header, beside, include / "part.stan"):
         path.write_text(path.read_text() + "// changed\n")
-        keys.append(key())
-    keys.append(Build.plan(file, [include], header, cmdstan, True, {}).key)
-    keys.append(Build.plan(file, [include], header, cmdstan, False, {"O": "1"}).key)
+        places.append(place())
+    places.append(place(threads=True))
+    places.append(place(O="1"))
     monkeypatch.setenv("CXXFLAGS", "-DSOMETHING")
-    keys.append(key())
+    places.append(place())
     monkeypatch.delenv("CXXFLAGS")
     compiler = tmp_path / "g++"
     monkeypatch.setenv("CXX", str(compiler))
@@ -163,12 +166,10 @@ def test_the_place_in_the_cache_follows_from_everything_that_goes_in(
         compiler.write_text(f"#!/bin/sh\necho 'g++ {version}'\n")
         compiler.chmod(0o755)
         toolchain.cache_clear()  # as in another process
-        keys.append(key())
+        places.append(place())
     monkeypatch.delenv("CXX")
-    keys.append(
-        Build.plan(file, [include], header, CmdStan(cmdstan.path, (9, 9, 9)), False, {}).key
-    )
-    assert len(set(keys)) == len(keys)
+    places.append(place(cmdstan=CmdStan(cmdstan.path, (9, 9, 9))))
+    assert len(set(places)) == len(places)
 
 
 @pytest.mark.stan
@@ -182,12 +183,16 @@ def test_an_entry_of_the_cache_is_taken_for_good_only_as_it_was_compiled(
     build.exe.write_text("#!/bin/sh\n")
     build.exe.chmod(0o755)
     info = build.folder / "info.json"
-    for text in (None, "{}", "[]", "no json", '{"sha256": "0"}'):
+    facts = {"cmdstan": "2.27.0", "path": "/anywhere", "sha256": {}}
+    texts = [None, "{}", "[]", "no json", '{"sha256": "0"}', json.dumps(facts)]
+    digest = hashlib.sha256(build.exe.read_bytes()).hexdigest()
+    for hashes in ({"model": digest[::-1]}, {"model": digest, "libtbb.so.2": digest}):
+        texts.append(json.dumps(facts | {"sha256": hashes}))
+    for text in texts:
         if text is not None:
             info.write_text(text)
         assert not build.is_cached()
-    digest = hashlib.sha256(build.exe.read_bytes()).hexdigest()
-    info.write_text(json.dumps({"sha256": digest}))
+    info.write_text(json.dumps(facts | {"sha256": {"model": digest}}))
     assert build.is_cached()
     assert compile_stan(file, cmdstan=cmdstan) == build.exe
 
@@ -198,12 +203,16 @@ def test_a_damaged_executable_is_compiled_anew_with_a_word(
 ):
     file = tmp_path / "model.stan"
     file.write_text(PROGRAM)
-    exe = compile_stan(file, cmdstan=cmdstan)
-    whole = exe.read_bytes()
-    exe.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    build = plan(file, cmdstan)
+    exe = build.exe
+    build.folder.mkdir(parents=True)
+    shutil.copy2("/bin/true", tmp_path / "model")
+    fill_folder(build.folder, tmp_path / "model", cmdstan, {})
+    assert build.is_cached()
+    exe.write_bytes(exe.read_bytes()[:-1] + b"?")
     with pytest.warns(UserWarning, match="not what was compiled there"):
         assert compile_stan(file, cmdstan=cmdstan) == exe
-    assert plan(file, cmdstan).is_cached()
+    assert build.is_cached()
     assert subprocess.run([exe, "info"], check=False, capture_output=True).stdout
 
 
@@ -231,12 +240,46 @@ def test_a_cache_that_cannot_be_written_is_named(
         compile_stan(file, cmdstan=cmdstan)
 
 
+@pytest.mark.stan
+def test_what_is_compiled_runs_without_compiler_and_without_cmdstan(
+    cache: Path, sources: Path, tmp_path: Path, cmdstan: CmdStan, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.warns(UserWarning, match="did not compile"):
+        exe = compile_module.compiled_model(progress=False).exe
+    moved = tmp_path / "another place"
+    shutil.copytree(exe.parent, moved)
+    linked = subprocess.run(["ldd", moved / exe.name], capture_output=True, text=True, check=True)
+    assert f"{moved}/libtbb" in linked.stdout
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compile_module.warn_once.cache_clear()
+    with pytest.warns(UserWarning, match="did not compile"):
+        assert compile_module.compiled_model(progress=False).exe == exe
+    with monkeypatch.context() as patch:
+        patch.setattr(compile_module, "find_cmdstan", lambda _: CmdStan(cmdstan.path, (9, 9, 9)))
+        assert ready_model() is None  # it is not what another CmdStan would give
+    hide_cmdstan(tmp_path, monkeypatch)
+    found = ready_model()
+    assert found is not None
+    assert (found.exe, found.kernel, found.cmdstan) == (exe, "portable", cmdstan)
+    assert ready_model(threads=True) is None
+    file = sources / "gaussian_mixture.stan"
+    file.write_text(file.read_text() + "// changed\n")
+    assert ready_model() is None
+
+
+def hide_cmdstan(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide every CmdStan of this machine."""
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("CMDSTAN", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_without_cmdstan_the_error_names_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("CMDSTAN", "CONDA_PREFIX"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STANGMM_CACHE", str(tmp_path))
+    hide_cmdstan(tmp_path, monkeypatch)
     with pytest.raises(CmdStanNotFoundError, match="stangmm install-cmdstan"):
         compile_module.compiled_model()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,16 +12,16 @@ import cmdstanpy
 import numpy as np
 import pytest
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
+from kernel.programs import build_driver, kernel_sources
 
 import stangmm as sg
 from stangmm.cmdstan import find_cmdstan
 from stangmm.methods.stan.data import group_data
 
-pytestmark = pytest.mark.stan
+# One worker runs them all, so that the programs are built once.
+pytestmark = [pytest.mark.stan, pytest.mark.xdist_group("kernel programs")]
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNELS = ROOT / "stan" / "kernel"
-SOURCES = Path(__file__).parent / "kernel"
 TOLERANCE = 1e-10
 
 
@@ -58,18 +57,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 
 def build_programs(cmdstan: Path, folder: Path) -> Programs:
-    # From copies: make cannot work where the checkout's path has blanks.
-    kernels = shutil.copytree(KERNELS, folder / "kernel")
-    sources = shutil.copytree(SOURCES, folder / "sources")
-
-    def build(name: str, source: str, flags: str = "") -> Path:
-        includes = f"-I{folder} -I{kernels / 'native'} {flags}"
-        command = ["make", "-f", str(sources / "driver.mk"), f"PROGRAM={folder / name}"]
-        command += [f"SOURCE={sources / source}", f"INCLUDES={includes}", str(folder / name)]
-        done = subprocess.run(command, cwd=cmdstan, capture_output=True, text=True)
-        errors = [line for line in done.stderr.splitlines() if "rror" in line]
-        assert done.returncode == 0, "\n".join(errors[:20])
-        return folder / name
+    kernels = kernel_sources(cmdstan, folder)
 
     def build_model(kernel: str) -> cmdstanpy.CmdStanModel:
         stan_file = folder / f"{kernel}.stan"
@@ -86,9 +74,9 @@ def build_programs(cmdstan: Path, folder: Path) -> Programs:
             stan_file=stan_file, stanc_options=options, user_header=header
         )
 
-    stanc = [f"{cmdstan}/bin/stanc", f"--include-paths={kernels / 'portable'}"]
-    stanc += ["--name=portable_model", f"--o={folder / 'portable_kernel.hpp'}"]
-    subprocess.run([*stanc, str(sources / "kernel_functions.stan")], check=True)
+    def build(name: str, source: str, flags: str = "") -> Path:
+        return build_driver(cmdstan, folder, name, source, flags)
+
     with ThreadPoolExecutor(2) as pool:
         driver = pool.submit(build, "driver", "kernel_driver.cpp")
         models = {k: pool.submit(build_model, k) for k in ("native", "portable")}

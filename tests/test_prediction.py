@@ -71,7 +71,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predict, "SORTED", 200)
     monkeypatch.setattr(predict, "FEWEST", 300)
     monkeypatch.setattr(predict, "SHORT", 0)
-    monkeypatch.setattr(predict, "n_cores", lambda: 3)
+    monkeypatch.setattr(predict, "n_processors", lambda: 3)
 
 
 # ---- numbers ---------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
     ]
     answers = []
     for cores in (1, 2, 3):
-        monkeypatch.setattr(predict, "n_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(predict, "n_processors", lambda cores=cores: cores)
         answers.append([np.asarray(ask()) for ask in asked])
     for other in answers[1:]:
         for one, two in zip(answers[0], other, strict=True):

@@ -24,21 +24,22 @@ import stangmm as sg
 
 def wide():
     rng = np.random.default_rng(20261125)
-    means = rng.normal(0.0, 3.0, (5, 8))
+    means = rng.normal(0.0, 3.0, (3, 8))
     mix = np.linalg.cholesky(0.5 * np.eye(8) + 0.5)
-    return means[rng.integers(5, size=10_000)] + rng.normal(size=(10_000, 8)) @ mix.T
+    return means[rng.integers(3, size=3_000)] + rng.normal(size=(3_000, 8)) @ mix.T
 
 CASES = {
     "galaxies": (sg.GaussianMixture(3, "diag"), sg.datasets.galaxies),
     "faithful": (sg.GaussianMixture(2, "full"), sg.datasets.faithful),
-    "wide": (sg.GaussianMixture(5, "full"), wide),
+    "wide": (sg.GaussianMixture(3, "full"), wide),
 }
 case, methods, file = sys.argv[1:]
 model, data = CASES[case]
 warnings.simplefilter("ignore", sg.ConvergenceWarning)
 arrays = {}
+some = {"nuts": sg.NUTS(warmup=200, draws=200, thin=1)} if case == "wide" else {}
 for method in methods.split():
-    fit = model.fit(data(), method=method, seed=1, progress=False)
+    fit = model.fit(data(), method=some.get(method, method), seed=1, progress=False)
     arrays[f"{method} weights"] = fit.mixture.weights
     arrays[f"{method} means"] = fit.mixture.means
     arrays[f"{method} scales"] = fit.mixture.scales

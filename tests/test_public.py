@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 import stangmm as sg
+from stangmm.methods import METHODS, MethodName
+from stangmm.model.covariance import STRUCTURES, CovarianceType
 
 HEAVY = ["arviz", "cmdstanpy", "jinja2", "matplotlib", "pandas", "scipy", "sklearn", "xarray"]
 
@@ -63,6 +67,23 @@ def test_errors_are_value_errors_where_the_user_can_correct_a_value() -> None:
         assert issubclass(error, sg.StangmmError)
         assert not issubclass(error, ValueError)
     assert issubclass(sg.ConvergenceWarning, UserWarning)
+
+
+def test_a_type_checker_finds_a_misspelt_name_and_knows_what_predictions_are() -> None:
+    file = Path(__file__).with_name("user_types.py")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", file],
+        cwd=file.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_short_names_of_the_types_are_those_that_are_known() -> None:
+    assert get_args(CovarianceType) == tuple(STRUCTURES)
+    assert get_args(MethodName) == tuple(METHODS)
 
 
 def test_galaxies_are_those_of_mass() -> None:

@@ -43,6 +43,8 @@ COLLAPSED_SHARE_OK = 0.5
 # stands on equal values. Draws lie above the bound, by its N_k-th part where N_k values are equal;
 # 1.7 is that of two neighbouring values.
 NARROW_AS_ROUNDING = {"point": 1.01, "approximation": 1.5, "mcmc": 1.5}
+# From this share of the rows on, equal values are no spike of the density but a cluster.
+SHARE_OF_TIES = 0.25
 # How far below the best the next optimum should lie, in nats: 3 is a twentieth of the likelihood.
 GAP_OK = 3.0
 # Rows that a component should hold for each free number of its own: a point estimate needs more of

@@ -6,9 +6,13 @@ import argparse
 import importlib.metadata
 import platform
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from stangmm.base.errors import StangmmError
 from stangmm.cli.options import Commands, add_command
+
+if TYPE_CHECKING:
+    from stangmm.cmdstan import CompiledModel
 
 # Packages that a fit does not need: the name of the module, and what they are for.
 _EXTRAS = {
@@ -65,16 +69,18 @@ def _doctor(_: argparse.Namespace) -> int:
     print(f"ok       Python {platform.python_version()} on {platform.system()}")
     for package in ("stangmm", "cmdstanpy"):
         print(f"ok       {package} {importlib.metadata.version(package)}")
+    ready = _ready_model()
+    lacking = "MISSING " if ready is None else "optional"
     healthy = True
-    for check in (_check_toolchain, _check_cmdstan, _check_model):
+    for check in (_check_toolchain, _check_cmdstan):
         try:
             print(f"ok       {check()}")
         except StangmmError as error:
-            healthy = False
+            healthy = ready is not None
             text = str(error).replace("\n", "\n         ")
-            print(f"MISSING  {text}")
-            if check is _check_cmdstan:
-                break  # whether the model is compiled is a question about a CmdStan
+            print(f"{lacking} {text}")
+    if healthy:
+        print(f"ok       the Stan model {_state(ready)}")
     for package, (module, purpose) in _EXTRAS.items():
         if find_spec(module) is None:
             print(f"optional {package}: {purpose} (pip install {package})")
@@ -97,9 +103,18 @@ def _check_cmdstan() -> str:
     return f"CmdStan {cmdstan.version_string} in {cmdstan.path}"
 
 
-def _check_model() -> str:
-    from stangmm.cmdstan import is_compiled
+def _ready_model() -> CompiledModel | None:
+    from stangmm.cmdstan import ready_model
+
+    try:
+        return ready_model()
+    except StangmmError:  # which the check of CmdStan will tell
+        return None
+
+
+def _state(ready: CompiledModel | None) -> str:
     from stangmm.cmdstan.build import cache_directory
 
-    state = "is compiled" if is_compiled() else "will be compiled at the first fit"
-    return f"the Stan model {state} (cache: {cache_directory()})"
+    if ready is None:
+        return f"will be compiled at the first fit (cache: {cache_directory()})"
+    return f"is compiled, by CmdStan {ready.cmdstan.version_string} ({ready.exe})"

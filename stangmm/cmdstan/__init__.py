@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .compile import CompiledModel, compile_stan, compiled_model, is_compiled, stan_directory
+from .compile import CompiledModel, compile_stan, compiled_model, ready_model, stan_directory
 from .find import CmdStan, find_cmdstan
 from .install import install_cmdstan
 from .run import CmdStanRun, cmdstan_run
@@ -16,6 +16,6 @@ __all__ = [
     "compiled_model",
     "find_cmdstan",
     "install_cmdstan",
-    "is_compiled",
+    "ready_model",
     "stan_directory",
 ]

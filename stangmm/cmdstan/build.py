@@ -1,8 +1,9 @@
 """One compilation of a Stan program, and its place in the user's cache of compiled models.
 
 A program is compiled once for each combination of its sources, the compiler and its flags, and the
-CmdStan. It is built in a temporary folder, which gets its place in the cache by being renamed:
-what stands in the cache is whole. Nothing global is changed: `make` is called directly, not
+CmdStan. Where the compiler or CmdStan is gone, what was compiled from the same sources is taken. A
+program is built in a temporary folder, which gets its place in the cache by being renamed: what
+stands in the cache is whole. Nothing global is changed: `make` is called directly, not
 through cmdstanpy, which would change the working directory and the environment of the process.
 """
 
@@ -18,6 +19,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +29,7 @@ from pathlib import Path
 from stangmm.base.errors import CompileError
 
 from .command import Workshop, build_environment, check_tools, locked, make_program, step
+from .executable import Executable, fill_folder
 from .find import CmdStan
 from .watchdog import guarded_directory
 
@@ -47,32 +50,31 @@ def cache_directory() -> Path:
     return Path(user_cache_dir("stangmm"))
 
 
+def models_directory() -> Path:
+    """Name the folder of the cache that has a folder for each compiled program."""
+    return cache_directory() / "models"
+
+
 @dataclass(frozen=True)
-class Build:
-    """One compilation: what goes in, and the place in the cache that follows from it."""
+class Sources:
+    """What a program is made of, whatever compiles it."""
 
     name: str
     files: tuple[tuple[str, bytes], ...]  # path in the build folder, content
     include_paths: tuple[str, ...]  # in the build folder
     user_header: str | None  # in the build folder
-    cmdstan: CmdStan
     options: tuple[str, ...]  # VARIABLE=value for make
-    key: str
 
     @classmethod
-    def plan(
+    def read(
         cls,
         stan_file: Path,
         include_paths: Sequence[Path],
         user_header: Path | None,
-        cmdstan: CmdStan,
         threads: bool,
         make_options: Mapping[str, str],
-    ) -> Build:
-        """Read the sources and ask the toolchain for its flags; nothing is compiled yet.
-
-        The parameters are those of `compile_stan`.
-        """
+    ) -> Sources:
+        """Read them; the parameters are those of `compile_stan`."""
         files = {}
         try:
             files[stan_file.name] = stan_file.read_bytes()
@@ -84,35 +86,65 @@ class Build:
         except OSError as error:
             raise CompileError(f"A source of {stan_file.name} cannot be read: {error}") from error
         options = dict(make_options) | ({"STAN_THREADS": "TRUE"} if threads else {})
-        option_list = tuple(f"{name}={value}" for name, value in sorted(options.items()))
-        facts = {
-            "name": stan_file.stem,
-            "files": {name: hashlib.sha256(text).hexdigest() for name, text in files.items()},
-            "cmdstan": [str(cmdstan.path), cmdstan.version_string],
-            "toolchain": toolchain(cmdstan.path, option_list, _make_environment_key()),
-            "machine": platform.machine(),
-            "record": "sha256",  # what info.json has
-        }
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
         return cls(
             name=stan_file.stem,
             files=tuple(files.items()),
             include_paths=tuple(f"include{i}" for i in range(len(include_paths))),
             user_header=f"header/{user_header.name}" if user_header is not None else None,
-            cmdstan=cmdstan,
-            options=option_list,
-            key=key,
+            options=tuple(f"{name}={value}" for name, value in sorted(options.items())),
         )
+
+    @property
+    def key(self) -> str:
+        """Digest of the sources, the options and the kind of processor."""
+        files = {name: hashlib.sha256(text).hexdigest() for name, text in self.files}
+        return _digest([self.name, files, self.options, platform.machine()])
+
+    def compiled_in(self, directory: Path, cmdstan: CmdStan | None = None) -> Executable | None:
+        """Give the newest program of these sources in a directory, whatever compiled it.
+
+        Parameters
+        ----------
+        directory : Path
+            Has a folder for each program.
+        cmdstan : CmdStan, optional
+            Take only what was compiled with this one.
+        """
+        folders = sorted(directory.glob(f"{self.name}-{self.key}-*"), key=_changed, reverse=True)
+        found = (Executable.in_folder(folder, self.name) for folder in folders)
+        return next((f for f in found if f is not None and cmdstan in (None, f.cmdstan)), None)
+
+
+@dataclass(frozen=True)
+class Build:
+    """One compilation: what goes in, and the place in the cache that follows from it."""
+
+    sources: Sources
+    cmdstan: CmdStan
+    tools: str  # digest of CmdStan, the compiler and its flags
+
+    @classmethod
+    def plan(cls, sources: Sources, cmdstan: CmdStan) -> Build:
+        """Ask the toolchain for its flags; nothing is compiled yet.
+
+        Raises
+        ------
+        CompileError
+            There is no compiler.
+        """
+        flags = toolchain(cmdstan.path, sources.options, _make_environment_key())
+        tools = _digest([str(cmdstan.path), cmdstan.version_string, flags])
+        return cls(sources, cmdstan, tools)
 
     @property
     def folder(self) -> Path:
         """Where the cache keeps this compilation."""
-        return cache_directory() / "models" / f"{self.name}-{self.key}"
+        return models_directory() / f"{self.sources.name}-{self.sources.key}-{self.tools}"
 
     @property
     def exe(self) -> Path:
         """The executable in the cache."""
-        return self.folder / self.name
+        return self.folder / self.sources.name
 
     @property
     def _failure_file(self) -> Path:
@@ -126,14 +158,8 @@ class Build:
             return ""
 
     def is_cached(self) -> bool:
-        """Say whether the cache has it whole: the very bytes that were compiled."""
-        try:
-            known = json.loads((self.folder / "info.json").read_text())["sha256"]
-            facts = self.exe.stat()
-            found = _sha256(self.exe, facts.st_size, facts.st_mtime_ns, facts.st_ino)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        return bool(known == found) and os.access(self.exe, os.X_OK)
+        """Say whether the cache has it whole."""
+        return Executable.in_folder(self.folder, self.sources.name) is not None
 
     def ensure(self, progress: bool) -> Path:
         """Compile, unless the cache has it already; several processes may ask at once."""
@@ -141,8 +167,8 @@ class Build:
             return self.exe
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            waiting = f"waiting for another process that compiles {self.name}.stan"
-            with locked(_lock_file(self.key), waiting, progress=progress):
+            waiting = f"waiting for another process that compiles {self.sources.name}.stan"
+            with locked(_lock_file(self.folder.name), waiting, progress=progress):
                 if not self.is_cached():
                     if self.exe.exists():
                         warnings.warn(
@@ -176,34 +202,40 @@ class Build:
                 )
         assert parent is not None  # noqa: S101 - for mypy; the loop above has raised
         with Workshop(parent, prefix=".build-") as workshop:
-            for name, content in self.files:
+            for name, content in self.sources.files:
                 path = workshop.directory / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(content)
-            command = [make_program(), *self.options, *self._stanc_flags(workshop.directory)]
-            if self.user_header is not None:
-                command.append(f"USER_HEADER={workshop.directory / self.user_header}")
-            command.append(str(workshop.directory / self.name))
-            message = f"compiling the Stan model {self.name} (about a minute, once)"
-            with step(message, progress=progress), _tree_ready(self.cmdstan, self.options):
-                code = workshop.run(command, cwd=self.cmdstan.path)
+            command = [
+                make_program(),
+                *self.sources.options,
+                *self._stanc_flags(workshop.directory),
+            ]
+            if self.sources.user_header is not None:
+                command.append(f"USER_HEADER={workshop.directory / self.sources.user_header}")
+            command.append(str(workshop.directory / self.sources.name))
+            message = f"compiling the Stan model {self.sources.name} (about a minute, once)"
+            with step(message, progress=progress), _tree_ready(self.cmdstan, self.sources.options):
+                code = workshop.run(command, cwd=self.cmdstan.path, **_link_flags())
             if code != 0:
                 self._raise_failure(code, workshop)
-            self._publish(workshop.directory / self.name)
+            self._publish(workshop.directory / self.sources.name)
 
     def _stanc_flags(self, directory: Path) -> list[str]:
         # Without a name the C++ namespace would follow the file's path. Messages name the file.
-        flags = [f"--name={self.name}_model", f"--filename-in-msg={self.name}.stan"]
-        if self.include_paths:
-            paths = ",".join(str(directory / folder) for folder in self.include_paths)
+        flags = [f"--name={self.sources.name}_model", f"--filename-in-msg={self.sources.name}.stan"]
+        if self.sources.include_paths:
+            paths = ",".join(str(directory / folder) for folder in self.sources.include_paths)
             flags.append(f"--include-paths={paths}")
-        if self.user_header is not None:
+        if self.sources.user_header is not None:
             flags.append("--allow-undefined")
         return [f"STANCFLAGS+={flag}" for flag in flags]
 
     def _raise_failure(self, code: int, workshop: Workshop) -> None:
         log = workshop.log_tail().replace(f"{workshop.directory}/", "")
-        what = f"{self.name}.stan did not compile with CmdStan {self.cmdstan.version_string}"
+        what = (
+            f"{self.sources.name}.stan did not compile with CmdStan {self.cmdstan.version_string}"
+        )
         hint = ""
         if "precompiled header" in log or "PCH" in log:
             hint = f" Rebuild CmdStan: `make -C {self.cmdstan.path} clean-all build`."
@@ -219,15 +251,11 @@ class Build:
     def _publish(self, exe: Path) -> None:
         staging, watchdog = guarded_directory(self.folder.parent, ".publish-")
         try:
-            shutil.copy2(exe, staging / self.name)
-            info = {
-                "cmdstan": self.cmdstan.version_string,
-                "path": str(self.cmdstan.path),
-                "options": self.options,
-                "sources": [name for name, _ in self.files],
-                "sha256": hashlib.sha256((staging / self.name).read_bytes()).hexdigest(),
+            facts = {
+                "options": self.sources.options,
+                "sources": [name for name, _ in self.sources.files],
             }
-            (staging / "info.json").write_text(json.dumps(info, indent=1))
+            fill_folder(staging, exe, self.cmdstan, facts)
             shutil.rmtree(self.folder, ignore_errors=True)  # a broken one
             os.replace(staging, self.folder)
         finally:
@@ -236,10 +264,21 @@ class Build:
         self._failure_file.unlink(missing_ok=True)
 
 
-@functools.lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, changed: int, inode: int) -> str:
-    """Hash of a file; read once as long as its size, time and inode stay."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _changed(folder: Path) -> float:
+    with contextlib.suppress(OSError):
+        return folder.stat().st_mtime
+    return 0.0  # it has just been removed
+
+
+def _link_flags() -> dict[str, str]:
+    """Have the program look beside itself for the libraries of CmdStan, before it looks there."""
+    if sys.platform != "linux":
+        return {}
+    return {"LDFLAGS": f"{os.environ.get('LDFLAGS', '')} -Wl,-rpath,'$$ORIGIN'"}
 
 
 def _read_all(folder: Path, prefix: str, suffixes: tuple[str, ...]) -> dict[str, bytes]:

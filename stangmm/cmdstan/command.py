@@ -85,7 +85,7 @@ class Workshop:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._watchdog.release()
 
-    def run(self, command: Sequence[str], *, cwd: Path) -> int:
+    def run(self, command: Sequence[str], *, cwd: Path, **variables: str) -> int:
         """Run a command to its end, its output going to the log.
 
         Parameters
@@ -94,6 +94,8 @@ class Workshop:
             The program and its arguments.
         cwd : Path
             The folder to run it in.
+        **variables : str
+            Environment variables to set.
 
         Returns
         -------
@@ -104,7 +106,7 @@ class Workshop:
             process = subprocess.Popen(  # noqa: S603 - make, pip, stanc: no shell, no input
                 command,
                 cwd=cwd,
-                env=build_environment(TMPDIR=str(self.directory)),
+                env=build_environment(TMPDIR=str(self.directory), **variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from stangmm.base.errors import CompileError, ModelError
+from stangmm.base.errors import CmdStanNotFoundError, CompileError, ModelError
 
-from .build import Build
-from .find import CmdStan, find_cmdstan
+from .build import Build, Sources, models_directory
+from .find import CmdStan, find_cmdstan, names_cmdstan
 
 Kernel = Literal["auto", "native", "portable"]
 
@@ -31,7 +31,7 @@ class CompiledModel:
     kernel : str
         The likelihood kernel in it, ``"native"`` or ``"portable"``.
     cmdstan : CmdStan
-        The CmdStan it was compiled with.
+        The CmdStan it was compiled with; its folder may be gone.
     threads : bool
         Whether it was compiled with ``STAN_THREADS``.
     note : str
@@ -70,6 +70,11 @@ def stan_directory() -> Path:
     )
 
 
+def shipped_directory() -> Path:
+    """Name the folder of the programs that came compiled with a wheel; it may not be there."""
+    return stan_directory() / "compiled"
+
+
 def compiled_model(
     *,
     kernel: Kernel = "auto",
@@ -77,7 +82,12 @@ def compiled_model(
     threads: bool = False,
     progress: bool = True,
 ) -> CompiledModel:
-    """Give the compiled Gaussian mixture model, compiling it if the cache does not have it.
+    """Give the compiled Gaussian mixture model, compiling it only if it must be.
+
+    A wheel may have brought it compiled with the native kernel, which is taken unless a CmdStan is
+    named, by `cmdstan_path` or the environment variable ``CMDSTAN``. Else it is that of the cache,
+    or is compiled. Where there is no compiler, or no CmdStan, what the cache has of the same
+    sources is taken.
 
     Parameters
     ----------
@@ -99,68 +109,128 @@ def compiled_model(
     Raises
     ------
     CmdStanNotFoundError
-        If there is no CmdStan.
+        If the model is not compiled and there is no CmdStan, or if what was named is none.
     CompileError
         If the model does not compile; the message ends with the compiler's log.
     ModelError
         If `kernel` is none of the known ones.
     """
-    if kernel not in get_args(Kernel):
-        known = ", ".join(map(repr, get_args(Kernel)))
-        raise ModelError(f"kernel must be one of {known}, got {kernel!r}.")
-    cmdstan = find_cmdstan(cmdstan_path)
-    note = ""
-    if kernel == "native" or (kernel == "auto" and _has_native_kernel()):
-        native = _plan_model("native", cmdstan, threads)
-        reason = native.failed_before()
-        if kernel == "native" or not reason:
-            try:
-                return CompiledModel(native.ensure(progress), "native", cmdstan, threads)
-            except CompileError as error:
-                if kernel == "native":
-                    raise
-                reason = native.failed_before() or str(error).partition("\n")[0]
-        note = (
-            f"the native likelihood kernel did not compile, so the portable one is used: {reason}"
-        )
-        warn_once(note)
-    exe = _plan_model("portable", cmdstan, threads).ensure(progress)
-    return CompiledModel(exe, "portable", cmdstan, threads, note)
+    found = ready_model(kernel=kernel, cmdstan_path=cmdstan_path, threads=threads)
+    if found is None:
+        found = _compile(_kernels(kernel), find_cmdstan(cmdstan_path), threads, progress)
+    if found.note:
+        warn_once(found.note)
+    return found
 
 
-def is_compiled(*, cmdstan_path: str | os.PathLike[str] | None = None) -> bool:
-    """Say whether `compiled_model` would find the model in the cache; compiles nothing.
+def ready_model(
+    *,
+    kernel: Kernel = "auto",
+    cmdstan_path: str | os.PathLike[str] | None = None,
+    threads: bool = False,
+) -> CompiledModel | None:
+    """Give the model that `compiled_model` gives, or None where it would have to be compiled.
 
     Parameters
     ----------
-    cmdstan_path : path-like, optional
-        A CmdStan folder; see `find_cmdstan`.
+    kernel, cmdstan_path, threads
+        See `compiled_model`.
 
     Returns
     -------
-    bool
-        Whether the model is there, with the kernel that a fit would take.
+    CompiledModel or None
+        The executable and what it is made of.
+
+    Raises
+    ------
+    CmdStanNotFoundError
+        If a CmdStan is named, and is none.
+    ModelError
+        If `kernel` is none of the known ones.
     """
-    cmdstan = find_cmdstan(cmdstan_path)
-    if _has_native_kernel():
-        native = _plan_model("native", cmdstan, threads=False)
-        if native.is_cached():
-            return True
-        if not native.failed_before():
-            return False
-    return _plan_model("portable", cmdstan, threads=False).is_cached()
+    kernels = _kernels(kernel)
+    if not names_cmdstan(cmdstan_path):
+        shipped = _kept(kernels[:1], threads, shipped_directory(), None)
+        if shipped is not None:
+            return shipped
+        if "native" in kernels and shipped_directory().is_dir():
+            warn_once(
+                "the compiled model that came with stangmm is not what it was when it was built, "
+                "so it is not run. Install stangmm anew."
+            )
+    try:
+        cmdstan = find_cmdstan(cmdstan_path)
+    except CmdStanNotFoundError:
+        if names_cmdstan(cmdstan_path):
+            raise
+        return _kept(kernels, threads, models_directory(), None)
+    try:
+        builds = {k: Build.plan(_sources(k, threads), cmdstan) for k in kernels}
+    except CompileError:
+        return _kept(kernels, threads, models_directory(), cmdstan)
+    note = ""
+    for name, build in builds.items():
+        if build.is_cached():
+            return CompiledModel(build.exe, name, cmdstan, threads, note)
+        reason = build.failed_before()
+        if not reason:
+            return None
+        note = _note(reason)
+    return None
 
 
-def _has_native_kernel() -> bool:
+def _compile(
+    kernels: Sequence[str], cmdstan: CmdStan, threads: bool, progress: bool
+) -> CompiledModel:
+    """Compile with the first kernel that compiles."""
+    note = ""
+    for name in kernels[:-1]:
+        build = Build.plan(_sources(name, threads), cmdstan)
+        reason = build.failed_before()
+        if not reason:
+            try:
+                return CompiledModel(build.ensure(progress), name, cmdstan, threads)
+            except CompileError as error:
+                reason = build.failed_before() or str(error).partition("\n")[0]
+        note = _note(reason)
+    exe = Build.plan(_sources(kernels[-1], threads), cmdstan).ensure(progress)
+    return CompiledModel(exe, kernels[-1], cmdstan, threads, note)
+
+
+def _kept(
+    kernels: Sequence[str], threads: bool, directory: Path, cmdstan: CmdStan | None
+) -> CompiledModel | None:
+    """Find the first of the kernels that was compiled before."""
+    for name in kernels:
+        found = _sources(name, threads).compiled_in(directory, cmdstan)
+        if found is not None:
+            note = _note("") if name != kernels[0] else ""
+            return CompiledModel(found.path, name, found.cmdstan, threads, note)
+    return None
+
+
+def _note(reason: str) -> str:
+    told = "the native likelihood kernel did not compile, so the portable one is used"
+    return f"{told}: {reason}" if reason else f"{told}."
+
+
+def _kernels(kernel: Kernel) -> tuple[str, ...]:
+    """List the kernels that will do, the preferred one first."""
+    if kernel not in get_args(Kernel):
+        known = ", ".join(map(repr, get_args(Kernel)))
+        raise ModelError(f"kernel must be one of {known}, got {kernel!r}.")
+    if kernel != "auto":
+        return (kernel,)
     folder = stan_directory() / "kernel" / "native"
-    return all((folder / f"mixture_lpdf.{ext}").is_file() for ext in ("stan", "hpp"))
+    has_native = all((folder / f"mixture_lpdf.{ext}").is_file() for ext in ("stan", "hpp"))
+    return ("native", "portable") if has_native else ("portable",)
 
 
-def _plan_model(kernel: str, cmdstan: CmdStan, threads: bool) -> Build:
+def _sources(kernel: str, threads: bool) -> Sources:
     sources = stan_directory()
     folder = sources / "kernel" / kernel
     header = folder / "mixture_lpdf.hpp" if kernel == "native" else None
-    return Build.plan(sources / f"{MODEL_NAME}.stan", [folder], header, cmdstan, threads, {})
+    return Sources.read(sources / f"{MODEL_NAME}.stan", [folder], header, threads, {})
 
 
 def compile_stan(
@@ -203,10 +273,15 @@ def compile_stan(
     CompileError
         If it does not compile; the message ends with the compiler's log.
     """
-    options = dict(make_options or {})
-    return Build.plan(stan_file, include_paths, user_header, cmdstan, threads, options).ensure(
-        progress
-    )
+    sources = Sources.read(stan_file, include_paths, user_header, threads, make_options or {})
+    try:
+        build = Build.plan(sources, cmdstan)
+    except CompileError:
+        kept = sources.compiled_in(models_directory(), cmdstan)
+        if kept is None:
+            raise
+        return kept.path
+    return build.ensure(progress)
 
 
 @functools.cache

@@ -132,6 +132,11 @@ def find_cmdstan(path: str | os.PathLike[str] | None = None) -> CmdStan:
     raise CmdStanNotFoundError(message)
 
 
+def names_cmdstan(path: str | os.PathLike[str] | None) -> bool:
+    """Whether a CmdStan is named, by the argument or the environment variable ``CMDSTAN``."""
+    return path is not None or bool(os.environ.get("CMDSTAN"))
+
+
 def default_directory() -> Path:
     """Where CmdStan is installed: ``~/.cmdstan``, if make can work there.
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from stangmm.base.errors import CmdStanNotFoundError, ModelError
+from stangmm.base.processors import n_processors
 
 from .command import Workshop, check_tools, locked, make_program, step
 from .find import default_directory, defect, installed_in, is_private, read_version
@@ -324,7 +325,7 @@ def _build(
     libraries = "stan/lib/stan_math/lib/tbb"
     command = [
         make_program(),
-        f"-j{jobs or min(os.cpu_count() or 1, 4)}",
+        f"-j{jobs or min(n_processors(), 4)}",
         "build",
         *(extra or []),
         # CmdStan would write the temporary folder's path into its programs.

@@ -28,7 +28,6 @@ from stangmm.base.thresholds import (
     MODE_OVERLAP_OK,
     MODE_WEIGHT_ERROR_FAIL,
     MODE_WEIGHT_ERROR_OK,
-    NARROW_AS_ROUNDING,
     PARETO_K_OK,
     R_HAT_FAIL,
     R_HAT_OK,
@@ -41,6 +40,7 @@ from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
+from stangmm.judge.ties import narrow_as_rounding
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
 from stangmm.posterior.fitted import Combination, Fitted, Piece, WeighedMode, once
@@ -627,6 +627,8 @@ def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
 
 def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
     best, n = info.best, len(info.values)
+    if info.regularized:
+        yield _no_maximum(fit)
     yield Check(
         "converged",
         float(best.converged),
@@ -670,16 +672,31 @@ def _of_restarts(fit: Fitted, info: RestartInfo) -> Iterator[Check]:
     )
 
 
+def _no_maximum(fit: Fitted) -> Check:
+    """Say that these are no estimates by maximum likelihood, since none was found."""
+    k, name = fit.model.n_components, fit.model.structure.name
+    return Check(
+        "maximum of the likelihood",
+        0.0,
+        "1",
+        "fail",
+        "Whether the likelihood has a maximum in which every component holds enough rows. None was "
+        "found: in every restart a component shrank onto a few rows, too few to estimate it from. "
+        "The estimates are those with one row more in each component, as wide as the data.",
+        f'{k} components with "{name}" covariances are too many for these rows, or some rows lie '
+        "far from all others: look at the rows that the smallest component holds. Use fewer "
+        'components, covariance_type="tied", or draws from the posterior (method="nuts").',
+    )
+
+
 def _of_ties(fit: Fitted) -> Iterator[Check]:
     """Say which components are as narrow as the data's rounding: they stand on equal values."""
-    space = fit.priors.space(fit.model.structure)
-    bounds = NARROW_AS_ROUNDING[fit.kind] * space.scale_bounds(fit.mixture.corr_chol)
-    below = np.asarray((space.free(fit.mixture)["scales"] < bounds).mean(axis=0) > 0.5)
-    narrow = np.broadcast_to(below, (fit.model.n_components, fit.dataset.n_features))
+    narrow = narrow_as_rounding(fit)
     if not narrow.any():
         return
     names = [fit.dataset.feature_names[d] for d in np.flatnonzero(narrow.any(axis=0))]
-    given = ", given the features before," if space.n_correlations else ""
+    correlated = fit.priors.space(fit.model.structure).n_correlations
+    given = ", given the features before," if correlated else ""
     what = "likelihood depends" if fit.kind == "point" else "posterior and its evidence depend"
     yield Check(
         "components on equal values",

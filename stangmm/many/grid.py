@@ -12,7 +12,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.fit import Fit
 from stangmm.judge.criteria import Criterion, Score
 from stangmm.many.choice import Selection
-from stangmm.many.mending import left_out_because
+from stangmm.many.mending import left_out_because, spike_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,10 @@ class Grid:
                     failures[k] += " It was not made again, since it would not change the choice."
             elif isinstance(score, str):
                 failures[k] = score
-        able = [k for k in fits if k not in failures]
+        scored = [k for k in fits if k not in failures]
+        able = self._without_spikes(scored)
+        for k in set(scored) - set(able):
+            failures[k] = spike_words(fits[k], self.rule.label)
         if not able:
             reasons = "\n".join(f"K = {k}: {failures[k]}" for k in sorted(failures))
             raise InferenceError(f"No number of components can be chosen.\n{reasons}", partial=fits)
@@ -94,7 +97,12 @@ class Grid:
     def _chosen(self, numbers: Sequence[int]) -> Selection | None:
         """Choose among some that have a score; None where there is none."""
         scored = [k for k in numbers if isinstance(self._score(k), Score)]
-        return self._over(scored) if scored else None
+        return self._over(self._without_spikes(scored)) if scored else None
+
+    def _without_spikes(self, numbers: Sequence[int]) -> Sequence[int]:
+        """Those of which no component is a spike of the density, as long as there are such."""
+        fits = self._fits()
+        return [k for k in numbers if not spike_words(fits[k], self.rule.label)] or numbers
 
     def _over(self, numbers: Sequence[int]) -> Selection:
         fits = self._fits()

@@ -8,6 +8,7 @@ from stangmm.base.errors import ConvergenceWarning, InferenceError, ModelError
 from stangmm.fit import Fit
 from stangmm.judge.chains import pieces_by_mode
 from stangmm.judge.diagnostics import diagnose
+from stangmm.judge.ties import has_spike
 from stangmm.methods.draws import McmcInfo
 
 
@@ -32,6 +33,16 @@ def with_modes_combined(fit: Fit, *, progress: bool = False) -> Fit:
             return fit.combined(progress=progress)
         except (InferenceError, ModelError):
             return fit
+
+
+def spike_words(fit: Fit, label: str) -> str:
+    """Say that a criterion cannot be believed where a component is a spike; empty where it can."""
+    if not has_spike(fit):
+        return ""
+    return (
+        f"A component stands on few equal values, so that its {label} depends on how finely the "
+        "data were rounded."
+    )
 
 
 def left_out_because(fit: Fit) -> str:

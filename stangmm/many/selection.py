@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from stangmm.base.checked import check_choice, check_count, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.interrupt import stop_requested
 from stangmm.base.names import checks_names
+from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
@@ -24,10 +24,10 @@ from stangmm.judge.criteria import CRITERIA, Criterion
 from stangmm.many.choice import Selection
 from stangmm.many.grid import Grid
 from stangmm.many.mending import with_modes_combined
-from stangmm.methods import Method, as_method
+from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
-from stangmm.model.covariance import structure_named
+from stangmm.model.covariance import CovarianceType, structure_named
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
 
@@ -39,9 +39,9 @@ def select_components(
     X: Any,
     components: Sequence[int] = range(1, 9),
     *,
-    method: str | Method = "nuts",
+    method: MethodName | Method = "nuts",
     criterion: str | None = None,
-    covariance_type: str = "full",
+    covariance_type: CovarianceType = "full",
     priors: Priors | None = None,
     seed: int | None = None,
     sample_weight: Any = None,
@@ -64,7 +64,8 @@ def select_components(
     with its share (`Fit.combined`). Where a check fails nevertheless and the fit could change the
     choice, it is made once more, by a longer run (NUTS: more iterations a draw, smaller steps; EM:
     ten times the iterations), which takes up to twelve times as long. What has failed in the end is
-    left out with its reason.
+    left out with its reason; and so is, as long as there are others, a fit of which a component
+    stands on few equal values: its criterion depends on how finely the data were rounded.
 
     Parameters
     ----------
@@ -172,7 +173,7 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: str, priors: Priors, dataset: Dataset
+    components: Any, covariance_type: CovarianceType, priors: Priors, dataset: Dataset
 ) -> dict[int, GaussianMixture]:
     """One model for each number of components; priors must suit every one of them."""
     try:
@@ -194,7 +195,7 @@ def _models(
 
 def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
     """Fits at a time, and the processors for each, with which they fill all that there are."""
-    available = os.cpu_count() or 1
+    available = n_processors()
     at_a_time = min(n_fits, jobs or max(1, available // settings.processors(available)))
     return at_a_time, max(1, available // at_a_time)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
@@ -14,6 +14,8 @@ from stangmm.methods.stan.laplace import Laplace
 from stangmm.methods.stan.nuts import NUTS
 from stangmm.methods.stan.optimize import Optimize
 from stangmm.methods.stan.pathfinder import Pathfinder
+
+MethodName: TypeAlias = Literal["em", "optimize", "advi", "nuts", "pathfinder", "laplace"]
 
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (EM, Optimize, ADVI, NUTS, Pathfinder, Laplace)
@@ -57,6 +59,7 @@ __all__ = [
     "NUTS",
     "Laplace",
     "Method",
+    "MethodName",
     "Optimize",
     "Pathfinder",
     "RegularizedEM",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from stangmm.base.errors import ModelError
+from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
 from stangmm.methods.draws import Draws, Info
 from stangmm.model.problem import Problem
@@ -38,7 +38,7 @@ class Run:
 
     def at_a_time(self, tasks: int, threads: int = 1) -> int:
         """How many of some tasks run at a time, where each takes so many threads."""
-        processors = self.processors or os.cpu_count() or 1
+        processors = self.processors or n_processors()
         return max(1, min(tasks, processors // threads))
 
     def rng(self, purpose: str) -> np.random.Generator:

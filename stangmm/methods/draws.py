@@ -75,6 +75,10 @@ class RestartInfo:
         The objective over the iterations of each restart.
     rows_searched : int
         How many rows the restarts saw; the best optima then saw all.
+    regularized : bool
+        Whether what was maximized has a prior of one pseudo-row for each component besides, because
+        the likelihood has no maximum (`EM.regularized`). ``values`` and ``paths`` are with it, the
+        optima's objectives without.
     """
 
     objective: str
@@ -84,6 +88,7 @@ class RestartInfo:
     converged: BoolArray
     paths: tuple[FloatArray, ...] = ()
     rows_searched: int = 0
+    regularized: bool = False
 
     @property
     def best(self) -> Optimum:

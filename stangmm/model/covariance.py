@@ -8,7 +8,7 @@ shape scikit-learn has it. `ParameterSpace` asks the first for all others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.resolution import rounding_error
 
+CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
+
 # A combination of features may be so much narrower than if their rounding errors were independent.
 _CANCELLING = 0.5
 
@@ -24,7 +26,7 @@ _CANCELLING = 0.5
 class CovarianceStructure(ABC):
     """What the components' covariance matrices share."""
 
-    name: ClassVar[str]
+    name: ClassVar[CovarianceType]
     correlated: ClassVar[bool]  # whether features may be correlated within a component
     pooled: ClassVar[bool] = False  # whether all components share one covariance
     one_scale: ClassVar[bool] = False  # whether all features share one variance
@@ -195,7 +197,7 @@ class Spherical(CovarianceStructure):
         return np.broadcast_to(each, means.shape).copy()
 
 
-STRUCTURES: dict[str, CovarianceStructure] = {
+STRUCTURES: dict[CovarianceType, CovarianceStructure] = {
     structure.name: structure for structure in (Full(), Tied(), Diag(), Spherical())
 }
 
@@ -208,6 +210,7 @@ def structure_named(name: object) -> CovarianceStructure:
     ModelError
         Unknown name; the message lists the known ones.
     """
-    if not isinstance(name, str) or name not in STRUCTURES:
-        raise ModelError(f"covariance_type must be one of {list(STRUCTURES)}, got {shown(name)}.")
-    return STRUCTURES[name]
+    for known, structure in STRUCTURES.items():
+        if isinstance(name, str) and name == known:
+            return structure
+    raise ModelError(f"covariance_type must be one of {list(STRUCTURES)}, got {shown(name)}.")

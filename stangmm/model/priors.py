@@ -25,7 +25,7 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset, Missing, as_numbers
-from stangmm.model.covariance import CovarianceStructure, structure_named
+from stangmm.model.covariance import CovarianceStructure, CovarianceType, structure_named
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 
@@ -480,7 +480,7 @@ class Priors:
     def from_data(
         cls,
         X: Any,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         *,
         sample_weight: Any = None,
         missing: Missing = "error",

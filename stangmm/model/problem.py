@@ -22,6 +22,8 @@ from stangmm.model.priors import Priors, ResolvedPriors
 
 # Standard deviation, in units of that of the data, that is nothing to a double.
 _TOO_NARROW = 1e-15
+# Features that a message names, at most.
+_NAMED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ class Problem:
             else:
                 rows = x[complete]
                 covariance = _covariance(rows - rows.mean(axis=0), None)
-            _check_independent(covariance, dataset.feature_names, structure.name)
+            _check_independent(covariance, dataset.feature_names, structure.name, len(x))
         return problem
 
     @cached_property
@@ -216,12 +218,21 @@ def _covariance(x: FloatArray, weight: FloatArray | None) -> FloatArray:
     return np.asarray((x * weight[:, np.newaxis]).T @ x / weight.sum())
 
 
-def _check_independent(covariance: FloatArray, names: tuple[str, ...], structure: str) -> None:
+def _check_independent(
+    covariance: FloatArray, names: tuple[str, ...], structure: str, n_rows: int
+) -> None:
     values = np.linalg.eigvalsh(covariance)
     if values[0] > 1e-12 * values[-1]:
         return
+    if n_rows <= len(names):
+        raise DataError(
+            f'covariance_type="{structure}" needs more rows than features, got {n_rows} rows and '
+            f'{len(names)} features. Use fewer features, or covariance_type="diag".'
+        )
     vectors = np.linalg.eigh(covariance)[1]
     involved = [n for n, v in zip(names, vectors[:, 0], strict=True) if abs(v) > 0.05]
+    if len(involved) > _NAMED:
+        involved = [*involved[:_NAMED], f"{len(involved) - _NAMED} more"]
     raise DataError(
         f'covariance_type="{structure}" needs linearly independent features, but {involved} '
         'determine each other. Drop one of them, or use covariance_type="diag".'

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 from stangmm.base.checked import check_count, shown
 from stangmm.base.errors import ModelError
-from stangmm.model.covariance import CovarianceStructure, structure_named
+from stangmm.model.covariance import CovarianceStructure, CovarianceType, structure_named
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import Priors
 
@@ -31,7 +31,7 @@ class MixtureSpec:
     """
 
     n_components: int
-    covariance_type: str = "full"
+    covariance_type: CovarianceType = "full"
     priors: Priors = field(default_factory=Priors)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,6 @@ numbered in groups. Results do not depend on the number of threads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_count
 from stangmm.base.memory import check_memory
+from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
 from stangmm.data.groups import group_rows
 from stangmm.model.mixture import Mixture, log_sum_exp
@@ -356,19 +356,12 @@ def _task(
 @contextmanager
 def _map(long: bool) -> Iterator[Callable[..., Iterator[int]]]:
     """Give a `map`: for long work one over the cores that this process may use."""
-    n = min(n_cores(), _MOST_THREADS) if long else 1
+    n = min(n_processors(), _MOST_THREADS) if long else 1
     if n == 1:
         yield map
         return
     with ThreadPoolExecutor(n) as executor:
         yield executor.map
-
-
-def n_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _patterns(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_count, check_positive, random_generator
@@ -16,7 +17,12 @@ from stangmm.predict import averages as _predict
 from stangmm.predict.averages import Band, OutlierScore, check_sample, thinned
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from stangmm.predict.distribution import MixtureDistribution
+
+# Rows that bring no kind of their own: what is said of them are arrays.
+Rows: TypeAlias = NDArray[Any] | Sequence[Any]
 
 
 class Predictions:
@@ -44,6 +50,19 @@ class Predictions:
     mixture: Mixture
     seed: int
 
+    @overload
+    def predict(
+        self, X: Rows, *, max_draws: int | None = None, progress: bool = True
+    ) -> IntArray: ...
+
+    @overload
+    def predict(
+        self, X: pd.DataFrame, *, max_draws: int | None = None, progress: bool = True
+    ) -> pd.Series[int]: ...
+
+    @overload
+    def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any: ...
+
     def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any:
         """Most probable component (0 to K-1) of each row.
 
@@ -60,6 +79,41 @@ class Predictions:
         x, mixture = self._ready(X, max_draws)
         probabilities = _predict.responsibilities(mixture, x, progress=progress)
         return like(X, probabilities.argmax(axis=1), "component")
+
+    @overload
+    def predict_proba(
+        self,
+        X: Rows,
+        *,
+        interval: None = None,
+        max_draws: int | None = None,
+        progress: bool = True,
+    ) -> FloatArray: ...
+
+    @overload
+    def predict_proba(
+        self,
+        X: pd.DataFrame,
+        *,
+        interval: None = None,
+        max_draws: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def predict_proba(
+        self, X: Any, *, interval: float, max_draws: int | None = None, progress: bool = True
+    ) -> Band: ...
+
+    @overload
+    def predict_proba(
+        self,
+        X: Any,
+        *,
+        interval: float | None = None,
+        max_draws: int | None = None,
+        progress: bool = True,
+    ) -> Any: ...
 
     def predict_proba(
         self,
@@ -94,6 +148,21 @@ class Predictions:
         check_positive("interval", interval, below=1.0)
         band = _predict.responsibility_band(mixture, x, interval, progress=progress)
         return Band(*(like(X, each, "probability", "component") for each in band))
+
+    @overload
+    def log_density(
+        self, X: Rows, *, max_draws: int | None = None, progress: bool = True
+    ) -> FloatArray: ...
+
+    @overload
+    def log_density(
+        self, X: pd.DataFrame, *, max_draws: int | None = None, progress: bool = True
+    ) -> pd.Series[float]: ...
+
+    @overload
+    def log_density(
+        self, X: Any, *, max_draws: int | None = None, progress: bool = True
+    ) -> Any: ...
 
     def log_density(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any:
         """Log predictive density of each row: of the density's posterior mean.

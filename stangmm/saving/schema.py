@@ -287,6 +287,8 @@ KINDS = (
          tuple_of(_is_path)),
         ("rows_searched", "rows_searched", "integer: rows that the restarts saw",
          integer),
+        ("regularized", "regularized", "truth value: whether a prior of pseudo-rows was added",
+         flag),
     ),
     _kind(
         "variational", "Facts of an approximation.", VariationalInfo,

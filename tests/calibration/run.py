@@ -20,6 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from stangmm.base.processors import n_processors
+
 from .configurations import CONFIGURATIONS
 from .provenance import design, versions
 from .records import append, start
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--configurations", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS)
     )
-    simulate.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    simulate.add_argument("--workers", type=int, default=n_processors())
     summary = steps.add_parser("summary", help="write the table and the pictures")
     summary.add_argument("--destination", type=Path, default=Path(__file__).parent)
     for step in (simulate, summary):

@@ -22,7 +22,7 @@ import os, sys, warnings; warnings.simplefilter("ignore")
 from pathlib import Path
 import stangmm as sg
 X = sg.datasets.faithful()
-small = Path(sys.argv[1])
+small, roomy = map(Path, sys.argv[1:])
 model = sg.GaussianMixture(2)
 try:
     {work}
@@ -40,12 +40,12 @@ WORKS = {
     "nuts": ("tmp", "model.fit(X, sg.NUTS(chains=2, draws=500), seed=1)"),
     "save": ("out", "model.fit(X, 'em', seed=1).save(small / 'fit.nc')"),
     "report": ("out", "model.fit(X, 'em', seed=1).report(small / 'fit.html')"),
-    "picture": ("out", "from stangmm.cli import main; X.to_csv('/tmp/disks-x.csv', index=False); "
-                "sys.exit(main(['select', '/tmp/disks-x.csv', '--method', 'em', '--max-k', '2', '--quiet', "
+    "picture": ("out", "from stangmm.cli import main; X.to_csv(roomy / 'x.csv', index=False); "
+                "sys.exit(main(['select', str(roomy / 'x.csv'), '--method', 'em', '--max-k', '2', '--quiet', "
                 "'--picture', str(small / 'x.png')]))"),
     "compile": ("cache", "from stangmm.cmdstan import compile_stan, find_cmdstan; "
-                "Path('/tmp/disks.stan').write_text('parameters { real x; } model { x ~ std_normal(); }'); "
-                "compile_stan(Path('/tmp/disks.stan'), cmdstan=find_cmdstan())"),
+                "(roomy / 'x.stan').write_text('parameters { real x; } model { x ~ std_normal(); }'); "
+                "compile_stan(roomy / 'x.stan', cmdstan=find_cmdstan())"),
 }  # fmt: skip
 SIZES = {"tmp": [4, 16, 64, 256], "out": [4, 16, 40, 200], "cache": [4, 64, 512, 1024]}  # kB
 
@@ -78,7 +78,7 @@ def main() -> None:
                 if which == "cache":
                     env["STANGMM_CACHE"] = str(small)
                 done = subprocess.run(
-                    [sys.executable, "-c", HEAD.format(work=program), str(small)],
+                    [sys.executable, "-c", HEAD.format(work=program), str(small), roomy],
                     env=env, capture_output=True, text=True, timeout=300, check=False,
                 )  # fmt: skip
                 said = (done.stdout + done.stderr).strip()

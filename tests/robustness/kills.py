@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from stangmm.cmdstan.find import defect
+
 HEAD = """
 import warnings; warnings.simplefilter("ignore")
 import sys
@@ -49,6 +51,10 @@ WORKS = {
         "import os; os.environ['STANGMM_CACHE'] = str(out / 'cache')\n"
         "compile_stan(out / 'one.stan', cmdstan=find_cmdstan())"
     ),
+    "install": (
+        "from stangmm.cmdstan import install_cmdstan\n"
+        "install_cmdstan('pypi', directory=out / 'cmdstan', jobs=1, progress=False)"
+    ),
     "command line": (
         "from stangmm.cli import main\nX.to_csv(out / 'x.csv', index=False)\n"
         "main(['fit', str(out / 'x.csv'), '-k', '2', '--draws', '500', '--out', str(out / 'before.nc')])"
@@ -56,6 +62,12 @@ WORKS = {
 }  # fmt: skip
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 PATIENCE = 30.0
+
+
+def _with_default_signals() -> None:
+    """What runs in a shell's background, or by nohup, ignores some of them, and so would these."""
+    for each in SIGNALS[1:]:
+        signal.signal(each, signal.SIG_DFL)
 
 
 def mentioning(folder: Path) -> list[str]:
@@ -77,12 +89,15 @@ def left(folder: Path, before: dict[str, bytes]) -> list[str]:
     faults = [f"process {line}" for line in mentioning(folder)]
     faults += [f"temporary {path.name}" for path in (folder / "tmp").iterdir()]
     out = folder / "out"
-    allowed = {"before.nc", "before.html", "one.stan", "x.csv", "cache", "one.hpp"}
+    allowed = {"before.nc", "before.html", "one.stan", "x.csv", "cache", "one.hpp", "cmdstan"}
     faults += [f"file {path.name}" for path in out.iterdir() if path.name not in allowed]
     cache = out / "cache" / "models"
     if cache.exists():
         # What a kill leaves in the middle of publishing is cleared by nobody else.
         faults += [f"cache {path.name}" for path in cache.iterdir() if path.name.startswith(".")]
+    if (installed := out / "cmdstan").exists():
+        allowed = {".install.lock", *(p.name for p in installed.iterdir() if defect(p) is None)}
+        faults += [f"install {p.name}" for p in installed.iterdir() if p.name not in allowed]
     for name, content in before.items():
         now = (out / name).read_bytes()
         if now != content and not (
@@ -106,6 +121,7 @@ def trial(work: str, seed: int, longest: dict[str, float], saved: Path) -> tuple
         process = subprocess.Popen(
             [sys.executable, "-c", HEAD + WORKS[work], str(folder / "out")],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_with_default_signals,
         )  # fmt: skip
         assert process.stdout is not None
         if rng.random() < 0.85:

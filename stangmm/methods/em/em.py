@@ -8,6 +8,7 @@ are missing at random, what is maximized is the likelihood of the values that ar
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_count, check_positive
+from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Method, Run
-from stangmm.methods.draws import Draws, Info, RestartInfo
+from stangmm.methods.draws import Draws, Info, Optimum, RestartInfo
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
 from stangmm.methods.em.restarts import restart_report
@@ -31,6 +33,9 @@ from stangmm.model.problem import Problem
 # least so many rows, and so many for each free number of the model.
 SEARCH_ROWS = 5_000
 SEARCH_ROWS_PER_PARAMETER = 100
+# Along flat directions the likelihood is rounded so coarsely that it does not tell when to end:
+# regularized EM ends when no number changes by more than this.
+_SETTLED = 1e-8
 
 
 @made_by_names
@@ -46,7 +51,9 @@ class EM(Method):
     No component gets narrower than the data are rounded (`stangmm.data.resolution`), so that the
     likelihood has a maximum where values repeat. Optima in which a component holds hardly more rows
     than it takes to estimate it are left out, and so, as long as there are others, are those in
-    which it stands on few equal values, or has hardly enough rows for so many features.
+    which it stands on few equal values, or has hardly enough rows for so many features. Where no
+    restart has found another one (a row may lie so far out that it becomes a component of its own),
+    the estimate is the mode under the prior of `EM.regularized`, and a check of the fit fails.
 
     Parameters
     ----------
@@ -83,8 +90,10 @@ class EM(Method):
         check_positive("EM tolerance", self.tolerance)
         check_count("EM max_iterations", self.max_iterations)
 
-    def longer(self, info: Info) -> Self:
-        """Ten times the iterations."""
+    def longer(self, info: Info) -> Self | None:
+        """Ten times the iterations; None where there is no maximum to reach."""
+        if isinstance(info, RestartInfo) and info.regularized:
+            return None
         return replace(self, max_iterations=10 * self.max_iterations)
 
     def run(self, problem: Problem, run: Run) -> Draws:
@@ -95,24 +104,37 @@ class EM(Method):
     def search(self, problem: Problem, run: Run) -> RestartInfo:
         """Run all restarts and sort what they found.
 
+        If every one collapsed, runs start from the optima of `regularized` once more; if they
+        collapse, too, these are the answer.
+
         Raises
         ------
         InferenceError
-            Every restart collapsed: no maximum of the likelihood was found.
+            The run from a start given by hand collapsed.
         """
-        return self._search(EMSpace(problem), run)
-
-    def _search(self, space: EMSpace, run: Run) -> RestartInfo:
+        space = EMSpace(problem)
         with one_blas_thread():
             if space.start is not None:
                 return self._report(space, self._climb(space, space.start))
-            rng = run.rng("em")
-            part = self._search_space(space, rng)
-            advance = run.progress("EM restarts", self.restarts)
-            search = Search(part, self.max_iterations, rng)
-            search.run(self.restarts, advance)
-            advance(self.restarts - len(search.kinds))
-            return self._polished(part, space, search.found)
+            part, found = self._found(space, run)
+            with suppress(InferenceError):
+                return self._polished(part, space, found)
+            regularized = self.regularized(problem, run)
+            starts = [part.parameters_of(o.mixture) for o in regularized.optima]
+            more = self._climb(part, EMParameters.joined(starts))
+            with suppress(InferenceError):
+                return self._polished(part, space, found.with_others(more))
+            return regularized
+
+    def _found(self, space: EMSpace, run: Run) -> tuple[EMSpace, Climbed]:
+        """All restarts, on so many rows as it takes."""
+        rng = run.rng("em")
+        part = self._search_space(space, rng)
+        advance = run.progress("EM restarts", self.restarts)
+        search = Search(part, self.max_iterations, rng)
+        search.run(self.restarts, advance)
+        advance(self.restarts - len(search.kinds))
+        return part, search.found
 
     def _polished(self, part: EMSpace, space: EMSpace, found: Climbed) -> RestartInfo:
         """Bring the best optima to convergence, on all rows.
@@ -149,18 +171,31 @@ class EM(Method):
         """As `search`, with covariances shrunk towards that of the data so that none collapses.
 
         Adds one pseudo-row to each component, with the covariance of all data shrunk to a K-th
-        of their volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5): a place to start
-        other methods from where the likelihood itself has no usable maximum.
+        of their volume (Fraley & Raftery 2007, doi:10.1007/s00357-007-0004-5). What the data's size
+        is does not hang on single values far out. Of several modes that of the highest density is
+        the best; it ends with EM's own steps, until nothing moves.
         """
         space = EMSpace(problem, pseudo_rows=1.0)
-        info = self._search(space, run)
-        optima = []
-        for optimum in info.optima:
-            prior = float(space.penalty(space.parameters_of(optimum.mixture))[0])
-            optima.append(
-                replace(optimum, objective=optimum.objective - prior, path=optimum.path - prior)
-            )
-        return replace(info, optima=tuple(optima))
+        with one_blas_thread():
+            if space.start is not None:
+                info = self._report(space, self._climb(space, space.start))
+            else:
+                part, found = self._found(space, run)
+                info = self._polished(part, space, found)
+            settled = space.mixture_of(self._settled(space, info.best.mixture))[0]
+        optima = (replace(info.best, mixture=settled), *info.optima[1:])
+        return replace(
+            info, optima=tuple(_without_prior(space, o) for o in optima), regularized=True
+        )
+
+    def _settled(self, space: EMSpace, mixture: Mixture) -> EMParameters:
+        parameters = space.parameters_of(mixture)
+        for _ in range(self.max_iterations):
+            before = parameters
+            parameters, _ = space.maximization(space.expectation(before)[1])
+            if _change(before, parameters) < _SETTLED:
+                break
+        return parameters
 
     def starting_points(self, problem: Problem, run: Run) -> Mixture:
         """Where EM would start, as a batch of mixtures (restarts,) in the problem's units.
@@ -195,3 +230,16 @@ class EM(Method):
             is_collapsed=result.collapsed,
             paths=tuple(np.array(path) for path in result.paths),
         )
+
+
+def _without_prior(space: EMSpace, optimum: Optimum) -> Optimum:
+    """The optimum with its log likelihood, where it has the log density of the pseudo-rows, too."""
+    prior = float(space.penalty(space.parameters_of(optimum.mixture))[0])
+    return replace(optimum, objective=optimum.objective - prior, path=optimum.path - prior)
+
+
+def _change(old: EMParameters, new: EMParameters) -> float:
+    """Largest change of a number, in coordinates in which all data have variance 1."""
+    pairs = [(old.weights, new.weights), (old.means, new.means)]
+    pairs.append((old.covariances, new.covariances))
+    return max(float(np.abs(a - b).max()) for a, b in pairs)

@@ -6,6 +6,7 @@ import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import InferenceError
+from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.draws import Optimum, RestartInfo
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
@@ -14,8 +15,6 @@ from stangmm.model.problem import Problem
 # Standard deviation, relative to that of the data's rounding, below which a component is nothing
 # but rounded values.
 _AT_RESOLUTION = 1.001
-# From this share of the rows on, tied values are no spike but a cluster.
-SHARE_OF_TIES = 0.25
 # Smallest standard deviation of a component in any direction, relative to its largest: with less
 # its rows lie in a plane.
 _FLAT = 1e-5

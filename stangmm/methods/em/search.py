@@ -30,7 +30,7 @@ _ENOUGH_WORK = 2e9
 # the best.
 _PATIENCE = 30.0
 _MOVES, _SHAKEN = 6, 10  # starts near the best optimum that are tried at once
-SHAKEN = "shaken"
+MOVED, SHAKEN = "split and merge", "shaken"  # kinds of starts near the best optimum
 _ROUGH = 0.25  # optima for each run, from which on rows are shaken
 # Starts of each kind in a batch, where a step of a batch does no more than this much work: up to
 # there numpy's calls cost as much for one run as for many.
@@ -94,7 +94,7 @@ class Search:
             n_shaken = _SHAKEN if self._is_rough() else 0
             copies = self._copies(_MOVES + n_shaken)
             starts = moved(self._starter, at, min(copies * _MOVES, left))
-            kinds = ["split and merge"] * len(starts.weights)
+            kinds = [MOVED] * len(starts.weights)
             if n_shaken := min(copies * n_shaken, left - len(kinds)):
                 starts = EMParameters.joined([starts, shaken(self._starter, at, n_shaken)])
                 kinds += [SHAKEN] * n_shaken
@@ -168,8 +168,8 @@ class Search:
             return False
         if self.space.n_components == 1:
             return True
-        # To have come back after a shake says nothing about other optima.
-        fresh = np.array([kind != SHAKEN for kind in self.kinds])
+        # To have come back to where they started from says nothing about other optima.
+        fresh = np.array([kind not in (MOVED, SHAKEN) for kind in self.kinds])
         hits = best[0][fresh[best[0]]]
         kinds = {self.kinds[i] for i in hits}
         share = len(hits) / max((counted & fresh).sum(), 1)

@@ -12,9 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
-from stangmm.methods.em.restarts import SHARE_OF_TIES, effective_rows, too_few_rows
+from stangmm.methods.em.restarts import effective_rows, too_few_rows
 from stangmm.methods.em.rows import EMRows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from stangmm.base.errors import ModelError
 from stangmm.cmdstan.compile import CompiledModel
-from stangmm.cmdstan.find import find_cmdstan
+from stangmm.cmdstan.find import CmdStan, find_cmdstan
 from stangmm.methods.base import Run
 from stangmm.methods.stan.shared import StanMethod
 
@@ -18,11 +19,16 @@ class RecentStanMethod(StanMethod):
 
     def compiled(self, run: Run) -> CompiledModel:
         """Compile the model, or find it compiled; ModelError where CmdStan is too old for it."""
-        self.check_available()
-        return super().compiled(run)
+        named = replace(self, cmdstan=self.check_available().path)
+        return StanMethod.compiled(named, run)
 
-    def check_available(self) -> None:
-        """Check that CmdStan has the method.
+    def check_available(self) -> CmdStan:
+        """Check that CmdStan has the method; the model that came with a wheel is no matter here.
+
+        Returns
+        -------
+        CmdStan
+            The one that has it.
 
         Raises
         ------
@@ -37,3 +43,4 @@ class RecentStanMethod(StanMethod):
                 f"{found.path} is {found.version_string}. Run `stangmm install-cmdstan --source "
                 'github` for the newest, or use method="advi" or "nuts", which every CmdStan has.'
             )
+        return found

@@ -141,9 +141,9 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
 def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one around which most of the posterior lies first.
 
-    Where every EM restart collapses, or the user has taken the bounds of the scales away and every
-    one ends on equal values, the optima of EM with regularized covariances take over. From a start
-    given by hand it is the one optimum that EM reaches from there.
+    Where every EM restart collapses (from a start given by hand: the one), or the user has taken
+    the bounds of the scales away and every one ends on equal values, the optima of EM with
+    regularized covariances take over.
     """
     optima: tuple[Optimum, ...] = ()
     unbounded = not np.all(problem.space.scale_floor)
