@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ModelError
@@ -72,6 +72,8 @@ class Fit(Fitted, Predictions):
         Log likelihood of all rows for each draw.
     lp : ndarray, shape (chain, draw)
         Log joint density (prior times likelihood) of each draw.
+    created_at : str
+        When the fit was made: UTC, as ISO 8601 has it.
     combination : Combination or None
         The modes that were combined, by `combined`.
     kept : dict
@@ -152,13 +154,59 @@ class Fit(Fitted, Predictions):
     def to_arviz(self) -> ArvizData:
         """Give what ArviZ works on: InferenceData for ArviZ 0.23, an xarray DataTree for ArviZ 1.
 
-        Groups posterior, log_likelihood (of the rows), posterior_predictive (at most 100 data sets
-        of N rows, from evenly spaced draws), observed_data, constant_data (sample weights and known
-        labels, if any) and sample_stats (chains).
+        The groups are those of ArviZ's schema:
+
+        posterior, unconstrained_posterior
+            The draws, labels settled; and in the coordinates in which every real number is allowed.
+        log_likelihood
+            Of each row for each draw, its label summed out.
+        posterior_predictive
+            A data set of N rows for each draw; from evenly spaced draws where all together would
+            hold more than 2^23 numbers.
+        prior, prior_predictive, log_prior
+            1000 draws from the prior with a data set each, their labels as they come; and the log
+            prior density of each posterior draw, of the weights, means, scales and correlations
+            apart. Not where the likelihood alone was maximized.
+        sample_stats
+            What the sampler measured.
+        warmup_posterior, warmup_sample_stats
+            With ``NUTS(save_warmup=True)``; labels as in the first draw that is kept.
+        observed_data, constant_data
+            The rows; their sample weights and known labels, if any.
+
+        Each says who made it and when: ``inference_library``, ``inference_library_version``,
+        ``created_at``, ``sampling_time`` (in seconds: the whole fit), ``cmdstan_version``.
         """
         from stangmm.posterior.arviz import arviz_data
 
         return arviz_data(self)
+
+    @property
+    def stan_code(self) -> str:
+        """The model as one Stan program, whatever the fit's method; `stan_data` is its data.
+
+        The likelihood is the one in plain Stan, so that every interface to Stan compiles it. Its
+        parameters are those of standardized data: see `stan_data`.
+        """
+        from stangmm.methods.stan.program import stan_code
+
+        return stan_code()
+
+    @property
+    def stan_data(self) -> dict[str, Any]:
+        """Data of `stan_code`: numbers and arrays by the names of its data block.
+
+        They are what the methods in CmdStan start from: the columns of ``x`` have mean 0 and
+        standard deviation 1 (one common factor for spherical covariances), the priors are in these
+        units, rows of weight zero are left out, and rows that miss values or whose component is
+        known come in groups.
+        """
+        from stangmm.methods.stan.data import StanData
+        from stangmm.model.problem import Problem
+
+        model = self.model
+        problem = Problem.build(self.dataset, model.n_components, model.structure, model.priors)
+        return StanData.of(problem).values()
 
     def loo(self, refit: bool = False, *, progress: bool = True) -> Loo:
         """Leave-one-out expected log predictive density by PSIS (doi:10.1007/s11222-016-9696-4).

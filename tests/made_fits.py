@@ -72,7 +72,7 @@ def made_fit(
         relabel=None,
         seed=seed,
         seconds=1.0,
-        versions={},
+        versions={"stangmm": "0.1.0"},
     )
 
 

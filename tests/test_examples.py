@@ -22,6 +22,7 @@ REPORTS = {
     "choose_components.py": ["choose_components.png"],
     "two_modes.py": [],
     "regression.py": ["regression.png"],
+    "sensitivity.py": [],
     "sklearn_pipeline.py": [],
     "pictures.py": [
         "density.png",
@@ -32,6 +33,7 @@ REPORTS = {
     ],
     "compare_methods.py": ["compare_galaxies.html", "compare_faithful.html"],
 }
+SAID = {"sensitivity.py": [", little", "narrow priors of the means: sensitivity 0.", ", too much"]}
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -42,6 +44,8 @@ def test_the_example_runs_and_writes_its_report(name: str, tmp_path: Path) -> No
     for report in REPORTS[name]:
         assert (tmp_path / "out" / report).stat().st_size > 10_000
         assert report in done.stdout
+    for words in SAID.get(name, []):
+        assert words in done.stdout
 
 
 def same_draws_as_the_readme() -> bool:

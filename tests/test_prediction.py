@@ -452,7 +452,7 @@ def test_replicated_data_come_from_their_draw() -> None:
 
 @pytest.mark.parametrize(
     ("chains", "n_draws", "rows", "sets"),
-    [(4, 1000, 100, 25), (4, 10, 100, 10), (1, 1, 100, 1), (1, 1000, 300_000, 6), (4, 9, 10**6, 1)],
+    [(4, 1000, 100, 1000), (1, 1, 100, 1), (1, 1000, 300_000, 13), (4, 9, 10**6, 1)],
 )
 def test_replicated_data_are_bounded(chains: int, n_draws: int, rows: int, sets: int) -> None:
     shape = (chains, n_draws)
@@ -461,3 +461,10 @@ def test_replicated_data_are_bounded(chains: int, n_draws: int, rows: int, sets:
     assert x.shape == (chains, sets, rows, 2)
     assert len(np.unique(draws)) == sets
     assert draws.max() < n_draws
+
+
+def test_replicated_data_are_as_many_as_are_asked_for() -> None:
+    mixture = Mixture(np.ones((4, 90, 1)), np.zeros((4, 90, 1, 2)), np.ones((4, 90, 1, 2)))
+    draws, x = predict.replicated(mixture, 10, np.random.default_rng(1), most=100)
+    assert x.shape == (4, 25, 10, 2)
+    assert draws.tolist() == sorted(set(draws.tolist()))

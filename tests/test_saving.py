@@ -364,18 +364,23 @@ def test_every_method_predicts_the_same_to_the_bit_in_a_new_process(
 # ArviZ --------------------------------------------------------------------------------------------
 
 
+def in_arviz(posterior: Any) -> Any:
+    """A fit's posterior, with the name of the axis that is another in ArviZ's groups."""
+    return posterior.rename(component="mixture_component")
+
+
 def test_arviz_works_on_the_file_itself(mcmc: sg.Fit, tmp_path: Path) -> None:
     data = az.from_netcdf(mcmc.save(tmp_path / "fit.nc"))
     groups = {"posterior", "log_likelihood", "sample_stats", "observed_data"}
     assert groups <= group_names(data)
     posterior = group(data, "posterior")
     assert posterior["covariances"].dims == (
-        "chain", "draw", "component", "feature", "feature_bis",
+        "chain", "draw", "mixture_component", "feature", "feature_bis",
     )  # fmt: skip
-    assert posterior.equals(mcmc.posterior)
+    assert in_arviz(mcmc.posterior).equals(posterior)
     assert group(data, "sample_stats")["diverging"].dtype == bool
     np.testing.assert_array_equal(group(data, "observed_data")["x"], mcmc.dataset.x)
-    assert posterior.attrs == mcmc.posterior.attrs
+    assert mcmc.posterior.attrs.items() <= posterior.attrs.items()
     table = az.summary(data, var_names=["weights"], kind="stats", round_to="none")
     np.testing.assert_allclose(table["mean"], mcmc.weights)
     with pytest.warns(UserWarning, match="shape parameter"):  # so few draws
@@ -399,7 +404,7 @@ def test_a_log_likelihood_that_is_too_large_is_left_out_and_said_to_be(
     data = az.from_netcdf(tmp_path / "fit.nc")
     assert "log_likelihood" not in group_names(data)
     assert "Left out" in group(data, "posterior").attrs["log_likelihood"]
-    assert group(data, "posterior").equals(mcmc.posterior)
+    assert in_arviz(mcmc.posterior).equals(group(data, "posterior"))
     assert "log_likelihood" not in mcmc.posterior.attrs
     loaded = sg.load(tmp_path / "fit.nc")
     assert isinstance(loaded, sg.Fit)
@@ -423,7 +428,7 @@ def test_a_comparison_comes_back_with_all_its_fits_and_failures(
     assert loaded.table.loc["optimize", "note"] == "It <failed> at größe."
     for label, fit in comparison.fits.items():
         data = from_netcdf(tmp_path / "cmp.nc", label)
-        assert group(data, "posterior").equals(fit.posterior)
+        assert in_arviz(fit.posterior).equals(group(data, "posterior"))
     loaded.save(tmp_path / "again.nc")
     assert (tmp_path / "again.nc").read_bytes() == (tmp_path / "cmp.nc").read_bytes()
 

@@ -64,6 +64,12 @@ def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
         raise ModelError(f"{name} must be one of {list(known)}, got {shown(value)}.")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise ModelError unless value is True or False."""
+    if not isinstance(value, bool | np.bool):
+        raise ModelError(f"{name} must be True or False, got {shown(value)}.")
+
+
 def check_seed(seed: Any) -> None:
     """Raise ModelError unless it can be a seed."""
     check_count("seed", seed, minimum=0, most=_MOST_SEED)

@@ -59,12 +59,16 @@ class Method(ABC):
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
-    # Settings that say which programs run on this machine: no file has them, nor sets them.
+    # Settings of this machine, such as which programs run on it: no file has them, nor sets them.
     local: ClassVar[frozenset[str]] = frozenset()
 
     def prepare(self, run: Run) -> None:
         """Do what is done once for all fits, such as compiling; not counted as fitting time."""
         return
+
+    def versions(self, run: Run) -> Mapping[str, str]:
+        """Versions of the programs that a run needs besides the package's own."""
+        return {}
 
     def processors(self, available: int) -> int:
         """How many of the processors one run keeps busy, where it is given only one at a time."""

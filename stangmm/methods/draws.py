@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from stangmm.base.arrays import BoolArray, FloatArray
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
@@ -158,6 +158,37 @@ class VariationalInfo:
 
 
 @dataclass(frozen=True, eq=False)
+class Warmup:
+    """Iterations of the chains before those that count, while the sampler adapted.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        Leading axes (C, W): chains, iterations of each; labels as they were drawn.
+    log_likelihood : ndarray, shape (C, W)
+    sample_stats : mapping of str to ndarray, shape (C, W)
+        As in `McmcInfo`.
+    """
+
+    mixture: Mixture
+    log_likelihood: FloatArray
+    sample_stats: Mapping[str, FloatArray]
+
+    def of_chains(self, index: IntArray) -> Warmup:
+        """Keep what concerns some of the chains."""
+        stats = {name: values[index] for name, values in self.sample_stats.items()}
+        return Warmup(self.mixture[index], self.log_likelihood[index], stats)
+
+    def in_user_units(self, problem: Problem) -> Warmup:
+        """Bring it from the standardized problem back to the user's units."""
+        return replace(
+            self,
+            mixture=problem.to_user_units(self.mixture),
+            log_likelihood=self.log_likelihood + problem.log_likelihood_offset,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class McmcInfo:
     """What diagnoses the chains: what the sampler measured, and nothing else.
 
@@ -176,6 +207,8 @@ class McmcInfo:
         was none.
     thin : int
         Iterations for each draw that was kept.
+    warmup : Warmup or None
+        What came before the draws, where it was asked for.
     """
 
     sample_stats: Mapping[str, FloatArray]
@@ -183,15 +216,19 @@ class McmcInfo:
     starts: tuple[Optimum, ...] = ()
     left: tuple[Optimum, ...] = ()
     thin: int = 1
+    warmup: Warmup | None = None
 
     def of_chains(self, chains: Sequence[int], draws: Any = slice(None)) -> McmcInfo:
         """Keep what concerns some of the chains, or draws (C', S') of each."""
         index = np.array(chains)
-        at = (index, draws) if isinstance(draws, slice) else (index[:, np.newaxis], draws)
+        whole = isinstance(draws, slice)
+        at = (index, draws) if whole else (index[:, np.newaxis], draws)
+        warmup = self.warmup.of_chains(index) if self.warmup is not None and whole else None
         return replace(
             self,
             sample_stats={name: values[at] for name, values in self.sample_stats.items()},
             starts=tuple(self.starts[i] for i in chains) if self.starts else (),
+            warmup=warmup,
         )
 
     def in_user_units(self, problem: Problem) -> McmcInfo:
@@ -201,7 +238,8 @@ class McmcInfo:
             tuple(o.in_user_units(problem, offset) for o in optima)
             for optima in (self.starts, self.left)
         )
-        return replace(self, starts=starts, left=left)
+        warmup = None if self.warmup is None else self.warmup.in_user_units(problem)
+        return replace(self, starts=starts, left=left, warmup=warmup)
 
 
 Info: TypeAlias = RestartInfo | VariationalInfo | McmcInfo

@@ -161,8 +161,8 @@ class ParameterSpace:
             variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
         return Mixture.from_covariances(mixture.weights, mixture.means, np.array(variances))
 
-    def vectors(self, mixture: Mixture) -> FloatArray:
-        """Coordinates of mixtures.
+    def coordinates(self, mixture: Mixture) -> dict[str, FloatArray]:
+        """Coordinates of mixtures by what they are of, in the order of `vectors`.
 
         Parameters
         ----------
@@ -171,19 +171,26 @@ class ParameterSpace:
 
         Returns
         -------
-        ndarray, shape (..., P)
+        dict of str to ndarray
+            ``weights`` (..., K - 1), ``means`` (..., K, D), ``scales`` (..., C, S), and, where
+            there are some, ``correlations`` (..., R, D (D - 1) / 2).
         """
-        free, batch = self.free(mixture), mixture.batch_shape
+        free = self.free(mixture)
         # A weight of zero is at infinity; the smallest double stands for it.
         log_weights = np.log(np.maximum(free["weights"], np.finfo(float).tiny))
-        parts = [
-            log_weights @ self._contrasts,
-            free["means"].reshape(*batch, -1),
-            np.log(self.excess(mixture)).reshape(*batch, -1),
-        ]
+        parts = {
+            "weights": log_weights @ self._contrasts,
+            "means": free["means"],
+            "scales": np.log(self.excess(mixture)),
+        }
         if self.n_correlations:
-            parts.append(_partial_correlations(free["corr_chol"]).reshape(*batch, -1))
-        return np.concatenate(parts, axis=-1)
+            parts["correlations"] = _partial_correlations(free["corr_chol"])
+        return parts
+
+    def vectors(self, mixture: Mixture) -> FloatArray:
+        """Coordinates of mixtures (...) as vectors, shape (..., P)."""
+        parts = self.coordinates(mixture).values()
+        return np.concatenate([each.reshape(*mixture.batch_shape, -1) for each in parts], axis=-1)
 
     def mixtures(self, vectors: FloatArray) -> Mixture:
         """Mixtures (...) at vectors (..., P): the inverse of `vectors`."""

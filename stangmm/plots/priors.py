@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import ModelError
-from stangmm.methods.draws import RestartInfo
 from stangmm.model.priors import Dirichlet, Normal, ScalePrior
 from stangmm.plots.style import (
     INK,
@@ -27,7 +26,7 @@ from stangmm.plots.style import (
     styled,
     tidy,
 )
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Fitted, has_priors
 
 Prior: TypeAlias = Dirichlet | Normal | ScalePrior
 
@@ -37,11 +36,6 @@ _DRAWS = 20_000  # of a prior, to find where it lies
 # A panel holds this part of the prior, and all of the posterior: beside the long tail of a prior of
 # scales, everything else would be a line.
 _SHOWN = {"mean": (0.01, 0.99), "scale": (0.0, 0.8)}
-
-
-def has_priors(fit: Fitted) -> bool:
-    """Whether the priors were used: not where the likelihood alone was maximized."""
-    return not (isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood")
 
 
 @styled

@@ -14,7 +14,7 @@ from stangmm.base.checked import shown, whole_numbers
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
-from stangmm.methods.draws import Draws, Info, McmcInfo
+from stangmm.methods.draws import Draws, Info, McmcInfo, RestartInfo
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import ResolvedPriors
@@ -128,6 +128,7 @@ class Fitted:
     versions: Mapping[str, str]
     started_by_hand: bool = False
     combination: Combination | None = None  # where modes were combined
+    created_at: str = ""  # UTC, ISO 8601
     kept: dict[str, Any] = field(default_factory=dict, init=False)
 
     def _settled(self, flat: Mixture, how: Relabelling | None) -> Self:
@@ -312,17 +313,9 @@ class Fitted:
         import xarray as xr
 
         c, s = self.lp.shape
-        shaped = self.shaped
         names = list(self.dataset.feature_names)
-        per_feature = ("chain", "draw", "component", "feature")
         return xr.Dataset(
-            {
-                "weights": (("chain", "draw", "component"), shaped.weights),
-                "means": (per_feature, shaped.means),
-                "scales": (per_feature, shaped.scales),
-                "covariances": ((*per_feature, "feature_bis"), shaped.covariances),
-                "lp": (("chain", "draw"), self.lp),
-            },
+            {**with_axes(self.shaped), "lp": (("chain", "draw"), self.lp)},
             coords={
                 "chain": np.arange(c),
                 "draw": np.arange(s),
@@ -341,6 +334,18 @@ class Fitted:
         return _predict.log_density_draws(self.mixture, self.dataset.x, self.dataset.labels)
 
 
+def with_axes(mixture: Mixture) -> dict[str, tuple[tuple[str, ...], FloatArray]]:
+    """Parameters of mixtures (chain, draw), each after the names of its axes."""
+    draws = ("chain", "draw")
+    per_feature = (*draws, "component", "feature")
+    return {
+        "weights": ((*draws, "component"), mixture.weights),
+        "means": (per_feature, mixture.means),
+        "scales": (per_feature, mixture.scales),
+        "covariances": ((*per_feature, "feature_bis"), mixture.covariances),
+    }
+
+
 def record_of(
     made: type[F],
     model: MixtureSpec,
@@ -354,6 +359,7 @@ def record_of(
     seconds: float,
     versions: Mapping[str, str],
     started_by_hand: bool = False,
+    created_at: str = "",
 ) -> F:
     """Make the record of draws in the user's units, and settle their labels.
 
@@ -377,8 +383,14 @@ def record_of(
         seconds=seconds,
         versions=dict(versions),
         started_by_hand=started_by_hand,
+        created_at=created_at,
     )
     return record._settled(flat, relabel)
+
+
+def has_priors(fit: Fitted) -> bool:
+    """Whether the priors were used: not where the likelihood alone was maximized."""
+    return not (isinstance(fit.info, RestartInfo) and fit.info.objective == "log likelihood")
 
 
 def once(ask: Callable[[F], T]) -> Callable[[F], T]:

@@ -11,6 +11,7 @@ import secrets
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -96,8 +97,9 @@ def fitted(
             relabel=relabel,
             seed=run.seed,
             seconds=0.0,
-            versions=package_versions(),
+            versions={**package_versions(), **settings.versions(run)},
             started_by_hand=init is not None,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         # Settling the labels counts.
         return replace(record, seconds=time.perf_counter() - began)

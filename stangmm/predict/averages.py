@@ -34,9 +34,8 @@ SORTED = 2**18
 SHORT = 2**19
 _HELD = 2**20  # log densities of all draws that are held at once, to be transposed: 8 MB
 _SAMPLED = 100_000  # rows drawn at once
-# Replicated data sets: at most so many, and fewer where they hold more numbers than this (32 MB).
-_REPLICATES = 100
-_REPLICATED = 2**22
+# Numbers that replicated data sets hold: 64 MB.
+_REPLICATED = 2**23
 
 # Rows are worked on in about so many pieces, of at least so many densities and at most so many
 # numbers.
@@ -219,12 +218,12 @@ def sample(mixture: Mixture, n: int, rng: np.random.Generator) -> tuple[FloatArr
 
 
 def replicated(
-    mixture: Mixture, n_rows: int, rng: np.random.Generator
+    mixture: Mixture, n_rows: int, rng: np.random.Generator, most: int | None = None
 ) -> tuple[IntArray, FloatArray]:
-    """Data sets as new ones would be, from evenly spaced draws of each chain.
+    """Data sets as new ones would be, from every draw or from evenly spaced ones of each chain.
 
-    There are at most a hundred, and fewer where they would hold more than 2^22 numbers (32 MB),
-    but at least one for each chain.
+    There are fewer than draws where they would hold more than 2^23 numbers (64 MB), but at least
+    one for each chain.
 
     Parameters
     ----------
@@ -232,6 +231,8 @@ def replicated(
         Batch of shape (chain, draw).
     n_rows : int
     rng : Generator
+    most : int, optional
+        At most so many data sets.
 
     Returns
     -------
@@ -240,14 +241,13 @@ def replicated(
     x : ndarray, shape (chain, R, n_rows, D)
     """
     n_chains, n_draws = mixture.batch_shape
-    most = min(_REPLICATES, _REPLICATED // (n_rows * mixture.n_features)) // n_chains
-    n = max(1, min(n_draws, most))
+    held = _REPLICATED // (n_rows * mixture.n_features)
+    n = max(1, min(n_draws, (held if most is None else min(held, most)) // n_chains))
     draws = np.arange(n) * n_draws // n
     x = np.empty((n_chains, n, n_rows, mixture.n_features))
     for chain in range(n_chains):
-        for i, draw in enumerate(draws):
-            one = mixture[chain, draw : draw + 1]
-            x[chain, i], _ = _sampled(one, np.zeros(n_rows, dtype=np.intp), rng)
+        each, _ = _sampled(mixture[chain], np.repeat(draws, n_rows), rng)
+        x[chain] = each.reshape(x.shape[1:])
     return draws, x
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from stangmm import plots
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.methods.draws import McmcInfo, VariationalInfo
-from stangmm.plots.priors import has_priors
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Fitted, has_priors
 from stangmm.report.numbers import count
 from stangmm.report.words import listed, method_words
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from stangmm.data.dataset import Dataset
 from stangmm.plots.posteriors import DECIDED
-from stangmm.plots.priors import has_priors
 from stangmm.plots.shown import Compared
-from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.fitted import Fitted, has_priors
 from stangmm.posterior.summary import summary
 from stangmm.predict.averages import responsibilities, thinned
 from stangmm.report.numbers import number

@@ -18,7 +18,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.judge.criteria import Score
 from stangmm.methods import method_named
 from stangmm.methods.base import AbsentMethod, Method
-from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo
+from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo, Warmup
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import (
     FAMILIES,
@@ -175,6 +175,8 @@ KINDS = (
          flag),
         ("combination", "combination", "combination: what it was combined of; null",
          or_null(object_of("combination"))),
+        ("created_at", "created_at", "text: when it was made, UTC, as ISO 8601 has it; or empty",
+         text),
     ),
     _kind(
         "combination", "What a fit was combined of.", Combination,
@@ -315,6 +317,17 @@ KINDS = (
          tuple_of(object_of("optimum"))),
         ("thin", "thin", "integer: iterations for each draw that was kept",
          integer),
+        ("warmup", "warmup", "warm-up; null where it was not kept",
+         or_null(object_of("warm-up"))),
+    ),
+    _kind(
+        "warm-up", "W iterations of each chain before the draws.", Warmup,
+        ("mixtures", "mixture", "mixtures (C, W), labels as they were drawn",
+         mixtures("C", "W")),
+        ("log_likelihood", "log_likelihood", "numbers (C, W), in nats: of all rows",
+         numbers("C", "W")),
+        ("sample_stats", "sample_stats", "mapping of ArviZ's names to numbers (C, W)",
+         mapping_of(text, numbers("C", "W"))),
     ),
     _kind(
         "optimum", "A maximum.", Optimum,
@@ -432,7 +445,7 @@ def check(kind: str, value: Any, sizes: Sizes) -> None:
 
 def _fault_of_fit(fit: Fitted) -> str:
     """What does not go together in a fit; empty if all does."""
-    k, labels = fit.model.n_components, fit.dataset.labels
+    k, d, labels = fit.model.n_components, fit.dataset.n_features, fit.dataset.labels
     infos = {"point": RestartInfo, "approximation": VariationalInfo, "mcmc": McmcInfo}
     if not isinstance(fit.info, infos[fit.kind]):
         return f"of kind {fit.kind!r} has the facts of another kind"
@@ -440,7 +453,7 @@ def _fault_of_fit(fit: Fitted) -> str:
         return "has no optimum"
     if fit.mixture.weights.shape[0] != fit.lp.size or not fit.lp.size:
         return "has draws without log densities, or none"
-    if (fit.mixture.corr_chol is None) is fit.model.structure.correlated:
+    if (fit.mixture.corr_chol is None) is bool(fit.model.space(d).n_correlations):
         return "has correlations where the model has none, or the other way round"
     if (np.sort(fit.permutations, axis=-1) != np.arange(k)).any():
         return "has permutations that are none"

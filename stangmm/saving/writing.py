@@ -88,7 +88,7 @@ def save(
 def _arviz_groups(fit: Fitted) -> Iterator[tuple[str, xr.Dataset]]:
     n_draws, n_rows = fit.lp.size, fit.dataset.n_observations
     small = n_draws * n_rows <= LARGEST_LOG_LIKELIHOOD
-    for name, made in arviz_groups(fit, log_likelihood=small).items():
+    for name, made in arviz_groups(fit, for_file=True, log_likelihood=small).items():
         group = _storable(made)
         if name == "posterior" and not small:
             group.attrs["log_likelihood"] = (

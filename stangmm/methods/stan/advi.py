@@ -30,7 +30,6 @@ from stangmm.methods.stan.shared import (
     plausible_optima,
     read_mixtures,
     stan_inits,
-    stan_run,
 )
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, rows_kept
@@ -75,6 +74,9 @@ class ADVI(StanMethod):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files; each run gets one of its own in it. By default the files
+        are removed.
 
     Examples
     --------
@@ -124,7 +126,7 @@ class ADVI(StanMethod):
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
         size = float(significant(max(1.0, abs(optimum.objective + prior))))  # of the ELBO, nearly
         climbs: list[_Climb] = []
-        with stan_run(model, problem, self.name) as (cmdstan, data):
+        with self.stan_run(model, problem) as (cmdstan, data):
             (init,) = stan_inits(cmdstan, [start.mixture], problem)
             for step_size in _STEP_SIZES:
                 climb = self._climb(cmdstan, data, init, step_size, self.tolerance / size, run)

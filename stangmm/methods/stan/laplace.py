@@ -23,7 +23,6 @@ from stangmm.methods.stan.shared import (
     plausible_starts,
     read_mixtures,
     stan_inits,
-    stan_run,
 )
 from stangmm.model.problem import Problem
 
@@ -51,6 +50,9 @@ class Laplace(RecentStanMethod):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files; each run gets one of its own in it. By default the files
+        are removed.
 
     Examples
     --------
@@ -79,7 +81,7 @@ class Laplace(RecentStanMethod):
         model = self.compiled(run)
         optimum = plausible_starts(problem, run)[0]
         advance = run.progress("Laplace approximation", 1)
-        with stan_run(model, problem, self.name) as (cmdstan, data):
+        with self.stan_run(model, problem) as (cmdstan, data):
             (start,) = stan_inits(cmdstan, [optimum.mixture], problem)
 
             def approximate(stan: CmdStanModel) -> CmdStanLaplace:

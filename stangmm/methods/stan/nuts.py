@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
-from stangmm.base.checked import check_count, check_positive
+from stangmm.base.checked import check_count, check_flag, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
-from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum
+from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
 from stangmm.methods.stan.mixing import diverges, iterations_a_draw
 from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
@@ -29,7 +29,6 @@ from stangmm.methods.stan.shared import (
     jittered,
     read_mixtures,
     stan_inits,
-    stan_run,
 )
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
@@ -146,6 +145,8 @@ class NUTS(StanMethod):
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
         Chains at a time; default: as many as the processors allow.
+    save_warmup : bool
+        Whether the warm-up of the chains whose draws are kept is kept, too: ``fit.info.warmup``.
     threads_per_chain : int
         Threads that share the likelihood of one chain; worth it for large data when there are
         more processors than chains. The draws do not depend on it.
@@ -153,6 +154,9 @@ class NUTS(StanMethod):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files; each run gets one of its own in it. By default the files
+        are removed.
 
     Examples
     --------
@@ -173,6 +177,7 @@ class NUTS(StanMethod):
     max_tree_depth: int = 10
     parallel_chains: int | None = None
     threads_per_chain: int = 1
+    save_warmup: bool = False
 
     name: ClassVar[str] = "nuts"
     kind: ClassVar[Kind] = "mcmc"
@@ -191,6 +196,7 @@ class NUTS(StanMethod):
         if self.parallel_chains is not None:
             check_count("NUTS parallel_chains", self.parallel_chains)
         check_count("NUTS threads_per_chain", self.threads_per_chain)
+        check_flag("NUTS save_warmup", self.save_warmup)
 
     @property
     def threaded(self) -> bool:
@@ -248,7 +254,7 @@ class NUTS(StanMethod):
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
         """Draws, and the inverse metric of each chain."""
         adaptation = plan.adaptation
-        with stan_run(self.compiled(run), problem, self.name) as (cmdstan, data):
+        with self.stan_run(self.compiled(run), problem) as (cmdstan, data):
             inits = stan_inits(cmdstan, list(plan.points), problem)
 
             def sample(stan: CmdStanModel) -> CmdStanMCMC:
@@ -265,6 +271,7 @@ class NUTS(StanMethod):
                     iter_warmup=adaptation.warmup,
                     iter_sampling=self.draws * plan.thin,
                     thin=plan.thin,
+                    save_warmup=self.save_warmup,
                     adapt_delta=plan.adapt_delta,
                     max_treedepth=self.max_tree_depth,
                     sig_figs=SIGNIFICANT_FIGURES,
@@ -273,7 +280,7 @@ class NUTS(StanMethod):
                 )
 
             try:
-                mcmc = cmdstan.call(sample, watch=self._watch(cmdstan.directory, run))
+                mcmc = cmdstan.call(sample, watch=self._watch(cmdstan.directory, plan, run))
             except InferenceError as error:
                 finished = _finished_chains(cmdstan.directory)
                 if finished is not None:
@@ -309,11 +316,14 @@ class NUTS(StanMethod):
         warmup = _EMPTY_WARMUP if empty else _METRIC_WARMUP
         return _Adaptation("diag_e", diagonal, self.warmup or warmup)
 
-    def _watch(self, directory: Path, run: Run) -> Callable[[], None] | None:
-        """Show how many draws all chains have written; the warm-up writes nothing."""
+    def _watch(self, directory: Path, plan: _Plan, run: Run) -> Callable[[], None] | None:
+        """Show how many draws all chains have written; the warm-up is seldom among them."""
         if not run.show_progress:
             return None
-        advance = run.progress("NUTS draws (after the warm-up)", self.chains * self.draws)
+        label, written = "NUTS draws (after the warm-up)", self.draws
+        if self.save_warmup:
+            label, written = "NUTS draws", self.draws + plan.adaptation.warmup // plan.thin
+        advance = run.progress(label, self.chains * written)
         shown = 0
 
         def watch() -> None:
@@ -325,12 +335,19 @@ class NUTS(StanMethod):
         return watch
 
     def _draws(self, mcmc: CmdStanMCMC, problem: Problem, plan: _Plan) -> Draws:
-        table = np.swapaxes(mcmc.draws(), 0, 1)  # (chains, draws, columns)
-        columns = tuple(mcmc.column_names)
+        table = np.swapaxes(
+            mcmc.draws(inc_warmup=self.save_warmup), 0, 1
+        )  # (chains, draws, columns)
+        columns, kept = tuple(mcmc.column_names), mcmc.num_draws_sampling
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
-        info = McmcInfo(stats, self.max_tree_depth, plan.starts, plan.left, plan.thin)
-        return Draws(mixture, log_likelihood, info)
+        warmup = None
+        if self.save_warmup:
+            before = {name: values[:, :-kept] for name, values in stats.items()}
+            warmup = Warmup(mixture[:, :-kept], log_likelihood[:, :-kept], before)
+        stats = {name: values[:, -kept:] for name, values in stats.items()}
+        info = McmcInfo(stats, self.max_tree_depth, plan.starts, plan.left, plan.thin, warmup)
+        return Draws(mixture[:, -kept:], log_likelihood[:, -kept:], info)
 
 
 def _draws_in(path: Path) -> int:

@@ -22,7 +22,6 @@ from stangmm.methods.stan.shared import (
     lbfgs,
     read_mixtures,
     stan_inits,
-    stan_run,
 )
 from stangmm.model.joint import log_prior
 from stangmm.model.problem import Problem
@@ -55,6 +54,9 @@ class Optimize(StanMethod):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files; each run gets one of its own in it. By default the files
+        are removed.
 
     Examples
     --------
@@ -95,7 +97,7 @@ class Optimize(StanMethod):
         (n_starts,) = starts.batch_shape
         use_prior = self.objective == "map"
         advance = run.progress("optimize restarts", n_starts)
-        with stan_run(model, problem, self.name, use_prior=use_prior) as (cmdstan, data):
+        with self.stan_run(model, problem, use_prior=use_prior) as (cmdstan, data):
             inits = stan_inits(cmdstan, [starts[i] for i in range(n_starts)], problem)
 
             def climb(stan: CmdStanModel, i: int) -> _Ended | None:

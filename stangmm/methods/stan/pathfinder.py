@@ -25,7 +25,6 @@ from stangmm.methods.stan.shared import (
     plausible_starts,
     read_mixtures,
     stan_inits,
-    stan_run,
 )
 from stangmm.model.problem import Problem
 
@@ -79,6 +78,9 @@ class Pathfinder(RecentStanMethod):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files; each run gets one of its own in it. By default the files
+        are removed.
 
     Examples
     --------
@@ -120,7 +122,7 @@ class Pathfinder(RecentStanMethod):
         seeds = [run.stan_seed(f"pathfinder {i}") for i in range(self.paths)]
         advance = run.progress("Pathfinder paths", self.paths)
         failures: list[str] = []
-        with stan_run(model, problem, self.name) as (cmdstan, data):
+        with self.stan_run(model, problem) as (cmdstan, data):
             inits = stan_inits(cmdstan, points, problem)
 
             def follow(stan: CmdStanModel, i: int) -> _Path | None:

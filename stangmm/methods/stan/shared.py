@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
-from stangmm.base.checked import check_choice
-from stangmm.base.errors import InferenceError
+from stangmm.base.checked import check_choice, checked_path
+from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.rounding import significant, to_grid
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
@@ -53,12 +56,16 @@ class StanMethod(Method):
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.
     cmdstan : path, optional
         A CmdStan folder; default: the environment variable CMDSTAN, then what cmdstanpy finds.
+    keep : path, optional
+        A folder for CmdStan's own files (data, starting values, output, messages), made where it
+        is missing. Each run of CmdStan gets a folder of its own in it. By default they are removed.
     """
 
     kernel: Kernel = "auto"
     cmdstan: str | os.PathLike[str] | None = None
+    keep: str | os.PathLike[str] | None = None
 
-    local: ClassVar[frozenset[str]] = frozenset({"cmdstan"})
+    local: ClassVar[frozenset[str]] = frozenset({"cmdstan", "keep"})
 
     def __post_init__(self) -> None:
         check_choice("kernel", self.kernel, ("auto", "native", "portable"))
@@ -66,6 +73,10 @@ class StanMethod(Method):
     def prepare(self, run: Run) -> None:
         """Compile the model unless the cache has it."""
         self.compiled(run)
+
+    def versions(self, run: Run) -> Mapping[str, str]:
+        """CmdStan's version."""
+        return {"cmdstan": self.compiled(run).cmdstan.version_string}
 
     @property
     def threaded(self) -> bool:
@@ -82,6 +93,20 @@ class StanMethod(Method):
             progress=run.show_progress,
         )
 
+    @contextmanager
+    def stan_run(
+        self, model: CompiledModel, problem: Problem, **switches: bool
+    ) -> Iterator[tuple[CmdStanRun, str]]:
+        """Open a guarded run with the problem's data written; gives the run and the data file."""
+        kept = None if self.keep is None else _new_folder(self.keep, self.name)
+        with cmdstan_run(model.exe, self.name) as cmdstan:
+            try:
+                data = StanData.of(problem, **switches)
+                yield cmdstan, cmdstan.write_json("data", data.values())
+            finally:
+                if kept is not None:
+                    shutil.copytree(cmdstan.directory, kept, dirs_exist_ok=True)
+
 
 def _check_instruction_set() -> None:
     """Raise ModelError for a wrong environment variable, which the kernel would not notice."""
@@ -91,14 +116,21 @@ def _check_instruction_set() -> None:
         check_choice(f"the environment variable {INSTRUCTION_SET}", named, known)
 
 
-@contextmanager
-def stan_run(
-    model: CompiledModel, problem: Problem, name: str, **switches: bool
-) -> Iterator[tuple[CmdStanRun, str]]:
-    """Open a guarded run with the problem's data written; gives the run and the data file."""
-    with cmdstan_run(model.exe, name) as cmdstan:
-        data = StanData.of(problem, **switches)
-        yield cmdstan, cmdstan.write_json("data", data.values())
+def _new_folder(parent: str | os.PathLike[str], name: str) -> Path:
+    """Make a folder ``name-1``, or of the next number that is free."""
+    place = checked_path(parent).absolute()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            with suppress(FileExistsError):
+                (place / f"{name}-{number}").mkdir()
+                return place / f"{name}-{number}"
+    except OSError as error:
+        raise ModelError(
+            f"CmdStan's files cannot be kept in {str(place)!r}: {error.strerror or error}. Name "
+            "another folder by keep=."
+        ) from error
+    raise AssertionError  # the numbers do not end
 
 
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
