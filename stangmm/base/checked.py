@@ -66,7 +66,7 @@ def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
 
 def check_flag(name: str, value: Any) -> None:
     """Raise ModelError unless value is True or False."""
-    if not isinstance(value, bool | np.bool):
+    if not isinstance(value, bool | np.bool_):
         raise ModelError(f"{name} must be True or False, got {shown(value)}.")
 
 
