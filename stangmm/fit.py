@@ -300,7 +300,7 @@ class Fit(Fitted, Predictions):
         >>> import stangmm as sg
         >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
         >>> print(fit.describe()[:76])
-        A Gaussian mixture model of two components with a covariance matrix of each
+        A Gaussian mixture model of two components with a separate covariance matrix
         """
         from stangmm.report.description import description
 

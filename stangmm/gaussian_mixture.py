@@ -92,13 +92,13 @@ class GaussianMixture(MixtureSpec):
         sample_weight : array, shape (N,), optional
             How often each row counts.
         labels : array, shape (N,), optional
-            Components that are known, from 0; -1 or NaN where unknown. A row of known component
-            counts with its joint density, and components that are named keep their numbers.
+            Known components, from 0; -1 or NaN where unknown. A row with a known component counts
+            with its joint density, and components that are named here keep their numbers.
         missing : {"error", "marginalize"}
-            What NaN in X means: a mistake, or a value that is integrated out, so that each row
-            counts with the features that it has.
+            What NaN in X means: an error, or a value to be integrated out, so that each row counts
+            with the features that it has.
         init : array or Fit, optional
-            Where to begin instead of a search: means of the components, shape (K, D); a component
+            Starting values instead of a search: means of the components, shape (K, D); a component
             for each row, shape (N,); or another fit with as many components of the same features.
         relabel : {"stephens", "ecr", "means"} or None
             How the components' labels are settled after sampling; see `Fit.relabel`.
@@ -121,10 +121,10 @@ class GaussianMixture(MixtureSpec):
         Warns
         -----
         ConvergenceWarning
-            A check of the finished fit failed, or warns of what can change a conclusion; see
+            A check of the finished fit failed, or found something that can change a conclusion; see
             `Fit.diagnose`.
         MisfitWarning
-            Such a check is that of the goodness of fit.
+            The same for the check of the goodness of fit.
         """
         settings = as_method(method)
         relabel = checked_relabelling(relabel)

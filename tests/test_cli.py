@@ -382,14 +382,14 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         (("fit", "good.csv", "-k", "9"), "Use fewer components or more data"),
         (("fit", "good.csv", "-k", "2", "--method", "magic"), "method must be one of"),
         (("fit", "good.csv", "-k", "2", "--method", "em", "--draws", "9"), "no setting of em"),
-        (("fit", "good.csv", "-k", "2", "--set", "magic=1"), "'magic' is no setting of nuts"),
+        (("fit", "good.csv", "-k", "2", "--set", "magic=1"), "'magic' is not a setting of nuts"),
         (("fit", "good.csv", "-k", "2", "--set", "adapt_delta=much"), "adapt_delta"),
         (("fit", "good.csv", "-k", "2", "--seed", "-1"), "seed"),
         (("fit", "good.csv", "-k", "2", "--out", "no/fit.nc"), "'no' does not exist"),
         (("fit", "good.csv", "-k", "2", "--out", "."), "is a folder"),
         (("fit", "good.csv", "-k", "2", "--report", "no/r.html"), "'no' does not exist"),
         (("fit", "good.csv", "-k", "2", "--out", "good.csv"), "the file that is read"),
-        (("fit", "good.csv", "-k", "2", "--out", "x", "--report", "x"), "one file, 'x'"),
+        (("fit", "good.csv", "-k", "2", "--out", "x", "--report", "x"), "the same file, 'x'"),
         (("compare", "good.csv", "-k", "2", "--methods", "em,magic"), "method must be one of"),
         (("compare", "good.csv", "-k", "2", "--report", "no/r.html"), "'no' does not exist"),
         (("select", "good.csv", "--min-k", "3", "--max-k", "2"), "--min-k is 3"),
@@ -438,7 +438,7 @@ def test_a_folder_without_the_right_to_write_is_refused(
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
     code, _, err = run(capsys, "fit", data, "-k", 2, "--out", tmp_path / "fit.nc")
     assert code == 2
-    assert "no right to write" in err
+    assert "No permission to write" in err
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class InferenceError(StangmmError):
 
 
 class ConvergenceWarning(UserWarning):
-    """The fit ended, but a check says that it should not be believed as it stands."""
+    """The fit ended, but a check says that it should not be trusted as it stands."""
 
 
 class MisfitWarning(ConvergenceWarning):

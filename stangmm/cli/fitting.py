@@ -41,15 +41,15 @@ def add_commands(commands: Commands) -> None:
         "fit",
         _fit,
         help="fit a mixture to a file of data",
-        description="Fit a Gaussian mixture. Modes in which chains disagree are combined, each "
-        "with its share. The exit code is 1 if a check of the fit failed.",
+        description="Fit a Gaussian mixture. If chains are in different modes, these are "
+        "combined. The exit code is 1 if a check of the fit failed.",
         example="stangmm fit data.csv -k 3 --method nuts --out fit.nc --report fit.html",
     )
     add_data(fit)
     _add_k(fit)
     add_model(fit)
     fit.add_argument(
-        "--method", default="nuts", help="em, optimize, advi, nuts (default) or another by its name"
+        "--method", default="nuts", help="em, optimize, advi, nuts (default) or another method"
     )
     fit.add_argument(
         "--relabel",
@@ -67,7 +67,7 @@ def add_commands(commands: Commands) -> None:
         _compare,
         help="fit one mixture by several methods and compare them",
         description="Fit one model by several methods. The exit code is 1 if a method did not run, "
-        "or if a check failed of the reference (the fit by nuts; without one: of all).",
+        "or if the reference failed a check (the fit by nuts; without one, any fit).",
         example="stangmm compare data.csv -k 3 --methods em,nuts --report cmp.html",
     )
     add_data(compare)
@@ -78,7 +78,7 @@ def add_commands(commands: Commands) -> None:
         type=names,
         default=["em", "optimize", "advi", "nuts"],
         metavar="A,B",
-        help="em, optimize, advi, nuts (default: these four), and others by their names",
+        help="em, optimize, advi, nuts (default: these four), and other methods",
     )
     add_settings(compare)
     _add_files(compare)
@@ -90,14 +90,18 @@ def add_commands(commands: Commands) -> None:
         _select,
         help="choose the number of components",
         description="Fit mixtures with several numbers of components and choose one. A fit that "
-        "failed its checks is never chosen: it is made once more by a longer run if that can "
-        "change the choice, and left out if it fails again. The exit code is 1 if a check of the "
-        "chosen fit failed.",
+        "failed its checks is never chosen: it is run once more, for longer, if that can change "
+        "the choice, and left out if it fails again. The exit code is 1 if the chosen fit failed "
+        "a check.",
         example="stangmm select data.csv --max-k 8 --picture choice.svg",
     )
     add_data(select)
-    select.add_argument("--min-k", type=int, default=1, metavar="K", help="the fewest (default: 1)")
-    select.add_argument("--max-k", type=int, default=8, metavar="K", help="the most (default: 8)")
+    select.add_argument(
+        "--min-k", type=int, default=1, metavar="K", help="the smallest number (default: 1)"
+    )
+    select.add_argument(
+        "--max-k", type=int, default=8, metavar="K", help="the largest number (default: 8)"
+    )
     add_model(select)
     select.add_argument("--method", default="nuts", help="as for fit (default: nuts)")
     select.add_argument(
@@ -115,12 +119,12 @@ def add_commands(commands: Commands) -> None:
         commands,
         "report",
         _report,
-        help="write the report of a fit or a comparison that was saved",
+        help="write the report of a saved fit or comparison",
         description="Write the report of what fit, compare or select saved; prints its path. Of a "
         "selection, it is the report of the chosen fit.",
         example="stangmm report fit.nc --out report.html",
     )
-    report.add_argument("saved", help="the file that was saved (.nc)")
+    report.add_argument("saved", help="the saved file (.nc)")
     report.add_argument(
         "--out", metavar="FILE", help="the report (default: beside the file, ending in .html)"
     )
@@ -244,7 +248,9 @@ def _check_files(arguments: argparse.Namespace) -> None:
     checked_output(arguments.out, "fit.nc", arguments.data)
     checked_output(arguments.report, "report.html", arguments.data)
     if arguments.out and arguments.out == arguments.report:
-        raise ModelError(f"--out and --report are one file, {arguments.out!r}. Give two.")
+        raise ModelError(
+            f"--out and --report are the same file, {arguments.out!r}. Give two different files."
+        )
 
 
 def _check_picture(path: str | None) -> None:
@@ -255,7 +261,7 @@ def _check_picture(path: str | None) -> None:
         return
     known = sorted(root_figure(new_axes(1.0)).canvas.get_supported_filetypes())
     if Path(path).suffix.removeprefix(".").lower() not in known:
-        raise ModelError(f"A picture's file must end in one of {known}, got {path!r}.")
+        raise ModelError(f"The name of a picture file must end in one of {known}, got {path!r}.")
 
 
 def _draw(selection: Any, path: str) -> None:

@@ -49,7 +49,7 @@ def add_commands(commands: Commands) -> None:
         commands,
         "doctor",
         _doctor,
-        help="say what a fit with Stan needs, what is there and what to do about the rest",
+        help="show what a fit with Stan needs, what is installed, and how to get the rest",
         description="Check what a fit with Stan needs. The exit code is 0 if nothing is missing.",
         example="stangmm doctor",
     )
@@ -86,7 +86,7 @@ def _doctor(_: argparse.Namespace) -> int:
             print(f"optional {package}: {purpose} (pip install {package})")
         else:
             print(f"ok       {package} {importlib.metadata.version(package)}")
-    print("Everything that a fit needs is here." if healthy else "A fit with Stan would fail.")
+    print("Everything that a fit needs is installed." if healthy else "A fit with Stan would fail.")
     return 0 if healthy else 1
 
 

@@ -59,8 +59,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the file and which of its columns are what."""
     parser.add_argument(
         "data",
-        help="a file with a table: text such as CSV, Parquet, Feather, Excel, Stata, JSON, npy; "
-        "packed or not; - is standard input",
+        help="a file with a table: text such as CSV, Parquet, Feather, Excel, Stata, JSON or npy, "
+        "compressed or not; - is standard input",
     )
     group = parser.add_argument_group("data")
     which = group.add_mutually_exclusive_group()
@@ -71,7 +71,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="the features (default: every column of numbers)",
     )
     which.add_argument(
-        "--exclude", type=names, default=[], metavar="A,B", help="columns that are no features"
+        "--exclude", type=names, default=[], metavar="A,B", help="columns that are not features"
     )
     group.add_argument(
         "--index", type=names, default=[], metavar="A,B", help="columns that name the rows"
@@ -86,27 +86,27 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--missing",
         choices=["error", "marginalize"],
         default="error",
-        help="what a missing value is: an error (default), or integrated out",
+        help="how to treat missing values: as an error (default), or integrated out",
     )
     group.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first line has names (default: if words stand above numbers)",
+        help="whether the first line has names (default: if there are words above numbers)",
     )
     group.add_argument(
-        "--sep", metavar="CHAR", help="what tells fields of a text apart, tab or blanks, too"
+        "--sep", metavar="CHAR", help="the separator of a text file; also tab or blanks"
     )
-    group.add_argument("--decimal", metavar="CHAR", help="what stands before decimals: . or ,")
-    group.add_argument("--thousands", metavar="CHAR", help="what stands between thousands")
+    group.add_argument("--decimal", metavar="CHAR", help="the decimal mark: . or ,")
+    group.add_argument("--thousands", metavar="CHAR", help="the thousands separator")
     group.add_argument(
         "--na",
         type=names,
         default=[],
         metavar="A,B",
-        help="what a missing value is written as, besides nothing, NA and the like",
+        help="how missing values are written, besides nothing, NA and the like",
     )
     group.add_argument(
-        "--skip", type=int, default=0, metavar="N", help="lines at the beginning that are no table"
+        "--skip", type=int, default=0, metavar="N", help="lines to skip at the beginning"
     )
 
 
@@ -117,7 +117,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=_covariance_type,
         default="full",
         metavar="TYPE",
-        help="what the components' covariance matrices share: full (default: nothing), tied, diag, "
+        help="the form of the components' covariance matrices: full (default), tied, diag or "
         "spherical",
     )
 
@@ -125,7 +125,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add seed and settings of the methods."""
     parser.add_argument(
-        "--seed", type=int, help="the same seed gives the same numbers (default: drawn, and said)"
+        "--seed",
+        type=int,
+        help="the same seed gives the same numbers (default: a random one, which is shown)",
     )
     group = parser.add_argument_group("settings of the method")
     group.add_argument("--draws", type=int, help="of each chain (nuts), or of an approximation")
@@ -139,14 +141,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting, such as adapt_delta=0.95 or algorithm=fullrank; may come again",
+        help="any other setting, such as adapt_delta=0.95 or algorithm=fullrank; can be repeated",
     )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add how much is said, and in which form."""
     group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="print the result as JSON, no table")
+    group.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of a table"
+    )
     group.add_argument("--quiet", action="store_true", help="say only what failed")
 
 
@@ -212,7 +216,7 @@ def methods_of(arguments: argparse.Namespace, names: Sequence[str]) -> list[Meth
     for name in given:
         if not any(name in settings for settings in has):
             raise ModelError(
-                f"{name!r} is no setting of {', '.join(names)}. There are "
+                f"{name!r} is not a setting of {', '.join(names)}. There are "
                 f"{sorted(set().union(*has))}."
             )
     return [
@@ -238,7 +242,7 @@ def checked_output(path: str | None, example: str, source: str) -> None:
     for place in (target,) if is_stream(target) else (target.parent, target):
         if place.exists() and not os.access(place, os.W_OK):
             raise ModelError(
-                f"There is no right to write {str(place)!r}. Get it, or give another path."
+                f"No permission to write {str(place)!r}. Get it, or give another path."
             )
     read = Path(source).expanduser()
     if target.exists() and read.exists() and target.samefile(read):

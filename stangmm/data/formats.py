@@ -153,7 +153,7 @@ def _npy(shown: str, content: bytes) -> pd.DataFrame:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # numpy reads the head of such a file as Python's text
-        raise DataError(f"{shown} is no array of numbers in npy format: {error}") from error
+        raise DataError(f"{shown} is not an array of numbers in npy format: {error}") from error
     return _array_table(shown, array)
 
 
@@ -170,7 +170,7 @@ def _npz(shown: str, content: bytes) -> pd.DataFrame:
     except DataError:
         raise
     except Exception as error:  # numpy reads the head of such a file as Python's text
-        raise DataError(f"{shown} is no npz of arrays of numbers: {error}") from error
+        raise DataError(f"{shown} is not an npz file of arrays of numbers: {error}") from error
     return _array_table(shown, array)
 
 
@@ -189,7 +189,7 @@ def _parquet(shown: str, source: Any) -> pd.DataFrame:
     try:
         table = pd.read_parquet(source, engine="pyarrow")
     except Exception as error:  # pyarrow's own errors, which cannot be named without it
-        raise DataError(f"{shown} is no Parquet file: {error}") from error
+        raise DataError(f"{shown} is not a Parquet file: {error}") from error
     return table
 
 
@@ -204,7 +204,7 @@ def _feather(shown: str, content: bytes) -> pd.DataFrame:
     try:
         return pd.read_feather(io.BytesIO(content))
     except Exception as error:  # pyarrow's own errors
-        raise DataError(f"{shown} is no Feather file: {error}") from error
+        raise DataError(f"{shown} is not a Feather file: {error}") from error
 
 
 def _stata(shown: str, content: bytes) -> pd.DataFrame:
@@ -213,7 +213,7 @@ def _stata(shown: str, content: bytes) -> pd.DataFrame:
     try:
         return pd.read_stata(io.BytesIO(content))
     except Exception as error:  # whatever bytes lead to
-        raise DataError(f"{shown} is no Stata file that pandas reads: {error}") from error
+        raise DataError(f"{shown} is not a Stata file that pandas can read: {error}") from error
 
 
 def _excel(shown: str, content: bytes) -> pd.DataFrame:
@@ -236,7 +236,7 @@ def _excel(shown: str, content: bytes) -> pd.DataFrame:
     try:
         sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, header=None, engine="openpyxl")
     except Exception as error:  # whatever bytes lead to
-        raise DataError(f"{shown} is no Excel file that openpyxl reads: {error}") from error
+        raise DataError(f"{shown} is not an Excel file that openpyxl can read: {error}") from error
     filled = {name: sheet for name, sheet in sheets.items() if sheet.size}
     if len(filled) != 1:
         raise DataError(
@@ -269,10 +269,10 @@ def _json(shown: str, content: bytes) -> pd.DataFrame:
             if not any(isinstance(row, dict) for row in value):
                 table.columns = pd.Index(default_names(table.shape[1]))
         if not all(isinstance(cell, simple) for cell in cells):
-            raise ValueError("a cell is no number or text")
+            raise ValueError("a cell is neither a number nor text")
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DataError(
-            f"{shown} is no table in JSON ({str(error)[:200]}). Write records, such as "
+            f"{shown} is not a table in JSON ({str(error)[:200]}). Write records, such as "
             '[{"a": 1, "b": 2}, ...], or CSV.'
         ) from error
     return table

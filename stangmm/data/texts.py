@@ -85,13 +85,13 @@ def as_text(shown: str, content: bytes) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{shown} is no text in {encoding.upper().removesuffix('-SIG')} ({error.reason} at "
+            f"{shown} is not text in {encoding.upper().removesuffix('-SIG')} ({error.reason} at "
             f"byte {error.start}). Save it as CSV in UTF-8, such as by `iconv -f latin1 -t utf-8`."
         ) from error
     if "\0" in text:
         raise DataError(
-            f"{shown} is no text: it has null bytes. If it is UTF-16, save it with its mark (BOM), "
-            "or as UTF-8."
+            f"{shown} is not text: it has null bytes. If it is UTF-16, save it with a byte order "
+            "mark (BOM), or as UTF-8."
         )
     return text
 
@@ -281,7 +281,9 @@ def _number_signs(
     if decimal is not None or separator == "," or how.thousands is not None:
         decimal = decimal or ("," if how.thousands == "." else ".")
         if decimal == how.thousands:
-            raise DataError(f"--decimal and --thousands are both {decimal!r}. Give two.")
+            raise DataError(
+                f"--decimal and --thousands are both {decimal!r}. Give two different files."
+            )
         return decimal, how.thousands
     apart = re.escape(separator) if separator else " "
     number = re.compile(rf'(?<![^\n{apart}" ])[+-]?\d[\d.,]*(?![^\n\r{apart}" ])')

@@ -62,7 +62,7 @@ def stored(source: Path) -> Stored:
         if head != _SIGNATURE:
             what = f"begins with {head!r}" if head else "is empty"
             raise DataError(
-                f"{shown} is no file that stangmm saved: it {what}, and netCDF-4 begins with "
+                f"{shown} is not a file that stangmm saved: it {what}, and netCDF-4 begins with "
                 f"{_SIGNATURE!r}. Give another file, or save the fit again."
             )
         try:

@@ -130,7 +130,7 @@ class EM(Method):
         """All restarts, on so many rows as it takes."""
         rng = run.rng("em")
         part = self._search_space(space, rng)
-        advance = run.progress("EM restarts", self.restarts)
+        advance = run.progress("EM restarts (at most)", self.restarts)
         search = Search(part, self.max_iterations, rng)
         search.run(self.restarts, advance)
         advance(self.restarts - len(search.kinds))
