@@ -453,7 +453,9 @@ def _fault_of_fit(fit: Fitted) -> str:
         return "has no optimum"
     if fit.mixture.weights.shape[0] != fit.lp.size or not fit.lp.size:
         return "has draws without log densities, or none"
-    if (fit.mixture.corr_chol is None) is bool(fit.model.space(d).n_correlations):
+    # One feature has no correlations; factors of 1 may stand there nevertheless.
+    allowed, needed = fit.model.structure.correlated, fit.model.space(d).n_correlations > 0
+    if not needed <= (fit.mixture.corr_chol is not None) <= allowed:
         return "has correlations where the model has none, or the other way round"
     if (np.sort(fit.permutations, axis=-1) != np.arange(k)).any():
         return "has permutations that are none"
