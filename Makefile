@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -q --dist loadgroup
 # What a newcomer runs first: the pages' snippets and the examples.
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 # Of these, examples that take ten seconds and more run once.
-QUICK  := not sklearn_pipeline and not choose_components and not pictures.py
+QUICK  := not sklearn_pipeline and not choose_components and not pictures.py and not compare_methods.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz \

@@ -249,7 +249,7 @@ def test_the_summary_tells_calibrated_from_misjudged(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ the sampler
 
-REPLICATIONS = 40
+REPLICATIONS = 30
 N_ROWS = 20  # few, so that the prior is seen
 
 
