@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import scipy.sparse
 
 import stangmm as sg
 from stangmm.base import memory
+from stangmm.base.memory import check_disk
 from stangmm.base.processors import n_processors
 from stangmm.methods.base import Run
 
@@ -96,3 +98,11 @@ def test_processors_are_those_that_this_process_may_use() -> None:
         assert Run(seed=1).at_a_time(4) == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    check_disk("Files", 2.0**20, tmp_path, "Do.")  # too little to look
+    with pytest.raises(sg.ModelError, match=r"Files take about 1\.07e\+09 GB, .* GB left\. Do\."):
+        check_disk("Files", 2.0**60, tmp_path, "Do.")
+    nuts = sg.NUTS(chains=3, draws=200)
+    assert (nuts.n_draws, sg.EM().n_draws) == (600, 1)

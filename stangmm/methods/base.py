@@ -70,6 +70,11 @@ class Method(ABC):
         """Versions of the programs that a run needs besides the package's own."""
         return {}
 
+    @property
+    def n_draws(self) -> int:
+        """Draws of all chains; one for a point estimate."""
+        return int(getattr(self, "draws", 1)) * int(getattr(self, "chains", 1))
+
     def processors(self, available: int) -> int:
         """How many of the processors one run keeps busy, where it is given only one at a time."""
         return 1

@@ -129,6 +129,12 @@ class Problem:
         """D."""
         return int(self.x.shape[1])
 
+    @property
+    def numbers_a_draw(self) -> int:
+        """How many numbers a mixture has, all components written out."""
+        d = self.n_features
+        return self.n_components * (1 + 2 * d + (d * d if self.structure.correlated else 0))
+
     @cached_property
     def labels(self) -> IntArray | None:
         """Known components of the rows, -1 where unknown, shape (N,); None when all are."""

@@ -118,9 +118,7 @@ def fitted(
 
 def _check_memory(problem: Problem, settings: Method) -> None:
     """Raise ModelError where not even the data and the draws can be held."""
-    n_draws = int(getattr(settings, "draws", 1)) * int(getattr(settings, "chains", 1))
-    k, d = problem.n_components, problem.n_features
-    each = k * (1 + 2 * d + (d * d if problem.structure.correlated else 0))
+    n_draws, each = settings.n_draws, problem.numbers_a_draw
     check_memory(
         f"A fit of {len(problem.x)} rows with {n_draws} draws of {each} numbers",
         8.0 * (3 * problem.x.size + 3 * n_draws * each),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_choice, checked_path
 from stangmm.base.errors import InferenceError, ModelError
+from stangmm.base.memory import check_disk
 from stangmm.base.rounding import significant, to_grid
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
@@ -33,6 +35,7 @@ from stangmm.model.problem import Problem
 SIGNIFICANT_FIGURES = 17  # digits in CmdStan's files, so that no bit of a double is lost
 # Makes the native kernel take a narrower instruction set than the machine has; for developers.
 INSTRUCTION_SET = "STANGMM_INSTRUCTION_SET"
+_BYTES = 20.0  # of a number in CmdStan's files
 # Chains start two posterior standard deviations away from an optimum, or less, so that they lie at
 # most four times as far below it as a typical draw. A move is halved at most so many times.
 _JITTER, _HALVINGS = 2.0, 20
@@ -98,6 +101,13 @@ class StanMethod(Method):
         self, model: CompiledModel, problem: Problem, **switches: bool
     ) -> Iterator[tuple[CmdStanRun, str]]:
         """Open a guarded run with the problem's data written; gives the run and the data file."""
+        check_disk(
+            f"CmdStan's files of {problem.n_observations:,} rows and {self.n_draws:,} draws",
+            _BYTES * (problem.x.size + self.n_draws * problem.numbers_a_draw),
+            tempfile.gettempdir(),
+            "Make room there, set the environment variable TMPDIR to a folder that has some, or "
+            "use fewer draws.",
+        )
         kept = None if self.keep is None else _new_folder(self.keep, self.name)
         with cmdstan_run(model.exe, self.name) as cmdstan:
             try:
