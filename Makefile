@@ -11,7 +11,7 @@ PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 QUICK  := not sklearn_pipeline and not choose_components and not pictures.py and not compare_methods.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions bench bench-peers docs sbc fuzz \
+.PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions test-matrix bench bench-peers docs sbc fuzz \
   wheel release-check lint format hooks clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # pip runs once at a time; what may run side by side does so inside its step
@@ -92,6 +92,9 @@ test-stan-versions: $(VENV)/installed-test  ## the native kernel against Stan 2.
 	$(BIN)/python tests/stan_versions/run.py
 	$(BIN)/python tests/stan_versions/services.py
 	$(BIN)/python tests/stan_versions/services.py --battery 2.35.0
+
+test-matrix: model $(VENV)/installed-test  ## lowest and newest dependencies, every Python there is, ArviZ both ways
+	$(BIN)/python tests/version_matrix.py
 
 bench-peers: $(VENV)/installed  ## install what the benchmarks compare with (large)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

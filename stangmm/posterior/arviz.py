@@ -86,9 +86,10 @@ def elpd_data(
         "good_k": good_k,
     }
     if "InferenceData" not in vars(az):
-        from arviz_stats.utils import ELPDDataLOO
+        from arviz_stats import utils
 
-        result: ELPDData = ELPDDataLOO(**values)
+        of_loo = getattr(utils, "ELPDDataLOO", None)  # from 1.3 on
+        result: ELPDData = of_loo(**values) if of_loo else utils.ELPDData(kind="loo", **values)
         return result
     older = {"elpd": "elpd_loo", "p": "p_loo", "elpd_i": "loo_i"}
     names = [older.get(name, name) for name in values]
