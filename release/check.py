@@ -41,7 +41,7 @@ start = time.perf_counter()
 import stangmm as sg
 fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), sys.argv[1], seed=1, progress=False)
 took = time.perf_counter() - start
-assert fit.diagnose().verdict == "ok", fit.diagnose()
+assert fit.diagnose().computation.verdict == "ok", fit.diagnose()
 print(f"  fit by {sys.argv[1]}: {took:.1f} s, means", fit.means.round(2).tolist())
 """
 
