@@ -41,7 +41,7 @@ start = time.perf_counter()
 import stangmm as sg
 fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), sys.argv[1], seed=1, progress=False)
 took = time.perf_counter() - start
-assert fit.diagnose().verdict == "ok", fit.diagnose()
+assert fit.diagnose().computation.verdict == "ok", fit.diagnose()
 print(f"  fit by {sys.argv[1]}: {took:.1f} s, means", fit.means.round(2).tolist())
 """
 
@@ -49,7 +49,7 @@ print(f"  fit by {sys.argv[1]}: {took:.1f} s, means", fit.means.round(2).tolist(
 KERNEL = """\
 import resource
 import numpy as np, stangmm as sg
-x = np.random.default_rng(1).normal(size=(5000, 4)) + 5 * (np.arange(5000) % 2)[:, None]
+x = np.random.default_rng(1).normal(size=(20_000, 8)) + 5 * (np.arange(20_000) % 2)[:, None]
 sg.GaussianMixture(2).fit(x, sg.NUTS(chains=1, draws=100), seed=1, progress=False)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime)
 """
