@@ -83,7 +83,7 @@ def test_empty_fields_are_missing_values(tmp_path: Path) -> None:
         ("a,b\n1,2,3\n4,5,6\n", "2 values as the first has, got 3 in line 2"),
         ("a,a \n1,2\n", "different names"),
         ('a,b\n1,"2\n', "Correct the file|cannot be read as a table"),
-        (b"a,b\n\xff\xfe,2\n", "no text in UTF-8"),
+        (b"a,b\n\xff\xfe,2\n", "not text in UTF-8"),
         (b"a,b\n\0,2\n", "null bytes"),
     ],
     ids=[
@@ -128,10 +128,10 @@ def test_npy_files_that_are_no_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"got \(2, 2, 2\)"):
         read_table(path)
     np.save(path, np.array([None, "a"]), allow_pickle=True)
-    with pytest.raises(DataError, match="no array of numbers"):
+    with pytest.raises(DataError, match="not an array of numbers"):
         read_table(path)
     path.write_bytes(b"")
-    with pytest.raises(DataError, match="no array of numbers"):
+    with pytest.raises(DataError, match="not an array of numbers"):
         read_table(path)
 
 
@@ -149,7 +149,7 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": NUMBERS[:, 0], "t": ["x", "y"]})
     frame.to_parquet(path)
     pd.testing.assert_frame_equal(read_table(path), frame, check_dtype=False)
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         read_table(written(tmp_path, b"PAR1", "y.parquet"))
 
 
@@ -207,7 +207,7 @@ def test_parquet_is_left_to_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = written(tmp_path, b"PAR1", "x.PARQUET")
     assert read_table(path).to_dict("list") == {"1": [1.0]}
     assert asked == {"source": path, "engine": "pyarrow"}
-    with pytest.raises(DataError, match="no Parquet file: magic bytes not found"):
+    with pytest.raises(DataError, match="not a Parquet file: magic bytes not found"):
         read_table(written(tmp_path, b"x", "y.parquet"))
 
 
@@ -262,7 +262,7 @@ REFUSED = {
     "netCDF": (b"\x89HDF\r\n\x1a\n\0\0", {}, "stangmm report"),
     "UTF-16 without a mark": ("a,b\n1,2\n".encode("utf-16-le"), {}, "UTF-16"),
     "damaged gzip": (gzip.compress(b"a,b\n1,2\n")[:-9], {}, "cannot be unpacked"),
-    "nested JSON": ('[{"a": {"b": 1}}]', {}, "no table in JSON"),
+    "nested JSON": ('[{"a": {"b": 1}}]', {}, "not a table in JSON"),
     "two signs of a kind": ("a;b\n1,5;2\n", {"decimal": ",", "thousands": ","}, "Give two"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Pictures of what a fit says: intervals of parameters, their pairs, and whose each row is."""
+"""Pictures of what a fit says: intervals of parameters, their pairs, the component of each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reports list: components, undecided rows, settings, and the call for the same again."""
+"""What the reports list: components, undecided rows, settings, the call that reproduces a fit."""
 
 from __future__ import annotations
 
