@@ -289,7 +289,7 @@ def test_refitting_gives_the_exact_leave_one_out_density_of_bad_rows() -> None:
     fit = fit_quick(model, x, sg.NUTS(draws=5000))
     with pytest.warns(
         sg.ConvergenceWarning,
-        match=rf"above 0\.70 for 1 of 10 rows \(row {OUTLIER}\).*refit=True\).* by 1 more",
+        match=rf"above 0\.70 for 1 of 10 rows \(row {OUTLIER}\).*refit=True\).* with 1 more",
     ):
         approximate = loo(fit)
     assert approximate.warning

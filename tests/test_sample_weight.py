@@ -237,9 +237,9 @@ def test_elpd_is_that_of_the_rows_written_out(nuts: tuple[sg.Fit, sg.Fit], crite
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         weighted, repeated = (getattr(fit, criterion)() for fit in nuts)
-    assert weighted[f"elpd_{criterion}"] == pytest.approx(repeated[f"elpd_{criterion}"], abs=0.5)
-    assert weighted[f"p_{criterion}"] == pytest.approx(repeated[f"p_{criterion}"], abs=0.5)
-    assert weighted["se"] == pytest.approx(repeated["se"], rel=0.02)
+    assert weighted.elpd == pytest.approx(repeated.elpd, abs=0.5)
+    assert weighted.p == pytest.approx(repeated.p, abs=0.5)
+    assert weighted.se == pytest.approx(repeated.se, rel=0.02)
 
 
 @pytest.mark.stan

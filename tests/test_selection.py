@@ -394,7 +394,7 @@ def test_three_separated_components_are_found_by_nuts_and_loo(by_nuts: Selection
     for k, fit in by_nuts.fits.items():
         result = psis_loo(fit)
         assert table["elpd_loo"][k] == pytest.approx(result.elpd)
-        assert table["se"][k] == pytest.approx(result["se"])
+        assert table["se"][k] == pytest.approx(result.se)
         assert table["bad_k"][k] == (result.pareto_k > result.good_k).sum()
     best = psis_loo(by_nuts.fits[by_nuts.best_value]).elpd_i
     gap = psis_loo(by_nuts.fits[1]).elpd_i - best
