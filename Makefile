@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -q --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -q
 # What a newcomer runs first: the pages' snippets and the examples.
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
 # Of these, examples that take ten seconds and more run once.

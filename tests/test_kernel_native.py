@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,17 +12,17 @@ from typing import Any
 import cmdstanpy
 import numpy as np
 import pytest
+from filelock import FileLock
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
 from kernel.programs import build_driver, kernel_sources
 
 import stangmm as sg
 from stangmm.cmdstan import find_cmdstan
+from stangmm.cmdstan.compile import Kernel, compiled_model
 from stangmm.methods.stan.data import group_data
 
-# One worker runs them all, so that the programs are built once.
-pytestmark = [pytest.mark.stan, pytest.mark.xdist_group("kernel programs")]
+pytestmark = pytest.mark.stan
 
-ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = 1e-10
 
 
@@ -53,41 +54,36 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
         pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CMDSTAN", str(cmdstan))  # where cmdstanpy is to look
-        return build_programs(cmdstan, tmp_path_factory.mktemp("kernel"))
+        folder = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:  # one builds them, for all workers
+            folder = folder.parent
+        with FileLock(folder / "kernel.lock"):
+            if not (folder / "kernel-programs").exists():
+                build_programs(cmdstan, folder / "building")
+                (folder / "building").rename(folder / "kernel-programs")
+
+        def model(kernel: Kernel) -> cmdstanpy.CmdStanModel:
+            compiled = compiled_model(kernel=kernel, cmdstan_path=cmdstan, progress=False)
+            return cmdstanpy.CmdStanModel(exe_file=compiled.exe)
+
+        built = [folder / "kernel-programs" / name for name in ("driver", "threaded", "unthreaded")]
+        return Programs(*built, {"native": model("native"), "portable": model("portable")})
 
 
-def build_programs(cmdstan: Path, folder: Path) -> Programs:
-    kernels = kernel_sources(cmdstan, folder)
-
-    def build_model(kernel: str) -> cmdstanpy.CmdStanModel:
-        stan_file = folder / f"{kernel}.stan"
-        stan_file.write_text((ROOT / "stan" / "gaussian_mixture.stan").read_text())
-        options: dict[str, Any] = {
-            "include-paths": [str(kernels / kernel)],
-            "name": "gaussian_mixture_model",
-        }
-        header = None
-        if kernel == "native":
-            options["allow-undefined"] = True
-            header = kernels / "native" / "mixture_lpdf.hpp"
-        return cmdstanpy.CmdStanModel(
-            stan_file=stan_file, stanc_options=options, user_header=header
-        )
-
-    def build(name: str, source: str, flags: str = "") -> Path:
-        return build_driver(cmdstan, folder, name, source, flags)
-
+def build_programs(cmdstan: Path, folder: Path) -> None:
+    folder.mkdir()
+    kernel_sources(cmdstan, folder)
     with ThreadPoolExecutor(2) as pool:
-        driver = pool.submit(build, "driver", "kernel_driver.cpp")
-        models = {k: pool.submit(build_model, k) for k in ("native", "portable")}
-        threaded = pool.submit(build, "threaded", "thread_driver.cpp", "-DSTAN_THREADS")
-        unthreaded = pool.submit(build, "unthreaded", "thread_driver.cpp")
-        return Programs(
-            driver.result(),
-            threaded.result(),
-            unthreaded.result(),
-            {name: model.result() for name, model in models.items()},
-        )
+        builds = [
+            pool.submit(build_driver, cmdstan, folder, *which)
+            for which in (
+                ("driver", "kernel_driver.cpp"),
+                ("threaded", "thread_driver.cpp", "-DSTAN_THREADS"),
+                ("unthreaded", "thread_driver.cpp"),
+            )
+        ]
+        for build in builds:
+            build.result()
 
 
 def numbers(line: list[str]) -> tuple[float, float, np.ndarray]:
