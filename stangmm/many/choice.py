@@ -91,23 +91,24 @@ class Selection:
     def table(self) -> pd.DataFrame:
         """One row for each number of components, failed ones too.
 
-        =============  ===========================================================================
-        (first)        the criterion: elpd_loo, elpd_waic, log_evidence (higher is better), bic,
-                       aic, icl (lower is better); ``table.attrs`` says which
-        se             its standard error, where it has one
-        difference     from the best value: never positive if higher is better, else never negative
-        difference_se  standard error of the difference, from the rows' differences (loo, waic)
-        n_parameters   free parameters of the model
-        bad_k          rows whose Pareto k is too high (loo)
-        entropy        relative entropy of the rows' membership: 1 where each row surely belongs to
-                       one component, 0 where all are equally probable (Ramaswamy et al. 1993,
-                       doi:10.1287/mksc.12.1.103); none for K = 1
-        smallest_rows  rows, by sample weight, of the component that has fewest of them, and their
-        smallest_share share of all; rows belong to their most probable component
-        seconds        wall time of the fit, without compiling the model
-        status         ok, warn, fail (see `Fit.diagnose`), or error
-        note           the checks that were not passed and doubts about the value, or the error
-        =============  ===========================================================================
+        ==============  ==========================================================================
+        (first)         the criterion: elpd_loo, elpd_waic, log_evidence (higher is better), bic,
+                        aic, icl (lower is better); ``table.attrs`` says which
+        se              its standard error, where it has one
+        difference      from the best value: never positive if higher is better, else never
+                        negative
+        difference_se   standard error of the difference, from the rows' differences (loo, waic)
+        n_parameters    free parameters of the model
+        bad_k           rows whose Pareto k is too high (loo)
+        entropy         relative entropy of the rows' membership: 1 where each row surely belongs to
+                        one component, 0 where all are equally probable (Ramaswamy et al. 1993,
+                        doi:10.1287/mksc.12.1.103); none for K = 1
+        smallest_rows   rows, by sample weight, of the component that has fewest of them, and their
+        smallest_share  share of all; rows belong to their most probable component
+        seconds         wall time of the fit, without compiling the model
+        status          ok, warn, fail (see `Fit.diagnose`), or error
+        note            the checks that were not passed and doubts about the value, or the error
+        ==============  ==========================================================================
         """
         import pandas as pd
 
