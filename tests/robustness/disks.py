@@ -38,6 +38,7 @@ WORKS = {
     "optimize": ("tmp", "model.fit(X, 'optimize', seed=1)"),
     "advi": ("tmp", "model.fit(X, 'advi', seed=1)"),
     "nuts": ("tmp", "model.fit(X, sg.NUTS(chains=2, draws=500), seed=1)"),
+    "keep": ("out", "model.fit(X, sg.NUTS(chains=2, draws=500, keep=small / 'kept'), seed=1)"),
     "save": ("out", "model.fit(X, 'em', seed=1).save(small / 'fit.nc')"),
     "report": ("out", "model.fit(X, 'em', seed=1).report(small / 'fit.html')"),
     "picture": ("out", "from stangmm.cli import main; X.to_csv(roomy / 'x.csv', index=False); "

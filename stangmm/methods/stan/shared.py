@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ class StanMethod(Method):
                 yield cmdstan, cmdstan.write_json("data", data.values())
             finally:
                 if kept is not None:
-                    shutil.copytree(cmdstan.directory, kept, dirs_exist_ok=True)
+                    _keep(cmdstan.directory, kept)
 
 
 def _check_instruction_set() -> None:
@@ -124,6 +125,20 @@ def _check_instruction_set() -> None:
     if named is not None:
         known = ("avx512", "avx2", "plain")
         check_choice(f"the environment variable {INSTRUCTION_SET}", named, known)
+
+
+def _keep(directory: Path, kept: Path) -> None:
+    """Copy CmdStan's files; that they could not be copied is a warning, since the fit is there."""
+    try:
+        shutil.copytree(directory, kept, dirs_exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or "some could not be copied, as on a full disk"
+        warnings.warn(
+            f"CmdStan's files were not all kept in {str(kept)!r}: {reason}. Make room there, or "
+            "name another folder by keep=.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _new_folder(parent: str | os.PathLike[str], name: str) -> Path:
