@@ -6,14 +6,17 @@
 //   scales[c, s]       ~ HalfCauchy, HalfNormal, or InverseGamma on scales^2, above a bound
 //   x[n] | z[n] = k    ~ Normal(means[k], Sigma[k]),   P(z[n] = k) = weights[k]
 //
-// with Sigma[k] = diag(scales) corr_chol corr_chol' diag(scales). The four covariance types are
-// four choices of how many scales and correlations there are:
+// with Sigma[k] = diag(scales) corr_chol corr_chol' diag(scales). The covariance types are choices
+// of how many scales and correlations there are:
 //
-//                scale_components   scale_features   n_correlations
-//   full         K                  D                K
-//   tied         1                  D                1
-//   diag         K                  D                0
-//   spherical    K                  1                0
+//                      scale_components   scale_features   n_correlations
+//   full               K                  D                K
+//   tied               1                  D                1
+//   tied_correlation   K                  D                1
+//   diag               K                  D                0
+//   tied_diag          1                  D                0
+//   spherical          K                  1                0
+//   tied_spherical     1                  1                0
 //
 // n_correlations is 0 for every type when D = 1.
 //
@@ -134,7 +137,7 @@ transformed parameters {
     if (n_correlations == 0) {
       scales[c] = scale_floor + excess[c];
     } else {
-      scales[c] = scale_floor ./ diagonal(corr_chol[c]) + excess[c];
+      scales[c] = scale_floor ./ diagonal(corr_chol[min(c, n_correlations)]) + excess[c];
     }
   }
 }
@@ -150,8 +153,12 @@ model {
     target += -log_above_floor;
     for (r in 1 : n_correlations) {
       target += lkj_corr_cholesky_lpdf(corr_chol[r] | correlation_shape);
-      target += -scale_prior_log_above(scale_floor ./ diagonal(corr_chol[r]), scale_family,
-                                       scale_shape[r], scale_scale[r]);
+    }
+    if (n_correlations > 0) {
+      for (c in 1 : scale_components) {
+        target += -scale_prior_log_above(scale_floor ./ diagonal(corr_chol[min(c, n_correlations)]),
+                                         scale_family, scale_shape[c], scale_scale[c]);
+      }
     }
   }
   if (use_likelihood) {

@@ -33,8 +33,9 @@ class GaussianMixture(MixtureSpec):
     ----------
     n_components : int
         K, at least 1.
-    covariance_type : {"full", "tied", "diag", "spherical"}
-        What the components' covariance matrices share.
+    covariance_type : str
+        What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
+        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it.
     priors : Priors, optional
         Priors left out get defaults that are scaled by the data; EM and
         ``Optimize(objective="mle")`` do not use them.

@@ -22,7 +22,7 @@ from stangmm.methods import EM, Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.regularized import RegularizedEM, regularized_problem
-from stangmm.model.covariance import CovarianceType
+from stangmm.model.covariance import CovarianceType, MclustName
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -52,8 +52,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     n_components : int
         K, at least 1.
-    covariance_type : {"full", "tied", "diag", "spherical"}
-        What the components' covariance matrices share.
+    covariance_type : str
+        What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
+        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it.
     priors : Priors, optional
         As in `GaussianMixture`; "em" does not use them.
     method : str or Method
@@ -73,11 +74,12 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     weights_ : ndarray, shape (K,)
     means_ : ndarray, shape (K, D)
     covariances_ : ndarray
-        Shape (K, D, D) for "full", (D, D) for "tied", (K, D) for "diag", (K,) for "spherical".
+        Shape (K, D, D) for "full" and "tied_correlation", (D, D) for "tied", (K, D) for "diag",
+        (D,) for "tied_diag", (K,) for "spherical", () for "tied_spherical".
     precisions_ : ndarray
         Inverses of ``covariances_``, same shape.
     precisions_cholesky_ : ndarray
-        Upper triangular factors U with precision U U', same shape; for "diag" and "spherical" the
+        Upper triangular factors U with precision U U', same shape; without correlations the
         inverse standard deviations.
     converged_ : bool
         Whether no check of the computation failed (``fit_.diagnose().computation``).
@@ -108,7 +110,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self,
         n_components: int = 1,
         *,
-        covariance_type: CovarianceType = "full",
+        covariance_type: CovarianceType | MclustName = "full",
         priors: Priors | None = None,
         method: MethodName | Method = "em",
         relabel: Relabelling | None = "stephens",

@@ -117,8 +117,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=_covariance_type,
         default="full",
         metavar="TYPE",
-        help="the form of the components' covariance matrices: full (default), tied, diag or "
-        "spherical",
+        help="the form of the components' covariance matrices: full (default), tied, "
+        "tied_correlation, diag, tied_diag, spherical or tied_spherical, or mclust's letters",
     )
 
 

@@ -140,7 +140,7 @@ def _repeated(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
 def _correlation(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     names = " and ".join(fit.dataset.feature_names[d] for d in test.features)
     within = _within(fit, test.component)
-    if fit.model.structure.pooled:
+    if fit.model.structure.correlated:
         words = f"The correlation of {names}{within} is off by {test.average:.2f}."
         return "correlation", _NO_ROWS, words, 'Try covariance_type="full".'
     words = f"{names} have a correlation of {test.average:.2f}{within}, which the model leaves out."
@@ -154,7 +154,8 @@ def _scale(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
         f"The standard deviation of {name}{_within(fit, test.component)} is {ratio:.3g} times that "
         f'under covariance_type="{fit.model.covariance_type}".'
     )
-    other = '"full"' if fit.model.structure.pooled else '"diag" or "full"'
+    correlated = fit.model.structure.correlated
+    other = '"tied_correlation" or "full"' if correlated else '"diag" or "full"'
     return "scale", _NO_ROWS, words, f"Try covariance_type={other}."
 
 

@@ -91,18 +91,26 @@ class SmoothTests(Beside):
         pooled = self.structure.pooled
         if pooled and self.narrow.any():
             return np.concatenate(parts, axis=1), np.concatenate(tags)
-        squares = t**2 - np.einsum("gkii->gki", seen.second)[seen.group]
+        turned, of_squares, of_pairs = t, seen.second, seen.second
+        common = self.structure.n_correlations(k, d) < k
+        if self.mixture.corr_chol is not None and common and not pooled:
+            # Scales of their own beside one correlation matrix: its inverse takes part.
+            factor = np.linalg.inv(self.mixture.corr_chol[0])
+            inverse = factor.T @ factor
+            turned, of_squares = t @ inverse, seen.second @ inverse
+            of_pairs = inverse @ of_squares
+        squares = t * turned - np.einsum("gkii->gki", of_squares)[seen.group]
         if self.structure.one_scale:
             collect(squares.sum(axis=-1, keepdims=True), np.array([-1]), pooled)
             return np.concatenate(parts, axis=1), np.concatenate(tags)
         collect(squares, np.arange(d), pooled)
-        pairs = d * (d - 1) // 2 * (1 if pooled else k) if self.structure.correlated else 0
+        pairs = d * (d - 1) // 2 * self.structure.n_correlations(k, d)
         if pairs and sum(part.shape[1] for part in parts) + pairs <= _MOST_SCORES:
             i, j = np.tril_indices(d, -1)
             collect(
-                t[..., i] * t[..., j] - seen.second[..., i, j][seen.group],
+                turned[..., i] * turned[..., j] - of_pairs[..., i, j][seen.group],
                 np.full(len(i), -2),
-                pooled,
+                common,
             )
         else:
             of_all = seen.distance - seen.observed[:, np.newaxis]
@@ -222,12 +230,11 @@ class SmoothTests(Beside):
         """Ask for what the covariance structure leaves out: correlations, scales of their own."""
         k, d = self.mixture.means.shape
         structure = self.structure
-        own = structure.pooled and k > 1
         tests = []
-        if d > 1 and (own or not structure.correlated):
+        if d > 1 and structure.n_correlations(k, d) < k:
             i, j = np.tril_indices(d, -1)
             tests.append(self._largest("correlation", i, j))
-        if own or (d > 1 and structure.one_scale):
+        if (structure.pooled and k > 1) or (d > 1 and structure.one_scale):
             tests.append(self._largest("scale", np.arange(d), np.arange(d)))
         return tests
 

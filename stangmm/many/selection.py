@@ -27,7 +27,7 @@ from stangmm.many.mending import with_modes_combined
 from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
-from stangmm.model.covariance import CovarianceType, structure_named
+from stangmm.model.covariance import CovarianceType, MclustName, structure_named
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
 
@@ -41,7 +41,7 @@ def select_components(
     *,
     method: MethodName | Method = "nuts",
     criterion: str | None = None,
-    covariance_type: CovarianceType = "full",
+    covariance_type: CovarianceType | MclustName = "full",
     priors: Priors | None = None,
     seed: int | None = None,
     sample_weight: Any = None,
@@ -76,7 +76,8 @@ def select_components(
         As for `GaussianMixture.fit`.
     criterion : {"loo", "waic", "bic", "aic", "icl", "evidence"}, optional
         By default "loo" for methods that give draws and "bic" for point estimates.
-    covariance_type : {"full", "tied", "diag", "spherical"}
+    covariance_type : str
+        As in `GaussianMixture`.
     priors : Priors, optional
         The same for every number of components.
     seed : int, optional
@@ -173,7 +174,7 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: CovarianceType, priors: Priors, dataset: Dataset
+    components: Any, covariance_type: CovarianceType | MclustName, priors: Priors, dataset: Dataset
 ) -> dict[int, GaussianMixture]:
     """One model for each number of components; priors must suit every one of them."""
     try:

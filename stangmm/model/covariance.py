@@ -1,8 +1,11 @@
-"""The four covariance structures: what each shares between components and features.
+"""The covariance structures: what each shares between components and features.
 
-A structure is the only place that knows how "full", "tied", "diag" and "spherical" differ: how
+A structure is the only place that knows how "full", "tied", "diag" and the others differ: how
 many free scales and correlations there are, how a covariance follows from moments, and in which
 shape scikit-learn has it. `ParameterSpace` asks the first for all others.
+
+Six of them are models of mclust's family (Celeux & Govaert 1995,
+doi:10.1016/0031-3203(94)00125-6), whose letters are accepted, too.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.resolution import rounding_error
+from stangmm.model.common_correlation import with_common_correlation
 
-CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
+CovarianceType: TypeAlias = Literal[
+    "full", "tied", "tied_correlation", "diag", "tied_diag", "spherical", "tied_spherical"
+]
+MclustName: TypeAlias = Literal["VVV", "EEE", "VVI", "EEI", "VII", "EII"]
 
 # A combination of features may be so much narrower than if their rounding errors were independent.
 _CANCELLING = 0.5
@@ -27,9 +34,12 @@ class CovarianceStructure(ABC):
     """What the components' covariance matrices share."""
 
     name: ClassVar[CovarianceType]
+    mclust: ClassVar[MclustName | None] = None  # the letters of this structure there
+    words: ClassVar[str]  # what the components have, for a sentence
     correlated: ClassVar[bool]  # whether features may be correlated within a component
     pooled: ClassVar[bool] = False  # whether all components share one covariance
     one_scale: ClassVar[bool] = False  # whether all features share one variance
+    affine: ClassVar[bool] = False  # whether it is the same for any linear combinations of features
 
     @abstractmethod
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -59,6 +69,25 @@ class CovarianceStructure(ABC):
         """Give covariance matrices (K, D, D) in the shape that scikit-learn has for the type."""
         return covariances
 
+    def nearest(self, weights: FloatArray, covariances: FloatArray) -> FloatArray:
+        """The structure's covariances that are most likely for components that have these.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (R, K)
+        covariances : ndarray, shape (R, K, D) or (R, K, D, D)
+            Variances, or covariance matrices for correlated structures.
+
+        Returns
+        -------
+        ndarray, shape (R, C, D) or (R, C, D, D), C = K or 1
+        """
+        zeros = np.zeros(covariances.shape[:3])
+        if self.pooled and self.correlated:
+            each = weights[..., np.newaxis, np.newaxis] * covariances
+            covariances = each.sum(axis=1, keepdims=True)
+        return self.covariance(weights, zeros, covariances)
+
     @abstractmethod
     def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
         """Maximum-likelihood covariance from the components' moments (the M step).
@@ -71,7 +100,7 @@ class CovarianceStructure(ABC):
             Responsibility-weighted means.
         second : ndarray, shape (R, K, D) or (R, K, D, D)
             Responsibility-weighted means of x squared, or of x x' for correlated structures; for
-            a pooled one the mean of x x' over all rows, shape (1, 1, D, D).
+            a pooled one of these the mean of x x' over all rows, shape (1, 1, D, D).
 
         Returns
         -------
@@ -93,6 +122,9 @@ class Full(_Correlated):
     """Each component has a covariance matrix of its own."""
 
     name = "full"
+    mclust = "VVV"
+    words = "a separate covariance matrix for each component"
+    affine = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
         """(K, D)."""
@@ -115,6 +147,9 @@ class Tied(_Correlated):
     """All components share one covariance matrix."""
 
     name = "tied"
+    mclust = "EEE"
+    words = "one covariance matrix for all components"
+    affine = True
     pooled = True
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -140,10 +175,32 @@ class Tied(_Correlated):
         return np.asarray(second - between[:, np.newaxis])
 
 
+class TiedCorrelation(_Correlated):
+    """Each component has scales of its own, and all share one correlation matrix."""
+
+    name = "tied_correlation"
+    words = "separate scales for each component and one correlation matrix for all components"
+
+    def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
+        """(K, D)."""
+        return n_components, n_features
+
+    def n_correlations(self, n_components: int, n_features: int) -> int:
+        """1, or 0 for one feature."""
+        return 1 if n_features > 1 else 0
+
+    def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
+        """See `with_common_correlation`."""
+        own = second - means[..., :, np.newaxis] * means[..., np.newaxis, :]
+        return with_common_correlation(counts / counts.sum(axis=1, keepdims=True), own)
+
+
 class Diag(CovarianceStructure):
     """Each component has variances of its own and no correlations."""
 
     name = "diag"
+    mclust = "VVI"
+    words = "separate variances for each component and no correlations within components"
     correlated = False
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -163,10 +220,48 @@ class Diag(CovarianceStructure):
         return second - means**2
 
 
+class _TiedVariances(CovarianceStructure):
+    """Components that share their variances, without correlations."""
+
+    correlated = False
+    pooled = True
+
+    def n_correlations(self, n_components: int, n_features: int) -> int:
+        """None."""
+        return 0
+
+    def min_rows(self, n_features: int) -> float:
+        """No minimum: shared variances cannot collapse on a few rows."""
+        return 0.0
+
+    def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
+        """Average of the components' variances, weighted by their counts."""
+        share = (counts / counts.sum(axis=1, keepdims=True))[..., np.newaxis]
+        return np.asarray((share * (second - means**2)).sum(axis=1, keepdims=True))
+
+
+class TiedDiag(_TiedVariances):
+    """All components share one variance for each feature, and there are no correlations."""
+
+    name = "tied_diag"
+    mclust = "EEI"
+    words = "one set of variances for all components and no correlations within components"
+
+    def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
+        """(1, D)."""
+        return 1, n_features
+
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """(D,)."""
+        return np.diagonal(covariances[0]).copy()
+
+
 class Spherical(CovarianceStructure):
     """Each component has one variance for all features and no correlations."""
 
     name = "spherical"
+    mclust = "VII"
+    words = "one variance for each component and no correlations within components"
     correlated = False
     one_scale = True
 
@@ -179,9 +274,8 @@ class Spherical(CovarianceStructure):
         return 0
 
     def unit(self, sd: FloatArray) -> FloatArray:
-        """One common factor, the root mean square: the features must keep their proportions."""
-        largest = sd.max()
-        return np.full_like(sd, largest * np.sqrt(np.mean((sd / largest) ** 2)))
+        """One common factor: the features must keep their proportions."""
+        return _root_mean_square(sd)
 
     def scale_floor(self, resolution: FloatArray) -> FloatArray:
         """One for all features: the largest."""
@@ -197,20 +291,68 @@ class Spherical(CovarianceStructure):
         return np.broadcast_to(each, means.shape).copy()
 
 
+class TiedSpherical(_TiedVariances):
+    """All components and features share one variance, and there are no correlations."""
+
+    name = "tied_spherical"
+    mclust = "EII"
+    words = "one variance for all components and features and no correlations within components"
+    one_scale = True
+
+    def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
+        """(1, 1)."""
+        return 1, 1
+
+    def unit(self, sd: FloatArray) -> FloatArray:
+        """One common factor, as for "spherical"."""
+        return _root_mean_square(sd)
+
+    def scale_floor(self, resolution: FloatArray) -> FloatArray:
+        """One for all features: the largest."""
+        return rounding_error(resolution.max(keepdims=True))
+
+    def compact(self, covariances: FloatArray) -> FloatArray:
+        """One number, shape ()."""
+        return np.asarray(covariances[0, 0, 0])
+
+    def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
+        """Average over components and features of the weighted variances."""
+        each = super().covariance(counts, means, second)
+        return np.broadcast_to(each.mean(axis=-1, keepdims=True), each.shape).copy()
+
+
 STRUCTURES: dict[CovarianceType, CovarianceStructure] = {
-    structure.name: structure for structure in (Full(), Tied(), Diag(), Spherical())
+    structure.name: structure
+    for structure in (
+        Full(),
+        Tied(),
+        TiedCorrelation(),
+        Diag(),
+        TiedDiag(),
+        Spherical(),
+        TiedSpherical(),
+    )
 }
 
 
 def structure_named(name: object) -> CovarianceStructure:
-    """Look up a covariance structure.
+    """Look up a covariance structure, by its name or mclust's letters.
 
     Raises
     ------
     ModelError
         Unknown name; the message lists the known ones.
     """
-    for known, structure in STRUCTURES.items():
-        if isinstance(name, str) and name == known:
+    for structure in STRUCTURES.values():
+        if isinstance(name, str) and name in (structure.name, structure.mclust):
             return structure
-    raise ModelError(f"covariance_type must be one of {list(STRUCTURES)}, got {shown(name)}.")
+    letters = [structure.mclust for structure in STRUCTURES.values() if structure.mclust]
+    raise ModelError(
+        f"covariance_type must be one of {list(STRUCTURES)}, or mclust's letters for it "
+        f"({', '.join(letters)}), got {shown(name)}."
+    )
+
+
+def _root_mean_square(sd: FloatArray) -> FloatArray:
+    largest = sd.max()
+    return np.full_like(sd, largest * np.sqrt(np.mean((sd / largest) ** 2)))

@@ -52,8 +52,9 @@ class ParameterSpace:
     def size_of_component(self) -> int:
         """How many free parameters only one component's rows determine."""
         *_, scales, correlations = self._sizes
-        own = 0 if self.structure.pooled else scales + correlations
-        return self.n_features + own // self.n_components
+        k = self.n_components
+        own = scales * (self.scale_shape[0] == k) + correlations * (self.n_correlations == k)
+        return self.n_features + own // k
 
     @property
     def scale_shape(self) -> tuple[int, int]:
@@ -151,15 +152,12 @@ class ParameterSpace:
     def nearest(self, mixture: Mixture) -> Mixture:
         """The nearest mixture, by its moments, that has the structure's covariances."""
         covariances = mixture.covariances
-        if self.structure.pooled:
-            mean = np.einsum("k,kij->ij", mixture.weights, covariances)
-            covariances = np.broadcast_to(mean, covariances.shape)
-        if self.n_correlations:
-            return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
-        variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-        if self.scale_shape[1] < self.n_features:
-            variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
-        return Mixture.from_covariances(mixture.weights, mixture.means, np.array(variances))
+        if not self.structure.correlated:
+            covariances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        shape = covariances.shape
+        covariances = self.structure.nearest(mixture.weights[np.newaxis], covariances[np.newaxis])
+        covariances = np.array(np.broadcast_to(covariances[0], shape))
+        return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
 
     def coordinates(self, mixture: Mixture) -> dict[str, FloatArray]:
         """Coordinates of mixtures by what they are of, in the order of `vectors`.

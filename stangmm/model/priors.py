@@ -25,7 +25,12 @@ from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset, Missing, as_numbers
-from stangmm.model.covariance import CovarianceStructure, CovarianceType, structure_named
+from stangmm.model.covariance import (
+    CovarianceStructure,
+    CovarianceType,
+    MclustName,
+    structure_named,
+)
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 
@@ -480,7 +485,7 @@ class Priors:
     def from_data(
         cls,
         X: Any,
-        covariance_type: CovarianceType = "full",
+        covariance_type: CovarianceType | MclustName = "full",
         *,
         sample_weight: Any = None,
         missing: Missing = "error",
@@ -490,8 +495,8 @@ class Priors:
         Parameters
         ----------
         X : array, list, DataFrame or Series, shape (N, D) or (N,)
-        covariance_type : {"full", "tied", "diag", "spherical"}
-            Only "spherical" has another default: one scale for all features.
+        covariance_type : str
+            Only "spherical" and "tied_spherical" have another default: one scale for all features.
         sample_weight : array, shape (N,), optional
         missing : {"error", "marginalize"}
             Whether X may have missing values, as in a fit.

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field, fields
 
 from stangmm.base.checked import check_count, shown
 from stangmm.base.errors import ModelError
-from stangmm.model.covariance import CovarianceStructure, CovarianceType, structure_named
+from stangmm.model.covariance import (
+    CovarianceStructure,
+    CovarianceType,
+    MclustName,
+    structure_named,
+)
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import Priors
 
@@ -19,8 +24,10 @@ class MixtureSpec:
     ----------
     n_components : int
         K, at least 1.
-    covariance_type : {"full", "tied", "diag", "spherical"}
-        What the components' covariance matrices share.
+    covariance_type : str
+        What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
+        "tied_diag", "spherical" or "tied_spherical". mclust's letters for these are accepted:
+        VVV, EEE, VVI, EEI, VII, EII.
     priors : Priors
         Those left out get defaults that are scaled by the data.
 
@@ -31,12 +38,12 @@ class MixtureSpec:
     """
 
     n_components: int
-    covariance_type: CovarianceType = "full"
+    covariance_type: CovarianceType | MclustName = "full"
     priors: Priors = field(default_factory=Priors)
 
     def __post_init__(self) -> None:
         check_count("n_components", self.n_components)
-        structure_named(self.covariance_type)
+        object.__setattr__(self, "covariance_type", structure_named(self.covariance_type).name)
         if not isinstance(self.priors, Priors):
             raise ModelError(f"priors must be a Priors object, got {shown(self.priors)}.")
 

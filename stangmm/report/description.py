@@ -19,12 +19,6 @@ from stangmm.report.tables import component_rows, priors_words
 from stangmm.report.words import combination_words, listed, method_words
 
 _FEATURES = 6
-_COVARIANCES = {
-    "full": "a separate covariance matrix for each component",
-    "tied": "one covariance matrix for all components",
-    "diag": "separate variances for each component and no correlations within components",
-    "spherical": "one variance for each component and no correlations within components",
-}
 _MIXTURES = "McLachlan & Peel 2000, doi:10.1002/0471721182"
 _STAN = "Carpenter et al. 2017, doi:10.18637/jss.v076.i01"
 _REFERENCES: dict[str, tuple[str, ...]] = {
@@ -71,7 +65,7 @@ def _model(fit: Fitted) -> str:
     beside = f", with {' and '.join(given)}," if given else ""
     return (
         f"A Gaussian mixture model of {count(k, 'component')} with "
-        f"{_COVARIANCES[fit.model.covariance_type]} ({fit.model.n_parameters(data.n_features):,} "
+        f"{fit.model.structure.words} ({fit.model.n_parameters(data.n_features):,} "
         f"free parameters) was fitted to {data.n_observations:,} rows of "
         f"{count(data.n_features, 'feature')} ({listed(data.feature_names)}){beside} by "
         f"{method_words(fit.method)}."

@@ -212,7 +212,7 @@ KINDS = (
         "model", "What was fitted.", MixtureSpec,
         ("n_components", "n_components", "integer: K",
          count("K")),
-        ("covariance_type", "covariance_type", '"full", "tied", "diag" or "spherical"',
+        ("covariance_type", "covariance_type", 'text: a covariance type, such as "full"',
          text),
         ("priors", "priors", "priors, as the user gave them",
          object_of("priors")),

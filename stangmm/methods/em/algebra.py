@@ -70,16 +70,17 @@ class Sums:
 
     counts: FloatArray  # (R, K)
     first: FloatArray  # (R, K, D)
-    second: FloatArray  # (R, K, D), (R, K, D, D), or (R or 1, 1, D, D) when pooled
+    second: FloatArray  # (R, K, D), (R, K, D, D), or (R or 1, 1, D, D) for one matrix of all
     origin: FloatArray | None = None  # (R, K, D): x is measured from here, not from zero
 
     @classmethod
     def none(cls, parameters: EMParameters) -> Sums:
         """Zeros, for R mixtures like these."""
+        means, covariances = parameters.means, parameters.covariances
         return cls(
             np.zeros_like(parameters.weights),
-            np.zeros_like(parameters.means),
-            np.zeros_like(parameters.covariances),
+            np.zeros_like(means),
+            np.zeros_like(means if covariances.ndim == 3 else covariances),
         )
 
     @classmethod
@@ -127,7 +128,8 @@ class Sums:
 
     def covariances(self, structure: CovarianceStructure) -> FloatArray:
         """Maximum-likelihood covariances, shape (R, C, D) or (R, C, D, D)."""
-        counts = self.counts.sum(axis=1, keepdims=True) if structure.pooled else self.counts
+        of_all = self.second.shape[1] < self.counts.shape[1]
+        counts = self.counts.sum(axis=1, keepdims=True) if of_all else self.counts
         counts = np.maximum(counts, np.finfo(float).tiny)
         counts = counts.reshape(*counts.shape, *(1,) * (self.second.ndim - 2))
         return structure.covariance(self.counts, self._shift, self.second / counts)

@@ -92,7 +92,7 @@ def climb(
     """
     result = Climbed.of(start)
     runs = np.arange(len(start.weights))
-    trial, reached = start, np.full(len(runs), -np.inf)
+    trial, reached = space.bounded(start), np.full(len(runs), -np.inf)
     memory = _Memory(space, len(runs))
     for iteration in range(max_iterations):
         log_lik, sums = space.expectation(trial)

@@ -112,7 +112,12 @@ class _Cost:
 
     def __call__(self, parts: _Parts) -> FloatArray:
         if self._structure.pooled:  # Ward's criterion, in units of the first clusters
-            inverse = np.linalg.inv(self._prior)
+            prior = self._prior
+            if not self._structure.correlated:
+                prior = np.diag(prior.diagonal())
+            if self._structure.one_scale:
+                prior = np.eye(len(prior)) * np.trace(prior) / len(prior)
+            inverse = np.linalg.inv(prior)
             return np.asarray(np.einsum("mij,ji->m", parts.scatter, inverse))
         n = parts.counts[:, np.newaxis, np.newaxis]
         covariances = (parts.scatter + self._held * self._prior) / (n + self._held)

@@ -89,8 +89,8 @@ class Starter:
             makers["k-means, projected"] = clustered(self._projected)
         if self.space.n_features > 1 and self.space.structure.correlated:
             makers["k-means, locally whitened"] = clustered(self._locally_whitened)
-            makers["k-means, whitened"] = clustered(lambda: self.x)
-            makers["merged, whitened"] = lambda: self._merged(self.x)
+            makers["k-means, whitened"] = clustered(lambda: self._white)
+            makers["merged, whitened"] = lambda: self._merged(self._white)
         makers["far balls"] = lambda: far_balls(self._ranks, k, w, least, rng)
         makers["random rows"] = self._random_rows
         return makers
@@ -101,6 +101,15 @@ class Starter:
     def _plain(self) -> FloatArray:
         """In the problem's units, in which features have variance 1."""
         return self.x if self.space.frame is None else self.x @ self.space.frame.T
+
+    @cached_property
+    def _white(self) -> FloatArray:
+        """Whitened by the covariance of all data."""
+        if self.space.structure.affine:
+            return self.x
+        every = np.zeros(len(self.x), dtype=np.int64)
+        total = _covariance_within(self.x, every, self.weight) + 1e-6 * np.eye(self.x.shape[1])
+        return self.x @ np.linalg.inv(np.linalg.cholesky(total)).T
 
     @cached_property
     def _ranks(self) -> FloatArray:
@@ -198,6 +207,7 @@ class Starter:
         within = second.sum(axis=0) / w.sum() + 1e-6 * typical
         weights = (counts + 1.0) / (counts + 1.0).sum()
         if structure.pooled:
+            within = np.full_like(within, within.mean()) if structure.one_scale else within
             return weights, means, within[np.newaxis]
         return weights, means, leaning(structure, counts, second, within)
 

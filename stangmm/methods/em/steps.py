@@ -38,8 +38,8 @@ class EMSpace:
     """The data in the coordinates in which EM works, and its two steps.
 
     EM does not depend on the units of the data. The problem's have mean 0 and variance 1; for
-    correlated structures they are whitened by their total covariance besides. Then "small" has one
-    meaning: a component's variance is compared with 1, the variance of all data.
+    structures that allow it they are whitened by their total covariance besides. Then "small" has
+    one meaning: a component's variance is compared with 1, the variance of all data.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ class EMSpace:
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
         self.frame: FloatArray | None = None
-        if self.structure.correlated:
+        if self.structure.correlated and not self.structure.affine:
+            self.frame = np.eye(problem.n_features)
+        elif self.structure.correlated:
             # Features that determine one another are measured with an error, too.
             total = problem.total_covariance + np.diag(self._narrowest**2)
             self.frame = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
@@ -148,7 +150,8 @@ class EMSpace:
         """No component narrower than the data's resolution, in any direction.
 
         Covariances are the most likely ones with that bound: where the unit is the standard
-        deviation of the rounding, their eigenvalues are at least one.
+        deviation of the rounding, their eigenvalues are at least one. Where such a bound, or an
+        accelerated step, leads out of the structure, the nearest of its covariances follow.
         """
         covariances = parameters.covariances
         if covariances.ndim == 3:
@@ -156,6 +159,8 @@ class EMSpace:
                 covariances = np.maximum(covariances, self._floor)
         else:
             covariances = self._bounded_matrices(covariances)
+            if not self.structure.affine:
+                covariances = self.structure.nearest(parameters.weights, covariances)
         return EMParameters(parameters.weights, parameters.means, covariances)
 
     def spiked(self, parameters: EMParameters) -> BoolArray:

@@ -134,6 +134,7 @@ class Region:
         scales = np.concatenate([mixture.scales, of_all if pooled else drawn.scales[m:]])
         if mixture.corr_chol is None or drawn.corr_chol is None:
             return Mixture(weights, means, scales)
+        pooled = self.whole.space.n_correlations < k
         chol = np.repeat(mixture.corr_chol[:1], k - m, axis=0) if pooled else drawn.corr_chol[m:]
         return Mixture(weights, means, scales, np.concatenate([mixture.corr_chol, chol]))
 

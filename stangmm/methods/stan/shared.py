@@ -299,12 +299,12 @@ def _random_directions(
     k, d = mixture.means.shape
     c, s = problem.space.scale_shape
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
-    held = counts if c == k else np.full(1, problem.total_weight)
     log_excess = CompleteDataVariances.of(mixture, problem).log_excess
     factors = np.zeros((k, d, d))
     factors[:, np.arange(d), np.arange(d)] = rng.standard_normal((c, s)) * np.sqrt(log_excess)
     if problem.space.n_correlations:
-        below = np.tril(rng.standard_normal((c, d, d)), -1)
+        held = counts if problem.space.n_correlations == k else np.full(1, problem.total_weight)
+        below = np.tril(rng.standard_normal((len(held), d, d)), -1)
         factors += below / np.sqrt(held)[:, np.newaxis, np.newaxis]
     means = rng.standard_normal((k, d)) / np.sqrt(counts)[:, np.newaxis]
     return rng.standard_normal(k) / np.sqrt(counts), means, factors
@@ -323,9 +323,11 @@ def _moved(
     moved = mixture.means + (cholesky @ means[..., np.newaxis])[..., 0]
     triangle = np.tril(factors, -1)
     diagonal = 1.0 + space.share_above(mixture) * np.expm1(np.einsum("kii->ki", factors))
-    if mixture.corr_chol is None:
-        scales, corr_chol = mixture.scales * diagonal, None
-    else:
+    scales, corr_chol = mixture.scales * diagonal, None
+    if mixture.corr_chol is not None and space.n_correlations < space.scale_shape[0]:
+        factor = mixture.corr_chol @ (triangle + np.eye(len(diagonal[0])))
+        corr_chol = factor / np.sqrt((factor**2).sum(axis=-1, keepdims=True))
+    elif mixture.corr_chol is not None:
         triangle = triangle + diagonal[:, np.newaxis, :] * np.eye(len(diagonal[0]))
         factor = cholesky @ triangle
         scales = np.sqrt((factor**2).sum(axis=-1))
@@ -357,13 +359,14 @@ class CompleteDataVariances:
         total = problem.total_weight
         counts = np.maximum(mixture.weights * total, 1.0)
         held = counts if c == k else np.full(c, total)
+        together = counts if r == k else np.full(r, total)
         share = problem.space.share_above(mixture)
         of_scales = 2.0 * d * held[:, np.newaxis] / s
         return cls(
             log_weights=1.0 / counts,
             means=mixture.scales**2 / counts[:, np.newaxis],
             log_excess=1.0 / (share**2 * of_scales + (1.0 - share)),
-            correlations=np.broadcast_to(1.0 / held[:r, np.newaxis], (r, problem.space.n_pairs)),
+            correlations=np.broadcast_to(1.0 / together[:, np.newaxis], (r, problem.space.n_pairs)),
         )
 
     def inverse_metric(self) -> FloatArray:
