@@ -5,13 +5,10 @@ many free scales and correlations there are, how a covariance follows from momen
 shape scikit-learn has it. `ParameterSpace` asks the first for all others.
 
 Six of them are models of mclust's family (Celeux & Govaert 1995,
-doi:10.1016/0031-3203(94)00125-6), whose letters are accepted, too.
+doi:10.1016/0031-3203(94)00125-6), whose letters are accepted, too; `mclust.py` has six more.
 """
 
 from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,105 +17,19 @@ from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.data.resolution import rounding_error
 from stangmm.model.common_correlation import with_common_correlation
+from stangmm.model.mclust import MCLUST
+from stangmm.model.structure import (
+    Correlated,
+    CovarianceStructure,
+    CovarianceType,
+    MclustName,
+    root_mean_square,
+)
 
-CovarianceType: TypeAlias = Literal[
-    "full", "tied", "tied_correlation", "diag", "tied_diag", "spherical", "tied_spherical"
-]
-MclustName: TypeAlias = Literal["VVV", "EEE", "VVI", "EEI", "VII", "EII"]
-
-# A combination of features may be so much narrower than if their rounding errors were independent.
-_CANCELLING = 0.5
-
-
-class CovarianceStructure(ABC):
-    """What the components' covariance matrices share."""
-
-    name: ClassVar[CovarianceType]
-    mclust: ClassVar[MclustName | None] = None  # the letters of this structure there
-    words: ClassVar[str]  # what the components have, for a sentence
-    correlated: ClassVar[bool]  # whether features may be correlated within a component
-    pooled: ClassVar[bool] = False  # whether all components share one covariance
-    one_scale: ClassVar[bool] = False  # whether all features share one variance
-    affine: ClassVar[bool] = False  # whether it is the same for any linear combinations of features
-
-    @abstractmethod
-    def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
-        """(C, S): how many vectors of free standard deviations, and how many in each."""
-
-    @abstractmethod
-    def n_correlations(self, n_components: int, n_features: int) -> int:
-        """How many free correlation matrices there are (R)."""
-
-    def unit(self, sd: FloatArray) -> FloatArray:
-        """Scale factors (D,) by which data of standard deviation ``sd`` may be divided."""
-        return sd
-
-    def scale_floor(self, resolution: FloatArray) -> FloatArray:
-        """Smallest standard deviations (S,) of a component, given the data's resolution (D,).
-
-        Of each feature given the features before it. Data are rounded, and no component can be
-        known to be narrower than the rounding.
-        """
-        return rounding_error(resolution)
-
-    def min_rows(self, n_features: int) -> float:
-        """Rows a component must hold; with fewer its covariance is a spike, not an estimate."""
-        return 2.5
-
-    def compact(self, covariances: FloatArray) -> FloatArray:
-        """Give covariance matrices (K, D, D) in the shape that scikit-learn has for the type."""
-        return covariances
-
-    def nearest(self, weights: FloatArray, covariances: FloatArray) -> FloatArray:
-        """The structure's covariances that are most likely for components that have these.
-
-        Parameters
-        ----------
-        weights : ndarray, shape (R, K)
-        covariances : ndarray, shape (R, K, D) or (R, K, D, D)
-            Variances, or covariance matrices for correlated structures.
-
-        Returns
-        -------
-        ndarray, shape (R, C, D) or (R, C, D, D), C = K or 1
-        """
-        zeros = np.zeros(covariances.shape[:3])
-        if self.pooled and self.correlated:
-            each = weights[..., np.newaxis, np.newaxis] * covariances
-            covariances = each.sum(axis=1, keepdims=True)
-        return self.covariance(weights, zeros, covariances)
-
-    @abstractmethod
-    def covariance(self, counts: FloatArray, means: FloatArray, second: FloatArray) -> FloatArray:
-        """Maximum-likelihood covariance from the components' moments (the M step).
-
-        Parameters
-        ----------
-        counts : ndarray, shape (R, K)
-            Sums of responsibilities.
-        means : ndarray, shape (R, K, D)
-            Responsibility-weighted means.
-        second : ndarray, shape (R, K, D) or (R, K, D, D)
-            Responsibility-weighted means of x squared, or of x x' for correlated structures; for
-            a pooled one of these the mean of x x' over all rows, shape (1, 1, D, D).
-
-        Returns
-        -------
-        ndarray, shape (R, C, D) or (R, C, D, D), C = K or 1
-            Variances, or covariance matrices for correlated structures.
-        """
+__all__ = ["STRUCTURES", "CovarianceStructure", "CovarianceType", "MclustName", "structure_named"]
 
 
-class _Correlated(CovarianceStructure):
-    correlated = True
-
-    def scale_floor(self, resolution: FloatArray) -> FloatArray:
-        """Where features were computed from each other their rounding errors may cancel."""
-        error = rounding_error(resolution)
-        return _CANCELLING * error if len(error) > 1 else error
-
-
-class Full(_Correlated):
+class Full(Correlated):
     """Each component has a covariance matrix of its own."""
 
     name = "full"
@@ -143,7 +54,7 @@ class Full(_Correlated):
         return second - means[..., :, np.newaxis] * means[..., np.newaxis, :]
 
 
-class Tied(_Correlated):
+class Tied(Correlated):
     """All components share one covariance matrix."""
 
     name = "tied"
@@ -175,10 +86,11 @@ class Tied(_Correlated):
         return np.asarray(second - between[:, np.newaxis])
 
 
-class TiedCorrelation(_Correlated):
+class TiedCorrelation(Correlated):
     """Each component has scales of its own, and all share one correlation matrix."""
 
     name = "tied_correlation"
+    restricted = True
     words = "separate scales for each component and one correlation matrix for all components"
 
     def scale_shape(self, n_components: int, n_features: int) -> tuple[int, int]:
@@ -275,7 +187,7 @@ class Spherical(CovarianceStructure):
 
     def unit(self, sd: FloatArray) -> FloatArray:
         """One common factor: the features must keep their proportions."""
-        return _root_mean_square(sd)
+        return root_mean_square(sd)
 
     def scale_floor(self, resolution: FloatArray) -> FloatArray:
         """One for all features: the largest."""
@@ -305,7 +217,7 @@ class TiedSpherical(_TiedVariances):
 
     def unit(self, sd: FloatArray) -> FloatArray:
         """One common factor, as for "spherical"."""
-        return _root_mean_square(sd)
+        return root_mean_square(sd)
 
     def scale_floor(self, resolution: FloatArray) -> FloatArray:
         """One for all features: the largest."""
@@ -331,6 +243,7 @@ STRUCTURES: dict[CovarianceType, CovarianceStructure] = {
         TiedDiag(),
         Spherical(),
         TiedSpherical(),
+        *MCLUST,
     )
 }
 
@@ -348,11 +261,6 @@ def structure_named(name: object) -> CovarianceStructure:
             return structure
     letters = [structure.mclust for structure in STRUCTURES.values() if structure.mclust]
     raise ModelError(
-        f"covariance_type must be one of {list(STRUCTURES)}, or mclust's letters for it "
-        f"({', '.join(letters)}), got {shown(name)}."
+        f"covariance_type must be one of {list(STRUCTURES)}, or mclust's letters "
+        f"({', '.join(letters)}) for six of them, got {shown(name)}."
     )
-
-
-def _root_mean_square(sd: FloatArray) -> FloatArray:
-    largest = sd.max()
-    return np.full_like(sd, largest * np.sqrt(np.mean((sd / largest) ** 2)))

@@ -73,7 +73,8 @@ class MixtureSpec:
         n_features : int
             D.
         """
-        return self.space(n_features).size
+        constraints = self.structure.n_constraints(self.n_components, n_features)
+        return self.space(n_features).size - constraints
 
     def n_parameters_of_component(self, n_features: int) -> int:
         """Count the free parameters that only one component's rows determine.

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from stangmm.base.checked import check_seed
-from stangmm.base.errors import InferenceError
+from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.memory import check_memory
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Method, Run
@@ -73,6 +73,12 @@ def fitted(
         The method failed; ``partial`` is a record of the chains that finished, if any did.
     """
     structure = model.structure
+    if structure.em_only and not settings.any_structure:
+        raise ModelError(
+            f'covariance_type="{structure.name}" is fitted by method="em" only, got '
+            f"{settings.name!r}: the Stan model has no volume or shape that components share. Use "
+            'method="em", or covariance_type="full", "tied" or "diag".'
+        )
     given = problem
     problem = given or Problem.build(dataset, model.n_components, structure, model.priors)
     priors = model.priors.resolve(dataset, structure, model.n_components)

@@ -84,6 +84,7 @@ class EM(Method):
 
     name: ClassVar[str] = "em"
     kind: ClassVar[Kind] = "point"
+    any_structure: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("EM restarts", self.restarts)

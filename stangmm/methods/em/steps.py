@@ -159,8 +159,8 @@ class EMSpace:
                 covariances = np.maximum(covariances, self._floor)
         else:
             covariances = self._bounded_matrices(covariances)
-            if not self.structure.affine:
-                covariances = self.structure.nearest(parameters.weights, covariances)
+        if self.structure.restricted:
+            covariances = self.structure.nearest(parameters.weights, covariances)
         return EMParameters(parameters.weights, parameters.means, covariances)
 
     def spiked(self, parameters: EMParameters) -> BoolArray:
