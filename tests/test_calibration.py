@@ -143,18 +143,15 @@ def test_draws_share_what_the_covariance_type_says(name: str) -> None:
     configuration = CONFIGURATIONS[name]
     mixture = configuration.draw(np.random.default_rng(6))
     covariances = mixture.covariances
-    shared = {
-        "full": False,
-        "tied": np.array_equal(covariances[0], covariances[1]),
-        "diag": np.abs(covariances[:, 0, 1]).max() == 0,
-        "spherical": np.array_equal(covariances, covariances[:, :1, :1] * np.eye(2)),
-    }
-    assert shared.pop("full") is False
-    for covariance_type, holds in shared.items():
-        expected = covariance_type == configuration.covariance_type or (
-            covariance_type == "diag" and configuration.covariance_type == "spherical"
-        )
-        assert holds == expected
+    kind = configuration.covariance_type
+    sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    correlation = covariances[:, 0, 1] / sd.prod(axis=1)
+    same = np.array_equal(covariances[0], covariances[1])
+    assert same == (kind in ("tied", "tied_diag", "tied_spherical"))
+    assert (sd[0] != sd[1]).all() == (not same)
+    assert (correlation == 0).all() == kind.endswith(("diag", "spherical"))
+    assert np.isclose(correlation[0], correlation[1], atol=1e-12) == (kind != "full")
+    assert np.array_equal(sd[:, 0], sd[:, 1]) == kind.endswith("spherical")
 
 
 def test_rows_have_the_moments_of_the_mixture() -> None:

@@ -171,8 +171,8 @@ def test_log_prior_equals_scipy(family: str, covariance_type: str, k: int, d: in
     rng = np.random.default_rng(20 + k + d)
     plain = random_mixture(rng, covariance_type, k, d)
     mixture = plain.mixture(covariance_type)
-    c = 1 if covariance_type == "tied" else k
-    s = 1 if covariance_type == "spherical" else d
+    c = 1 if covariance_type in ("tied", "tied_diag", "tied_spherical") else k
+    s = 1 if covariance_type.endswith("spherical") else d
     parameter = [rng.uniform(0.5, 3, (c, s)) for _ in range(2)]
     scale_prior = getattr(sg, family)(*parameter[: 2 if family == "InverseGamma" else 1])
     alpha, eta = rng.uniform(0.3, 3, k), 1.7
@@ -187,9 +187,9 @@ def test_log_prior_equals_scipy(family: str, covariance_type: str, k: int, d: in
     expected += _scale_log_density(scale_prior, scales).sum()
     if k > 1:
         expected += stats.dirichlet(alpha).logpdf(plain.weights)
-    if covariance_type in ("full", "tied") and d == 2:
+    if covariance_type in ("full", "tied", "tied_correlation") and d == 2:
         # D = 2: the correlation is (1 + rho) / 2 ~ Beta(eta, eta)
-        for r in range(c):
+        for r in range(k if covariance_type == "full" else 1):
             sds = np.sqrt(np.diag(plain.covariances[r]))
             rho = plain.covariances[r, 0, 1] / sds.prod()
             expected += stats.beta(eta, eta, loc=-1, scale=2).logpdf(rho)

@@ -25,7 +25,7 @@ def test_many_free_numbers_are_named_and_what_halves_them() -> None:
     check = fit.diagnose()[SMALLEST]
     assert check.verdict == "warn"
     assert "314 free parameters for 178 rows" in check.advice
-    assert 'covariance_type="tied" has 132' in check.advice
+    assert 'covariance_type="tied_correlation" has 158' in check.advice
     assert "fewer components" not in str(fit.diagnose())
 
 
@@ -33,9 +33,10 @@ def test_many_free_numbers_are_named_and_what_halves_them() -> None:
     ("k", "d", "covariance_type", "words"),
     [
         (2, 6, "full", 'covariance_type="diag" has 25'),  # of 55; tied has 34
-        (6, 2, "diag", 'covariance_type="tied" has 20'),  # of 29; spherical has 23
-        (2, 8, "tied", 'covariance_type="diag" has 33'),  # of 53; spherical 19 is further from half
-        (5, 3, "spherical", "no covariance_type has fewer"),
+        (6, 2, "diag", 'covariance_type="tied_spherical" has 18'),  # of 29; tied_diag has 19
+        (2, 8, "tied", 'covariance_type="tied_diag" has 25'),  # of 53; diag has 33
+        (5, 3, "spherical", 'covariance_type="tied_spherical" has 20'),  # of 24
+        (5, 3, "tied_spherical", "no covariance_type has fewer"),
     ],
 )
 def test_the_covariance_type_nearest_to_half_the_free_numbers_is_named(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fitting import fit_quick
-from random_mixtures import COVARIANCE_TYPES, random_mixture
+from random_mixtures import COVARIANCE_TYPES, most_likely_covariances, random_mixture
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
@@ -99,6 +99,9 @@ def test_no_optimizer_improves_on_the_optimum(covariance_type: str) -> None:
     k, d = fit.means.shape
     i, j = np.tril_indices(d)
     patterns, member = np.unique(np.isnan(x), axis=0, return_inverse=True)
+    shape = 1 if covariance_type.startswith("tied") else k, d
+    if covariance_type.endswith("spherical"):
+        shape = shape[0], 1
 
     def likelihood(u: np.ndarray) -> float:
         log_weights = log_softmax(np.append(u[: k - 1], 0.0))
@@ -108,8 +111,14 @@ def test_no_optimizer_improves_on_the_optimum(covariance_type: str) -> None:
             factors = np.zeros((len(rest) // len(i), d, d))
             factors[:, i, j] = rest.reshape(-1, len(i))
             covariances = factors @ np.swapaxes(factors, 1, 2)
+        elif covariance_type == "tied_correlation":
+            factor = np.zeros((d, d))
+            factor[i, j] = rest[k * d :]
+            factor /= np.sqrt((factor**2).sum(axis=1, keepdims=True))
+            sd = np.exp(rest[: k * d]).reshape(k, d)
+            covariances = (factor @ factor.T) * sd[:, :, np.newaxis] * sd[:, np.newaxis, :]
         else:
-            variances = np.exp(np.broadcast_to(rest.reshape(k, -1), (k, d)))
+            variances = np.exp(np.broadcast_to(rest.reshape(shape), (k, d)))
             covariances = variances[:, :, np.newaxis] * np.eye(d)
         covariances = np.broadcast_to(covariances, (k, d, d))
         total = 0.0
@@ -128,9 +137,12 @@ def test_no_optimizer_improves_on_the_optimum(covariance_type: str) -> None:
     if covariance_type in ("full", "tied"):
         own = fit.covariances if covariance_type == "full" else fit.covariances[:1]
         spread = np.linalg.cholesky(own)[:, i, j]
+    elif covariance_type == "tied_correlation":
+        sd = np.sqrt(np.diagonal(fit.covariances, axis1=1, axis2=2))
+        correlation = fit.covariances[0] / np.outer(sd[0], sd[0])
+        spread = np.concatenate([np.log(sd).ravel(), np.linalg.cholesky(correlation)[i, j]])
     else:
-        spread = np.log(np.diagonal(fit.covariances, axis1=1, axis2=2))
-        spread = spread if covariance_type == "diag" else spread[:, :1]
+        spread = np.log(np.diagonal(fit.covariances, axis1=1, axis2=2))[: shape[0], : shape[1]]
     logits = np.log(fit.weights[:-1] / fit.weights[-1])
     start = np.concatenate([logits, fit.means.ravel(), spread.ravel()])
     assert likelihood(start) == pytest.approx(log_likelihood(fit), abs=1e-8)
@@ -318,16 +330,12 @@ def test_labels_for_all_rows_give_the_moments_of_each_class(covariance_type: str
     counts = np.bincount(labels, weight)
     own = [(x[labels == k], weight[labels == k]) for k in range(3)]
     each = np.array([np.cov(rows.T, bias=True, aweights=w) for rows, w in own])
-    if covariance_type == "tied":
-        each = np.tile(np.average(each, axis=0, weights=counts), (3, 1, 1))
-    elif covariance_type == "diag":
-        each = each * np.eye(2)
-    elif covariance_type == "spherical":
-        each = np.trace(each, axis1=1, axis2=2)[:, np.newaxis, np.newaxis] / 2 * np.eye(2)
+    each = most_likely_covariances(covariance_type, counts, each)
+    rtol = 1e-6 if covariance_type == "tied_correlation" else 1e-9  # of the test's own optimizer
     np.testing.assert_allclose(fit.weights, counts / counts.sum(), rtol=1e-10)
     means = [np.average(rows, axis=0, weights=w) for rows, w in own]
     np.testing.assert_allclose(fit.means, means, rtol=1e-9, atol=1e-10)
-    np.testing.assert_allclose(fit.covariances, each, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(fit.covariances, each, rtol=rtol, atol=1e-10)
     expected = weight @ brute_force(x, fit.weights, fit.means, fit.covariances, labels)
     assert log_likelihood(fit) == pytest.approx(expected, abs=1e-9)
 

@@ -28,7 +28,7 @@ def _batch(covariance_type: str, k: int, d: int, n: int = 5) -> Mixture:
 
 def _space(covariance_type: str, k: int, d: int, floor: float = 0.1) -> ParameterSpace:
     """With lower bounds of the scales, from so much up."""
-    n_scales = 1 if covariance_type == "spherical" else d
+    n_scales = 1 if covariance_type.endswith("spherical") else d
     bounds = floor * np.arange(1, n_scales + 1)
     return ParameterSpace(k, d, structure_named(covariance_type), bounds)
 
@@ -60,7 +60,15 @@ def test_a_mixture_comes_back_from_its_vector(covariance_type: str, k: int, d: i
     mixture = _batch(covariance_type, k, d)
     vectors = space.vectors(mixture)
     pairs = d * (d - 1) // 2
-    covariances = {"full": k * (d + pairs), "tied": d + pairs, "diag": k * d, "spherical": k}
+    covariances = {
+        "full": k * (d + pairs),
+        "tied": d + pairs,
+        "tied_correlation": k * d + pairs,
+        "diag": k * d,
+        "tied_diag": d,
+        "spherical": k,
+        "tied_spherical": 1,
+    }
     free = k - 1 + k * d + covariances[space.structure.name]
     assert vectors.shape == (5, free)
     assert space.size == free

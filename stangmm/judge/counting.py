@@ -19,8 +19,8 @@ def parameters_words(fit: Fitted) -> str:
     words = f"The model has {own:,} free parameters for {fit.dataset.total_weight:,.6g} rows"
     others = {
         name: replace(fit.model, covariance_type=name, priors=Priors()).n_parameters(d)
-        for name in STRUCTURES
-        if name != kind
+        for name, structure in STRUCTURES.items()
+        if name != kind and not structure.em_only
     }
     fewer = {name: number for name, number in others.items() if number < own}
     if not fewer:

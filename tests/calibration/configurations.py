@@ -108,6 +108,7 @@ def draw_rows(mixture: Mixture, n_rows: int, rng: np.random.Generator) -> FloatA
 
 CONFIGURATIONS = {
     configuration.name: configuration
-    for covariance_type in STRUCTURES
+    for covariance_type, structure in STRUCTURES.items()
+    if not structure.em_only
     for configuration in [Configuration(covariance_type, family) for family in SCALE_FAMILIES]
 }

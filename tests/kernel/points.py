@@ -12,7 +12,15 @@ from scipy.stats import Covariance, multivariate_normal
 from stangmm.data.groups import RowGroup, group_rows
 from stangmm.methods.stan.data import group_data
 
-COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
+COVARIANCE_TYPES = [
+    "full",
+    "tied",
+    "tied_correlation",
+    "diag",
+    "tied_diag",
+    "spherical",
+    "tied_spherical",
+]
 
 
 @dataclass(frozen=True)
@@ -63,9 +71,10 @@ def random_point(
     sample_weight: str = "none",
 ) -> Point:
     """Draw a mixture, and data from around its means."""
-    components = 1 if covariance_type == "tied" else k
-    features = 1 if covariance_type == "spherical" else d
-    correlations = {"full": k, "tied": 1}.get(covariance_type, 0) if d > 1 else 0
+    components = 1 if covariance_type in ("tied", "tied_diag", "tied_spherical") else k
+    features = 1 if covariance_type.endswith("spherical") else d
+    free = {"full": k, "tied": 1, "tied_correlation": 1}
+    correlations = free.get(covariance_type, 0) if d > 1 else 0
     means = rng.normal(0, 3, (k, d))
     scales = rng.lognormal(0, 0.5, (components, features))
     x = means[rng.integers(k, size=n)] + rng.normal(0, 1.5, (n, d))
