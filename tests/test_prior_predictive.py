@@ -163,9 +163,7 @@ def test_data_sets_have_the_shape_of_the_data_and_come_from_their_mixtures(
         np.testing.assert_array_equal(scales[:, 0], scales[:, 1])
     if covariance_type.endswith("spherical"):
         np.testing.assert_array_equal(scales[..., 0], scales[..., 1])
-    assert (result.mixtures.corr_chol is None) == (
-        covariance_type.endswith(("diag", "spherical"))
-    )
+    assert (result.mixtures.corr_chol is None) == (covariance_type.endswith(("diag", "spherical")))
 
 
 def test_rows_from_the_prior_have_the_variance_that_the_prior_says() -> None:
