@@ -390,13 +390,13 @@ def stan_data(covariance_type: str) -> dict[str, Any]:
     rng = np.random.default_rng(11)
     n, d, k = 150, 2, 2
     x = np.array([[-2.0, 0.0], [2.0, 1.0]])[rng.integers(k, size=n)] + rng.normal(0, 1, (n, d))
-    components = 1 if covariance_type == "tied" else k
-    features = 1 if covariance_type == "spherical" else d
+    components = 1 if covariance_type in ("tied", "tied_diag", "tied_spherical") else k
+    features = 1 if covariance_type.endswith("spherical") else d
     return {
         "N": n, "D": d, "K": k, "x": x, "n_sample_weights": 0, "sample_weight": [],
         **group_data((), d),
         "scale_components": components, "scale_features": features,
-        "n_correlations": {"full": k, "tied": 1}.get(covariance_type, 0),
+        "n_correlations": {"full": k, "tied": 1, "tied_correlation": 1}.get(covariance_type, 0),
         "weights_concentration": np.full(k, 2.0),
         "means_location": np.zeros((k, d)), "means_scale": np.full((k, d), 4.0),
         "scale_family": 1, "scale_shape": np.zeros((components, features)),

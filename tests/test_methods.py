@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import LazyFits
 from fitting import ALL, DRAWING, QUICK, fit_quick
-from random_mixtures import COVARIANCE_TYPES, PlainMixture, random_mixture
+from random_mixtures import COVARIANCE_TYPES, SKLEARN_TYPES, PlainMixture, random_mixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
@@ -201,8 +201,11 @@ def test_samples_have_the_moments_of_the_predictive_distribution(
 
 
 @pytest.mark.parametrize("method", ALL)
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-@pytest.mark.parametrize(("k", "d"), [(2, 2), (1, 2), (2, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("covariance_type", "k", "d"),
+    [(c, 2, 2) for c in COVARIANCE_TYPES]
+    + [(c, k, d) for c in SKLEARN_TYPES for k, d in [(1, 2), (2, 1), (1, 1)]],
+)
 def test_every_covariance_type_and_size_runs(
     method: str, covariance_type: str, k: int, d: int
 ) -> None:
@@ -216,14 +219,16 @@ def test_every_covariance_type_and_size_runs(
     fit = fit_quick(sg.GaussianMixture(k, covariance_type), x, method)
     np.testing.assert_allclose(fit.means, truth.means, atol=1.0)
     covariances = fit.posterior["covariances"].values
-    if covariance_type in ("diag", "spherical"):
+    if covariance_type.endswith(("diag", "spherical")):
         off = covariances[..., ~np.eye(d, dtype=bool)]
         assert (off == 0).all()
-    if covariance_type == "spherical":
+    if covariance_type.endswith("spherical"):
         assert np.ptp(fit.posterior["scales"].values, axis=-1).max() == 0
-    if covariance_type == "tied":
+    if covariance_type in ("tied", "tied_diag", "tied_spherical"):
         assert np.ptp(covariances, axis=2).max() == 0
-    correlations = {"full": k, "tied": 1}.get(covariance_type, 0) * d * (d - 1) // 2
+    correlations = (
+        {"full": k, "tied": 1, "tied_correlation": 1}.get(covariance_type, 0) * d * (d - 1) // 2
+    )
     assert len(fit.summary()) == k + 2 * k * d + correlations
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fitting import values_at_start
-from random_mixtures import COVARIANCE_TYPES, random_mixture
+from random_mixtures import COVARIANCE_TYPES, SKLEARN_TYPES, random_mixture
 
 import stangmm as sg
 from stangmm.cmdstan import CompiledModel, cmdstan_run, compiled_model
@@ -256,7 +256,7 @@ def test_log_density_equals_numpy(
 @pytest.mark.stan
 @pytest.mark.parametrize(("k", "d"), [(1, 1), (1, 3), (3, 1), (2, 4)])
 @pytest.mark.parametrize("family", SCALES)
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", [*SKLEARN_TYPES, "tied_correlation"])
 def test_log_density_equals_numpy_for_every_size(
     model: CompiledModel, covariance_type: str, family: str, k: int, d: int
 ) -> None:
@@ -276,7 +276,7 @@ def test_likelihood_alone_equals_numpy(model: CompiledModel, covariance_type: st
 
 
 @pytest.mark.stan
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", [*SKLEARN_TYPES, "tied_correlation"])
 @pytest.mark.parametrize(("k", "d"), [(3, 2), (1, 1)])
 def test_the_start_that_is_written_is_the_start_that_is_used(
     model: CompiledModel, covariance_type: str, k: int, d: int
@@ -299,7 +299,7 @@ def test_the_start_that_is_written_is_the_start_that_is_used(
 
 @pytest.mark.stan
 @pytest.mark.parametrize("family", SCALES)
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", [*SKLEARN_TYPES, "tied_correlation"])
 @pytest.mark.parametrize(("k", "d"), [(3, 2), (2, 3), (1, 1)])
 def test_gradient_equals_finite_differences(
     model: CompiledModel, covariance_type: str, family: str, k: int, d: int
