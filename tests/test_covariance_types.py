@@ -63,8 +63,8 @@ def test_bic_of_faithful_is_that_of_mclust(kind: Any) -> None:
 
 def test_parameters_are_counted_as_mclust_counts_them() -> None:
     """Of covariances, four features and three components: nVarParams of R's mclust."""
-    counts = dict(EII=1, VII=3, EEI=4, VEI=6, EVI=10, VVI=12)
-    counts |= dict(EEE=10, VEE=12, EVV=28, EEV=22, VEV=24, VVV=30)
+    counts = {"EII": 1, "VII": 3, "EEI": 4, "VEI": 6, "EVI": 10, "VVI": 12}
+    counts |= {"EEE": 10, "VEE": 12, "EVV": 28, "EEV": 22, "VEV": 24, "VVV": 30}
     assert sorted(counts) == sorted(TWELVE)
     for kind, count in counts.items():
         assert sg.GaussianMixture(3, kind).n_parameters(4) == 2 + 12 + count  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ def _of_two_features(kind: str, free: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", TWELVE)
 def test_no_optimizer_improves_on_an_m_step(kind: str) -> None:
-    """Two groups of two features: covariances by volume, shape and angle, by scipy from anywhere."""
+    """Two groups of two features: volume, shape and angle by scipy, from anywhere."""
     rng = np.random.default_rng(TWELVE.index(kind))
     own, share = _own_covariances(rng, 2, 2), np.array([0.3, 0.7])
     structure = structure_named(kind)
@@ -128,7 +128,7 @@ def test_no_optimizer_improves_on_an_m_step(kind: str) -> None:
             free = free * [1, 1, 0, 0, 0, 0]
         return _misfit(share, own, _of_two_features(kind, free))
 
-    to_the_end = dict(ftol=1e-15, gtol=1e-10, maxiter=1000)
+    to_the_end = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}
     best = min(
         minimize(theirs, start, bounds=[(-6, 6)] * 6, options=to_the_end).fun
         for start in rng.normal(size=(10, 6))

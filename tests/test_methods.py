@@ -226,9 +226,8 @@ def test_every_covariance_type_and_size_runs(
         assert np.ptp(fit.posterior["scales"].values, axis=-1).max() == 0
     if covariance_type in ("tied", "tied_diag", "tied_spherical"):
         assert np.ptp(covariances, axis=2).max() == 0
-    correlations = (
-        {"full": k, "tied": 1, "tied_correlation": 1}.get(covariance_type, 0) * d * (d - 1) // 2
-    )
+    free = {"full": k, "tied": 1, "tied_correlation": 1}
+    correlations = free.get(covariance_type, 0) * d * (d - 1) // 2
     assert len(fit.summary()) == k + 2 * k * d + correlations
 
 

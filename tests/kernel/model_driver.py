@@ -38,9 +38,8 @@ def mixture_problem(
     rng = np.random.default_rng(seed)
     components = 1 if covariance_type in ("tied", "tied_diag", "tied_spherical") else k
     features = 1 if covariance_type.endswith("spherical") else d
-    correlations = (
-        {"full": k, "tied": 1, "tied_correlation": 1}.get(covariance_type, 0) if d > 1 else 0
-    )
+    free = {"full": k, "tied": 1, "tied_correlation": 1}
+    correlations = free.get(covariance_type, 0) if d > 1 else 0
     means = rng.normal(0, 2, (k, d))
     scales = rng.uniform(0.5, 1.5, (components, features))
     chol = np.tril(rng.normal(0, 0.3 / np.sqrt(d), (correlations, d, d)), -1) + np.eye(d)
