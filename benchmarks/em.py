@@ -37,12 +37,13 @@ from stangmm.methods.base import Run  # noqa: E402
 from stangmm.methods.em.algebra import EMParameters  # noqa: E402
 from stangmm.methods.em.em import EM  # noqa: E402
 from stangmm.methods.em.steps import EMSpace  # noqa: E402
-from stangmm.model.covariance import STRUCTURES  # noqa: E402
+from stangmm.model.covariance import structure_named  # noqa: E402
 from stangmm.model.mixture import Mixture  # noqa: E402
 from stangmm.model.priors import Priors  # noqa: E402
 from stangmm.model.problem import Problem  # noqa: E402
 
 SIZES = [(1000, 1, 2), (1000, 2, 3), (10000, 2, 3), (10000, 8, 5), (100000, 8, 5), (10000, 32, 3)]
+TYPES = ["full", "tied", "diag", "spherical"]  # those of scikit-learn
 TOLERANCES = [1e-3, 1e-6]  # of the mean log likelihood; the first is scikit-learn's default
 SPREAD = 1.5  # of the means, in standard deviations: overlap, so that EM has some way to go
 ITERATIONS = 20
@@ -64,7 +65,7 @@ class Task:
     def build(self) -> Problem:
         """Check and standardize the raw table."""
         dataset = Dataset.from_input(self.x)
-        return Problem.build(dataset, self.k, STRUCTURES[self.covariance_type], Priors())
+        return Problem.build(dataset, self.k, structure_named(self.covariance_type), Priors())
 
     def sklearn_mixture(self, tolerance: float = 0.0) -> Any:
         """Scikit-learn's estimator with this start."""
@@ -178,7 +179,7 @@ def main() -> None:
     seconds = 0.3 if arguments.quick else 3.0
     results: list[dict[str, Any]] = []
     notes: list[str] = []
-    tasks = [(n, d, k, c) for n, d, k in sizes for c in STRUCTURES]
+    tasks = [(n, d, k, c) for n, d, k in sizes for c in TYPES]
 
     def keep(result: dict[str, Any], n: int, d: int, k: int, covariance_type: str) -> None:
         result.update(N=n, D=d, K=k, covariance_type=covariance_type)

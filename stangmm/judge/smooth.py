@@ -22,6 +22,7 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.data.groups import group_rows
 from stangmm.judge.beside import SEED, SIMULATED, Beside, Rows, Seen
 from stangmm.model.mixture import Mixture
+from stangmm.model.parameters import ParameterSpace
 
 # Legendre polynomials of a feature's and of the log density's transform.
 _FEATURE_ORDER, _DENSITY_ORDER = 5, 4
@@ -92,7 +93,8 @@ class SmoothTests(Beside):
         if pooled and self.narrow.any():
             return np.concatenate(parts, axis=1), np.concatenate(tags)
         turned, of_squares, of_pairs = t, seen.second, seen.second
-        common = self.structure.n_correlations(k, d) < k
+        space = ParameterSpace(k, d, self.structure)
+        common = space.n_correlations < k
         if self.mixture.corr_chol is not None and common and not pooled:
             # Scales of their own beside one correlation matrix: its inverse takes part.
             factor = np.linalg.inv(self.mixture.corr_chol[0])
@@ -104,7 +106,7 @@ class SmoothTests(Beside):
             collect(squares.sum(axis=-1, keepdims=True), np.array([-1]), pooled)
             return np.concatenate(parts, axis=1), np.concatenate(tags)
         collect(squares, np.arange(d), pooled)
-        pairs = d * (d - 1) // 2 * self.structure.n_correlations(k, d)
+        pairs = space.n_pairs * space.n_correlations
         if pairs and sum(part.shape[1] for part in parts) + pairs <= _MOST_SCORES:
             i, j = np.tril_indices(d, -1)
             collect(
@@ -231,7 +233,7 @@ class SmoothTests(Beside):
         k, d = self.mixture.means.shape
         structure = self.structure
         tests = []
-        if d > 1 and structure.n_correlations(k, d) < k:
+        if d > 1 and ParameterSpace(k, d, structure).n_correlations < k:
             i, j = np.tril_indices(d, -1)
             tests.append(self._largest("correlation", i, j))
         if (structure.pooled and k > 1) or (d > 1 and structure.one_scale):
