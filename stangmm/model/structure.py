@@ -82,6 +82,7 @@ class CovarianceStructure(ABC):
         Parameters
         ----------
         weights : ndarray, shape (R, K)
+            Of any sum.
         covariances : ndarray, shape (R, K, D) or (R, K, D, D)
             Variances, or covariance matrices for correlated structures.
 
@@ -91,7 +92,8 @@ class CovarianceStructure(ABC):
         """
         zeros = np.zeros(covariances.shape[:3])
         if self.pooled and self.correlated:
-            each = weights[..., np.newaxis, np.newaxis] * covariances
+            share = weights / weights.sum(axis=1, keepdims=True)
+            each = share[..., np.newaxis, np.newaxis] * covariances
             covariances = each.sum(axis=1, keepdims=True)
         return self.covariance(weights, zeros, covariances)
 
