@@ -173,6 +173,16 @@ def test_em_climbs_where_an_m_step_is_an_iteration(kind: Any) -> None:
     assert again.total_log_likelihood == pytest.approx(fit.total_log_likelihood, abs=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["tied_correlation", *EM_ONLY])
+def test_components_on_zeros_end_nothing(kind: Any) -> None:
+    """Two skewed features with four zeros in ten: some groups have no variance at all."""
+    rng = np.random.default_rng(0)
+    x = rng.gamma(2.0, size=(120, 2)) * (rng.random((120, 2)) > 0.4)
+    for k in (2, 4):
+        fit = fit_quick(sg.GaussianMixture(k, kind), x, sg.EM(restarts=12))
+        assert np.isfinite(fit.total_log_likelihood).all()
+
+
 def test_shapes_in_directions_of_their_own_follow_a_rotation() -> None:
     """EEV and VEV change with a feature's unit, but not when all features turn together."""
     x = load_iris().data

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
 
 # Newton's method ends when a step gains less than so many nats a row; it takes five to ten.
 _GAIN, _MOST_STEPS, _HALVINGS = 1e-15, 50, 30
-_NARROWEST = 1e-12  # scale to start from, relative to the largest, where a group has none
+# Added to every scale, relative to the feature's largest, since a group may have none; the larger
+# where rounding has left a group less than none.
+_NARROWEST = (1e-10, 1e-7, 1e-5)
 _FLATTEST = 1e-8  # curvature: what is flatter is a change of units, which changes nothing
 _LONGEST = 1.0  # change of a log scale in one step
 
@@ -31,10 +35,21 @@ def with_common_correlation(share: FloatArray, covariances: FloatArray) -> Float
     -------
     ndarray, shape (R, K, D, D)
     """
+    widest = np.diagonal(covariances, axis1=-2, axis2=-1).max(axis=1)
+    ridge = np.maximum(widest, np.finfo(np.float64).tiny)[:, np.newaxis, np.newaxis]
+    ridge = ridge * np.eye(covariances.shape[-1])
+    for narrowest in _NARROWEST[:-1]:
+        with suppress(np.linalg.LinAlgError):
+            return _climbed(share, covariances + narrowest**2 * ridge)
+    return _climbed(share, covariances + _NARROWEST[-1] ** 2 * ridge)
+
+
+def _climbed(share: FloatArray, covariances: FloatArray) -> FloatArray:
     r, k, d = covariances.shape[:3]
     variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-    least = _NARROWEST**2 * variances.max(axis=1, keepdims=True)
-    log_inverse = -0.5 * np.log(np.maximum(variances, least))
+    if not (variances > 0).all():
+        raise np.linalg.LinAlgError("a variance is not positive")
+    log_inverse = -0.5 * np.log(variances)
     value, parts, precision = _profile(share, covariances, log_inverse)
     for _ in range(_MOST_STEPS):
         gradient, curvature = _derivatives(share, parts, precision)
