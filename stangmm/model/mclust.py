@@ -218,8 +218,8 @@ def _of_one_shape(share: FloatArray, own: FloatArray) -> FloatArray:
         else:
             solved = np.linalg.solve(common, own)
             found = np.trace(solved, axis1=-2, axis2=-1) / own.shape[-1]
-        found = np.maximum(found, _SMALLEST)
-        found /= found.max(axis=1, keepdims=True)
+        largest = np.maximum(found.max(axis=1, keepdims=True), _SMALLEST)
+        found = np.maximum(found / largest, _SMALLEST)
         settled = np.abs(np.log(found / volume)).max() < _SETTLED
         volume = found
         if settled:
