@@ -58,6 +58,9 @@ DESIGNS = [
     Design(200, 2, 2, "full"),
     Design(200, 3, 2, "diag"),
     Design(200, 4, 3, "spherical"),
+    Design(200, 3, 2, "tied_correlation"),
+    Design(200, 3, 2, "tied_diag"),
+    Design(200, 3, 2, "tied_spherical"),
     Design(200, 8, 2, "full"),
     Design(200, 20, 2, "diag"),
     Design(500, 2, 4, "tied"),
@@ -75,11 +78,16 @@ def from_the_model(design: Design, seed: int) -> tuple[Any, Any]:
     means = 4 / np.sqrt(d) * rng.normal(size=(k, d))
     factors = rng.normal(size=(k, d, d + 3)) / np.sqrt(d + 3)
     covariances = factors @ np.swapaxes(factors, 1, 2)
-    if design.covariance_type == "tied":
+    kind = design.covariance_type
+    if kind == "tied_correlation":
+        sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        correlation = covariances[0] / np.outer(sd[0], sd[0])
+        covariances = correlation * sd[:, :, np.newaxis] * sd[:, np.newaxis, :]
+    elif kind.startswith("tied"):
         covariances[:] = covariances[0]
-    if design.covariance_type == "diag":
-        covariances *= np.eye(d)
-    if design.covariance_type == "spherical":
+    if kind.endswith("diag"):
+        covariances = covariances * np.eye(d)
+    if kind.endswith("spherical"):
         covariances = covariances[:, :1, :1] * np.eye(d)
     which = rng.choice(k, n, p=rng.dirichlet(np.full(k, 5.0)))
     steps = np.einsum("nij,nj->ni", np.linalg.cholesky(covariances)[which], rng.normal(size=(n, d)))
