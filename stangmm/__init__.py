@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stangmm.many.averaging import Stack, stack
     from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.posterior import ModelPosterior
     from stangmm.many.selection import select_components
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
     from stangmm.model.priors import (
@@ -76,6 +77,7 @@ _HOME = {
     "Normal": "model.priors",
     "Priors": "model.priors",
     "load": "loading",
+    "ModelPosterior": "many.posterior",
     "Selection": "many.choice",
     "select_components": "many.selection",
     "Stack": "many.averaging",
@@ -108,6 +110,7 @@ __all__ = [
     "MisfitWarning",
     "MixtureDistribution",
     "ModelError",
+    "ModelPosterior",
     "Normal",
     "Optimize",
     "OutlierScore",

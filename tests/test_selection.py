@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,15 @@ def select_em(X: Any, components: Any = range(1, 6), **options: Any) -> Selectio
 
 def by_hand(
     criterion: str,
-    scores: dict[int, Score],
-    failures: dict[int, str] | None = None,
+    scores: dict[Any, Score],
+    failures: dict[Any, str] | None = None,
     weight: np.ndarray | None = None,
 ) -> Selection:
-    """A selection whose numbers are given, without fits."""
-    fits: dict[int, Any] = dict.fromkeys(scores)
+    """A selection whose numbers are given, with models but without fits."""
+    fits: dict[Any, Any] = {
+        k: SimpleNamespace(model=sg.GaussianMixture(*reversed(k if isinstance(k, tuple) else (k,))))
+        for k in scores
+    }
     n = next((len(s.pointwise) for s in scores.values() if s.pointwise is not None), 3)
     dataset = Dataset.from_input(np.arange(float(n)), weight)
     return Selection(criterion, dataset, fits, scores, failures or {}, 1)

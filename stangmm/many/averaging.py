@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """An average of several fits' predictive densities; made by `stack`.
+    """An average of several fits' predictive densities.
+
+    Made by `stack`, and by `ModelPosterior.average`.
 
     Attributes
     ----------
@@ -34,8 +36,8 @@ class Stack:
     weights : Series
         How much each counts, by label; sums to 1.
     elpd : float
-        Leave-one-out expected log predictive density of the average. The weights were chosen for
-        the same rows, so it is slightly too good.
+        Leave-one-out expected log predictive density of the average. The weights rest on the same
+        rows, so it is slightly too good.
     standard_error : float
         Of ``elpd``.
 
@@ -95,8 +97,8 @@ class Stack:
             f"(standard error {self.standard_error:.2f})"
         )
         lines = [
-            f"  {label}: weight {self.weights[label]:.3f}, {fit.method}, {fit.model!r}"
-            for label, fit in self.fits.items()
+            f"  {label}: weight {weight:.3f}, {fit.method}, {fit.model!r}"
+            for (label, fit), weight in zip(self.fits.items(), self.weights, strict=True)
         ]
         return "\n".join([head, *lines])
 
@@ -150,32 +152,63 @@ def stack(
     >>> print(sg.stack(fits).weights.idxmax())
     2
     """
-    import pandas as pd
-
     labelled = dict(fits) if isinstance(fits, Mapping) else dict(enumerate(_as_list(fits)))
     _check_stackable(labelled)
+    log_densities = _left_out_densities(labelled, "stacking weights depend", refit, progress)
     weight = next(iter(labelled.values())).dataset.sample_weight
+    return _average(labelled, log_densities, stacking_weights(log_densities, weight))
+
+
+def averaged(
+    fits: Mapping[Any, Fit], weights: FloatArray, *, refit: bool = False, progress: bool = True
+) -> Stack:
+    """Average the predictions of fits of the same data with given weights (M,), that sum to one.
+
+    Parameters
+    ----------
+    fits : mapping of Fit
+    weights : ndarray, shape (M,)
+    refit, progress
+        As for `stack`; they concern ``elpd`` only.
+
+    Warns
+    -----
+    ConvergenceWarning
+        As for `stack`.
+    """
+    log_densities = _left_out_densities(fits, "elpd of the average depends", refit, progress)
+    return _average(fits, log_densities, weights)
+
+
+def _left_out_densities(
+    fits: Mapping[Any, Fit], what: str, refit: bool, progress: bool
+) -> FloatArray:
+    """Leave-one-out log density of each row under each fit (N, M)."""
     columns, doubtful = [], []
-    for label, fit in labelled.items():
+    for label, fit in fits.items():
         result = loo(fit, refit=True, progress=progress) if refit else psis_loo(fit)
         if result.warning and not refit:
             doubtful.append(f"{label} ({len(bad_rows(fit, result))})")
         columns.append(result.elpd_i)
     if doubtful:
         warnings.warn(
-            "The stacking weights depend on rows with a high Pareto k, for which leave-one-out by "
-            f"importance sampling is unreliable. Fits (rows): {', '.join(doubtful)}. "
-            "stack(fits, refit=True) computes these rows exactly, with one more fit for each.",
+            f"The {what} on rows with a high Pareto k, for which leave-one-out by importance "
+            f"sampling is unreliable. Fits (rows): {', '.join(doubtful)}. "
+            "With refit=True these rows are computed exactly, with one more fit for each.",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    log_densities = np.stack(columns, axis=1)
-    weights = stacking_weights(log_densities, weight)
+    return np.stack(columns, axis=1)
+
+
+def _average(fits: Mapping[Any, Fit], log_densities: FloatArray, weights: FloatArray) -> Stack:
+    import pandas as pd
+
     with np.errstate(divide="ignore"):
-        stacked = log_sum_exp(log_densities + np.log(weights), axis=1)
-    elpd, error = pooled(stacked, weight)
-    index = pd.Index(list(labelled), name="fit")
-    return Stack(labelled, pd.Series(weights, index=index, name="weight"), elpd, error)
+        mixed = log_sum_exp(log_densities + np.log(weights), axis=1)
+    elpd, error = pooled(mixed, next(iter(fits.values())).dataset.sample_weight)
+    index = pd.Index(list(fits), name="fit", tupleize_cols=False)
+    return Stack(fits, pd.Series(weights, index=index, name="weight"), elpd, error)
 
 
 def _as_list(fits: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Grid: what was made for each number of components so far, and which of it is to be made again."""
+"""Grid: what was made of each candidate so far, and which of it is to be made again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from stangmm.base.errors import InferenceError, ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.fit import Fit
+from stangmm.judge.candidates import Candidate, components_of, in_order, named, type_of
 from stangmm.judge.criteria import Criterion, Score
 from stangmm.many.choice import Selection
 from stangmm.many.mending import left_out_because, spike_words
@@ -17,24 +18,24 @@ from stangmm.many.mending import left_out_because, spike_words
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Fits by number of components, as they are made; it asks for those to be made again."""
+    """Fits by candidate, as they are made; it asks for those to be made again."""
 
     rule: Criterion
     dataset: Dataset
     seed: int
-    made: dict[int, Fit | str] = field(default_factory=dict)
-    tried: set[int] = field(default_factory=set)  # again
-    mended: dict[int, str] = field(default_factory=dict)
-    scores: dict[int, Score | str] = field(default_factory=dict)
+    made: dict[Candidate, Fit | str] = field(default_factory=dict)
+    tried: set[Candidate] = field(default_factory=set)  # again
+    mended: dict[Candidate, str] = field(default_factory=dict)
+    scores: dict[Candidate, Score | str] = field(default_factory=dict)
 
-    def replace(self, k: int, outcome: Fit | str, how: str) -> None:
+    def replace(self, k: Candidate, outcome: Fit | str, how: str) -> None:
         """Take a second run instead of the first, if it came to an end."""
         self.mended[k] = how
         if isinstance(outcome, Fit):
             self.made[k] = outcome
             self.scores.pop(k, None)
 
-    def wanted(self) -> dict[int, Fit]:
+    def wanted(self) -> dict[Candidate, Fit]:
         """Fits that failed, were not made again, and could change the choice if they had not."""
         fits = self._fits()
         open_fits = {k: fit for k, fit in fits.items() if self._failed(fit) and k not in self.tried}
@@ -43,9 +44,9 @@ class Grid:
         if by_all is None:
             return open_fits
         by_passed = self._chosen(passed)
-        if by_passed is not None and by_passed.n_components == by_all.n_components:
+        if by_passed is not None and by_passed.chosen == by_all.chosen:
             return {}
-        return {k: open_fits[k] for k in {by_all.n_components, by_all.best_value} & set(open_fits)}
+        return {k: open_fits[k] for k in {by_all.chosen, by_all.best_value} & set(open_fits)}
 
     def selection(self) -> Selection:
         """Choose among the fits that passed, and say why the others cannot be chosen."""
@@ -64,8 +65,8 @@ class Grid:
         for k in set(scored) - set(able):
             failures[k] = spike_words(fits[k], self.rule.label)
         if not able:
-            reasons = "\n".join(f"K = {k}: {failures[k]}" for k in sorted(failures))
-            raise InferenceError(f"No number of components can be chosen.\n{reasons}", partial=fits)
+            reasons = "\n".join(f"{named(k)}: {failures[k]}" for k in in_order(failures))
+            raise InferenceError(f"No model can be chosen.\n{reasons}", partial=fits)
         return replace(
             self._over(able),
             failures=failures,
@@ -73,17 +74,22 @@ class Grid:
             mended=self.mended,
         )
 
-    def _fits(self) -> dict[int, Fit]:
-        return {k: fit for k, fit in sorted(self.made.items()) if isinstance(fit, Fit)}
+    def _fits(self) -> dict[Candidate, Fit]:
+        made = {k: self.made[k] for k in in_order(self.made)}
+        return {k: fit for k, fit in made.items() if isinstance(fit, Fit)}
 
     def _failed(self, fit: Fit) -> bool:
         return bool(left_out_because(fit))
 
-    def _score(self, k: int) -> Score | str:
+    def _score(self, k: Candidate) -> Score | str:
         """What the criterion says of a fit, or why it says nothing."""
         if k not in self.scores:
             fits = self._fits()
-            others = {i: fit for i, fit in fits.items() if i == k or not self._failed(fit)}
+            others = {
+                components_of(i): fit
+                for i, fit in fits.items()
+                if type_of(i) == type_of(k) and (i == k or not self._failed(fit))
+            }
             try:
                 score = self.rule.score(fits[k], others)
             except (InferenceError, ModelError) as error:
@@ -94,18 +100,20 @@ class Grid:
                 self.scores[k] = score if finite else none
         return self.scores[k]
 
-    def _chosen(self, numbers: Sequence[int]) -> Selection | None:
+    def _chosen(self, candidates: Sequence[Candidate]) -> Selection | None:
         """Choose among some that have a score; None where there is none."""
-        scored = [k for k in numbers if isinstance(self._score(k), Score)]
+        scored = [k for k in candidates if isinstance(self._score(k), Score)]
         return self._over(self._without_spikes(scored)) if scored else None
 
-    def _without_spikes(self, numbers: Sequence[int]) -> Sequence[int]:
+    def _without_spikes(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Those of which no component is a spike of the density, as long as there are such."""
         fits = self._fits()
-        return [k for k in numbers if not spike_words(fits[k], self.rule.label)] or numbers
+        return [k for k in candidates if not spike_words(fits[k], self.rule.label)] or candidates
 
-    def _over(self, numbers: Sequence[int]) -> Selection:
+    def _over(self, candidates: Sequence[Candidate]) -> Selection:
         fits = self._fits()
-        scores = {k: score for k in sorted(numbers) if isinstance(score := self._score(k), Score)}
+        scores = {
+            k: score for k in in_order(candidates) if isinstance(score := self._score(k), Score)
+        }
         own = {k: fits[k] for k in scores}
         return Selection(self.rule.name, self.dataset, own, scores, {}, self.seed)

@@ -1,17 +1,17 @@
-"""Selection: how many components, by one criterion over a grid of fits."""
+"""Selection: how many components, of which covariance type, by one criterion over many fits."""
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from stangmm.base.checked import check_choice, check_count, shown
+from stangmm.base.checked import check_choice, check_count, listed, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.interrupt import stop_requested
 from stangmm.base.names import checks_names
@@ -20,6 +20,7 @@ from stangmm.base.progress import progress_bar
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
+from stangmm.judge.candidates import Candidate, components_of
 from stangmm.judge.criteria import CRITERIA, Criterion
 from stangmm.many.choice import Selection
 from stangmm.many.grid import Grid
@@ -41,7 +42,7 @@ def select_components(
     *,
     method: MethodName | Method = "nuts",
     criterion: str | None = None,
-    covariance_type: CovarianceType | MclustName = "full",
+    covariance_type: CovarianceType | MclustName | Sequence[CovarianceType | MclustName] = "full",
     priors: Priors | None = None,
     seed: int | None = None,
     sample_weight: Any = None,
@@ -52,10 +53,13 @@ def select_components(
 ) -> Selection:
     """Fit mixtures with several numbers of components and choose one.
 
-    The best value of the criterion wins, unless the data cannot tell it from the value for fewer
-    components: then the smallest such number is chosen. For "loo" and "waic" the data cannot tell
-    two values apart if the difference is below 4, or within two of its standard errors. These
-    errors are estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
+    Covariance types in a list are tried with every number of components, and type and number are
+    chosen together.
+
+    The best value of the criterion wins, unless the data cannot tell it from the value of a model
+    with fewer free parameters: then the smallest such model is chosen. For "loo" and "waic" the
+    data cannot tell two values apart if the difference is below 4, or within two of its standard
+    errors. These errors are estimated from the rows' differences (Vehtari, Gelman & Gabry 2017,
     doi:10.1007/s11222-016-9696-4), and are too small for differences below 4 (Sivula, Magnusson &
     Vehtari 2020, doi:10.48550/arXiv.2008.10296). For "evidence" it is two Monte Carlo standard
     errors.
@@ -76,13 +80,14 @@ def select_components(
         As for `GaussianMixture.fit`.
     criterion : {"loo", "waic", "bic", "aic", "icl", "evidence"}, optional
         By default "loo" for methods that give draws and "bic" for point estimates.
-    covariance_type : str
-        As in `GaussianMixture`.
+    covariance_type : str or sequence of str
+        As in `GaussianMixture`. With a list, even of one type, fits are named by the type and the
+        number of components: ``selection.fits["tied", 3]``.
     priors : Priors, optional
-        The same for every number of components.
+        The same for every fit.
     seed : int, optional
-        Each number of components gets its own seed from it; the result does not depend on
-        ``jobs``.
+        Each number of components gets its own seed from it, for all covariance types the same; the
+        result does not depend on ``jobs``.
     sample_weight, labels, missing
         As for `GaussianMixture.fit`.
     jobs : int, optional
@@ -93,14 +98,14 @@ def select_components(
     Returns
     -------
     Selection
-        A number of components that cannot be fitted or chosen has a row that says why.
+        A model that cannot be fitted or chosen has a row that says why.
 
     Raises
     ------
     DataError, ModelError
         Before anything starts; also for a criterion that the method cannot give.
     InferenceError
-        No fit passed its checks; ``partial`` has the fits, by number of components.
+        No fit passed its checks; ``partial`` has the fits, as in ``Selection.fits``.
 
     Examples
     --------
@@ -122,8 +127,9 @@ def select_components(
     settings.prepare(Run(seed, progress))
     at_a_time, processors = divided(settings, jobs, len(models))
 
-    def attempt(k: int, settings: Method, number: int) -> Fit | str:
-        own_seed = int(np.random.default_rng([seed, k, *[1] * number]).integers(2**31))
+    def attempt(k: Candidate, settings: Method, number: int) -> Fit | str:
+        entropy = [seed, components_of(k), *[1] * number]
+        own_seed = int(np.random.default_rng(entropy).integers(2**31))
         try:
             run = Run(own_seed, processors=processors)
             made = with_modes_combined(fitted(Fit, models[k], dataset, settings, run))
@@ -135,18 +141,18 @@ def select_components(
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
         # A fit takes time in proportion to its components, and the time left is known from that.
-        advance = progress_bar("components of all fits", sum(models), shown=progress)
+        advance = progress_bar("components of all fits", _total(models), shown=progress)
         grid = Grid(rule, dataset, seed)
         for k, outcome in _each(lambda k: attempt(k, settings, 0), list(models), at_a_time):
-            advance(k)
+            advance(components_of(k))
             grid.made[k] = outcome
         while wanted := grid.wanted():
             longer = {k: settings.longer(fit.info) for k, fit in wanted.items()}
             able = {k: more for k, more in longer.items() if more is not None}
             grid.tried.update(wanted)
-            advance = progress_bar("longer runs after failed checks", sum(able), shown=progress)
+            advance = progress_bar("longer runs after failed checks", _total(able), shown=progress)
             for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
-                advance(k)
+                advance(components_of(k))
                 grid.replace(k, outcome, _how(settings, able[k], outcome))
         return grid.selection()
 
@@ -174,24 +180,35 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: CovarianceType | MclustName, priors: Priors, dataset: Dataset
-) -> dict[int, GaussianMixture]:
-    """One model for each number of components; priors must suit every one of them."""
-    try:
-        numbers = list(components)
-    except TypeError:
-        numbers = []
-    if isinstance(components, str) or not numbers:
+    components: Any, covariance_type: Any, priors: Priors, dataset: Dataset
+) -> dict[Candidate, GaussianMixture]:
+    """The candidates; priors must suit every one of them."""
+    numbers = [] if isinstance(components, str) else listed(components)
+    if not numbers:
         raise ModelError(
             "components must be a sequence of numbers such as range(1, 9), got "
             f"{shown(components)}."
         )
     for k in numbers:
         check_count("Each of components", k)
-    models = {int(k): GaussianMixture(int(k), covariance_type, priors) for k in sorted(numbers)}
-    for k in models:
-        priors.resolve(dataset, structure_named(covariance_type), k)
+    one = isinstance(covariance_type, str)
+    types = [covariance_type] if one else listed(covariance_type)
+    if not types:
+        raise ModelError(
+            'covariance_type must be a name such as "full" or a list of names, with at least one, '
+            f"got {shown(covariance_type)}."
+        )
+    models: dict[Candidate, GaussianMixture] = {}
+    for structure in map(structure_named, types):
+        for k in sorted(map(int, numbers)):
+            models[k if one else (structure.name, k)] = GaussianMixture(k, structure.name, priors)
+            priors.resolve(dataset, structure, k)
     return models
+
+
+def _total(candidates: Iterable[Candidate]) -> int:
+    """Components of all candidates, in proportion to which they take time."""
+    return sum(map(components_of, candidates))
 
 
 def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
@@ -202,23 +219,23 @@ def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
 
 
 def _each(
-    function: Callable[[int], Fit | str], numbers: list[int], jobs: int
-) -> Iterator[tuple[int, Fit | str]]:
+    function: Callable[[Candidate], Fit | str], candidates: list[Candidate], jobs: int
+) -> Iterator[tuple[Candidate, Fit | str]]:
     """Results of a function in the order in which they are ready."""
     if jobs == 1:  # in this thread, so that Ctrl-C ends what runs at once
-        for k in numbers:
+        for k in candidates:
             yield k, function(k)
         return
     stop = threading.Event()
     with ThreadPoolExecutor(jobs, initializer=stop_requested.set, initargs=(stop,)) as pool:
-        futures: dict[Future[Fit | str], int] = {}
+        futures: dict[Future[Fit | str], Candidate] = {}
         try:
-            for k in sorted(numbers, reverse=True):  # the most components take longest: first
+            for k in sorted(candidates, key=components_of, reverse=True):  # the longest first
                 futures[pool.submit(function, k)] = k
             waiting = set(futures)
             while waiting:  # looking up now and then: Ctrl-C may have reached another thread
                 ended, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
-                for future in sorted(ended, key=lambda future: futures[future]):
+                for future in sorted(ended, key=lambda future: components_of(futures[future])):
                     yield futures[future], future.result()
         except BaseException:  # Ctrl-C: what runs ends at once, and what waits does not start
             stop.set()

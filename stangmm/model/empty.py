@@ -29,7 +29,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.model.mixture import Mixture
 
 _CELLS = 4_000_000  # draws times rows whose components are drawn at most
@@ -54,15 +54,27 @@ def log_times(k: int, occupied: int, alpha: float, n: float) -> float:
 def empty_share(mixture: Mixture, x: FloatArray, rng: np.random.Generator) -> float:
     """In which share of the draws (S,) some component holds no row of x, shape (N, D).
 
-    For each draw, and of large data only for some, every row's component is drawn.
+    As by `n_occupied`.
+    """
+    return float((n_occupied(mixture, x, rng) < mixture.weights.shape[1]).mean())
+
+
+def n_occupied(
+    mixture: Mixture, x: FloatArray, rng: np.random.Generator, labels: IntArray | None = None
+) -> IntArray:
+    """How many components hold rows of x, shape (N, D), in each draw, shape (S,).
+
+    For each draw, and of large data only for some, every row's component is drawn; labels (N,) are
+    known components, -1 where unknown.
     """
     n_draws, k = mixture.weights.shape
     chosen = np.linspace(0, n_draws - 1, max(1, min(n_draws, _CELLS // len(x)))).astype(int)
     some = mixture[chosen]
     held = np.zeros((len(chosen), k), dtype=bool)
     for draws, rows in some.blocks(len(x)):
-        upper = np.cumsum(some[draws].responsibilities(x[rows]), axis=1)  # (S, K, N)
+        known = None if labels is None else labels[rows]
+        upper = np.cumsum(some[draws].responsibilities(x[rows], known), axis=1)  # (S, K, N)
         drawn = (rng.random((len(upper), 1, upper.shape[2])) > upper).sum(axis=1)  # (S, N)
         for component in range(k):
             held[draws, component] |= (np.minimum(drawn, k - 1) == component).any(axis=1)
-    return float((~held.all(axis=1)).mean())
+    return np.asarray(held.sum(axis=1))

@@ -7,7 +7,13 @@ with figures that notebooks and ``plt.show()`` show.
 
 from __future__ import annotations
 
-from stangmm.plots.accessors import ComparisonPlots, FitPlots, PriorPlots, SelectionPlots
+from stangmm.plots.accessors import (
+    ComparisonPlots,
+    FitPlots,
+    PosteriorPlots,
+    PriorPlots,
+    SelectionPlots,
+)
 from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
@@ -17,6 +23,7 @@ from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
+from stangmm.plots.probabilities import model_probabilities
 from stangmm.plots.profile import profile
 from stangmm.plots.projection import projection
 from stangmm.plots.regression import regression
@@ -27,6 +34,7 @@ from stangmm.plots.svg import inline_svg
 __all__ = [
     "ComparisonPlots",
     "FitPlots",
+    "PosteriorPlots",
     "PriorPlots",
     "SelectionPlots",
     "components",
@@ -40,6 +48,7 @@ __all__ = [
     "inline_svg",
     "loo",
     "model_choice",
+    "model_probabilities",
     "pairs",
     "pit",
     "ppc",

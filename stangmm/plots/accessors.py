@@ -13,12 +13,13 @@ from stangmm.plots.mixtures import components, density
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
+from stangmm.plots.probabilities import model_probabilities
 from stangmm.plots.profile import profile
 from stangmm.plots.projection import projection
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
-from stangmm.plots.shown import Compared, PriorDraws, Selected
+from stangmm.plots.shown import Compared, PriorDraws, Selected, Weighed
 from stangmm.plots.style import in_pyplot
 from stangmm.posterior.fitted import Fitted
 
@@ -224,6 +225,32 @@ class SelectionPlots:
     def choice(self, ax: Axes | None = None) -> Axes:
         """Draw the criterion over the number of components, with the choice marked."""
         return model_choice(self._selection, ax)
+
+
+class PosteriorPlots:
+    """The picture of a posterior over models, as ``posterior.plot``: Axes in (or made), Axes out.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> choice = sg.select_components(
+    ...     sg.datasets.faithful(), [1, 2], method=sg.NUTS(draws=250), criterion="evidence", seed=1
+    ... )
+    >>> print(choice.posterior().plot.probabilities().get_ylabel())
+    probability
+    """
+
+    def __init__(self, posterior: Weighed) -> None:
+        self._posterior = posterior
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the probabilities: ``posterior.plot()``."""
+        return self.probabilities(ax)
+
+    @in_pyplot
+    def probabilities(self, ax: Axes | None = None) -> Axes:
+        """Draw how probable each number of components is, beside how many hold rows."""
+        return model_probabilities(self._posterior, ax)
 
 
 class PriorPlots:

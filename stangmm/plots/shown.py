@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from stangmm.base.arrays import FloatArray
 from stangmm.data.dataset import Dataset
+from stangmm.judge.candidates import Candidate
 from stangmm.judge.criteria import Criterion, Score
 from stangmm.model.mixture import Mixture
 from stangmm.model.spec import MixtureSpec
@@ -17,7 +18,7 @@ from stangmm.posterior.fitted import Fitted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Axes", "Compared", "PriorDraws", "Selected"]
+__all__ = ["Axes", "Compared", "PriorDraws", "Selected", "Weighed"]
 
 
 class Compared(Protocol):
@@ -40,26 +41,39 @@ class Compared(Protocol):
 
 
 class Selected(Protocol):
-    """Fits of several numbers of components and the choice; `Selection` is one."""
+    """Fits of several candidates and the choice; `Selection` is one."""
 
     @property
     def criterion(self) -> str: ...
     @property
     def rule(self) -> Criterion: ...
     @property
-    def scores(self) -> Mapping[int, Score]: ...
+    def scores(self) -> Mapping[Candidate, Score]: ...
     @property
-    def failures(self) -> Mapping[int, str]: ...
+    def failures(self) -> Mapping[Candidate, str]: ...
     @property
-    def n_components(self) -> int: ...
+    def chosen(self) -> Candidate: ...
     @property
-    def best_value(self) -> int: ...
+    def best_value(self) -> Candidate: ...
     @property
     def why(self) -> str: ...
     @property
     def table(self) -> pd.DataFrame: ...
 
-    def difference(self, k: int) -> tuple[float, float]: ...
+    def difference(self, k: Candidate) -> tuple[float, float]: ...
+
+
+class Weighed(Protocol):
+    """The posterior over models; `ModelPosterior` is one."""
+
+    @property
+    def fits(self) -> Mapping[Candidate, Fitted]: ...
+    @property
+    def probability(self) -> FloatArray: ...
+    @property
+    def by_components(self) -> pd.DataFrame: ...
+    @property
+    def occupied(self) -> pd.DataFrame: ...
 
 
 class PriorDraws(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
+from stangmm.judge.candidates import components_of, type_of
 from stangmm.judge.diagnostics import diagnose
 from stangmm.model.spec import MixtureSpec
 from stangmm.plots.shown import Compared, Selected
@@ -20,6 +21,7 @@ from stangmm.report.tables import component_rows
 from stangmm.report.words import comparison_answer, components_words, data_words, method_words
 
 _WHOLE = ("n_parameters", "bad_k", "smallest_rows")  # numbers of a selection without decimals
+_SHARES = ("probability", "probability_se")
 _MOST_FEATURES = 4  # whose means and scales are listed
 
 
@@ -80,18 +82,21 @@ def comparison_html(comparison: Compared) -> str:
 def selection_html(selection: Selected) -> str:
     """The choice, why, and the table of a selection."""
     table = selection.table.dropna(axis="columns", how="all")
-    columns = [name for name in table.columns if name not in ("status", "note")]
+    columns = [name for name in table.columns if name not in ("chosen", "status", "note")]
     decimals = {name: 0 if name in _WHOLE else 2 for name in columns}
+    decimals |= {name: 3 for name in columns if name in _SHARES}
     written = {name: partial(fixed, decimals=digits) for name, digits in decimals.items()}
     rule = selection.rule
-    chosen = components_words(selection.n_components)
+    chosen = components_words(components_of(selection.chosen))
+    covariance_type = type_of(selection.chosen)
     return _rendered(
         "selection",
-        title=f"{chosen} by {rule.label.replace('_', ' ')} ({rule.direction})",
+        title=f"{chosen}{f' ({covariance_type})' if covariance_type else ''} by "
+        f"{rule.label.replace('_', ' ')} ({rule.direction})",
         why=selection.why,
         columns=columns,
         table=_texts(table, written),
-        chosen=selection.n_components,
+        over_types=bool(covariance_type),
     )
 
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
+from stangmm.judge.candidates import components_of, type_of
 from stangmm.judge.criteria import Score
 from stangmm.methods import method_named
 from stangmm.methods.base import AbsentMethod, Method
 from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo, Warmup
+from stangmm.model.covariance import STRUCTURES
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import (
     FAMILIES,
@@ -139,6 +141,12 @@ def _is_full_resolution(value: Any, sizes: Sizes) -> bool:
     """As `numbers`; a single one is that of all features."""
     letter = "features that share one" if np.shape(value) == (1,) else "D"
     return numbers(letter, within=(0.0, _HUGE))(value, sizes)
+
+
+def _is_candidate(value: Any, sizes: Sizes) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and text(value[0], sizes) and integer(value[1], sizes)
+    return integer(value, sizes)
 
 
 # N rows, D features, K components, C chains, S draws of each chain.
@@ -356,23 +364,23 @@ KINDS = (
          integer),
     ),
     _kind(
-        "selection", "Fits with several numbers of components.", None,
+        "selection", "Fits of several candidates: K, or the covariance type and K.", None,
         ("criterion", "criterion", '"loo", "waic", "bic", "aic", "icl" or "evidence"',
          word("loo", "waic", "bic", "aic", "icl", "evidence")),
         ("data", "dataset", "data",
          object_of("data")),
-        ("fits", "fits", "mapping of K to fit",
-         mapping_of(integer, object_of("fit"))),
-        ("scores", "scores", "mapping of K to score",
-         mapping_of(integer, object_of("score"))),
-        ("failures", "failures", "mapping of K to reasons",
-         mapping_of(integer, text)),
+        ("fits", "fits", "mapping of K, or of tuple (type, K), to fit",
+         mapping_of(_is_candidate, object_of("fit"))),
+        ("scores", "scores", "mapping of the same to score",
+         mapping_of(_is_candidate, object_of("score"))),
+        ("failures", "failures", "mapping of the same to reasons",
+         mapping_of(_is_candidate, text)),
         ("seed", "seed", "integer",
          integer),
-        ("left_out", "left_out", "mapping of K to fit: of the failures, those that were fitted",
-         mapping_of(integer, object_of("fit"))),
-        ("mended", "mended", "mapping of K to text: what was done where a first fit failed",
-         mapping_of(integer, text)),
+        ("left_out", "left_out", "mapping of the same to fit: of the failures, those that were made",
+         mapping_of(_is_candidate, object_of("fit"))),
+        ("mended", "mended", "mapping of the same to text: what was done where a first fit failed",
+         mapping_of(_is_candidate, text)),
     ),
     _kind(
         "score", "What a criterion says of a fit.", Score,
@@ -490,8 +498,14 @@ def _fault_of_data(data: Dataset) -> str:
 def _fault_of_selection(selection: Any) -> str:
     if not selection.fits or set(selection.fits) != set(selection.scores):
         return "must have a score for each fit, and a fit"
-    if any(fit.model.n_components != k for k, fit in selection.fits.items()):
+    fits = {**selection.fits, **selection.left_out}
+    if any(fit.model.n_components != components_of(k) for k, fit in fits.items()):
         return "has a fit with another number of components"
+    if any(type_of(k) not in ("", fit.model.covariance_type) for k, fit in fits.items()):
+        return "has a fit of another covariance type"
+    types = {*map(type_of, [*fits, *selection.failures])}
+    if types != {""} and not types <= {*STRUCTURES}:
+        return "has candidates of several kinds, or of an unknown covariance type"
     return ""
 
 
