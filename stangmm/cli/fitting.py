@@ -88,8 +88,9 @@ def add_commands(commands: Commands) -> None:
         commands,
         "select",
         _select,
-        help="choose the number of components",
-        description="Fit mixtures with several numbers of components and choose one. A fit that "
+        help="choose the number of components, and the covariance type",
+        description="Fit mixtures with several numbers of components, of one covariance type or "
+        "more, and choose one. A fit that "
         "failed its checks is never chosen: it is run once more, for longer, if that can change "
         "the choice, and left out if it fails again. The exit code is 1 if the chosen fit failed "
         "a check.",
@@ -102,7 +103,7 @@ def add_commands(commands: Commands) -> None:
     select.add_argument(
         "--max-k", type=int, default=8, metavar="K", help="the largest number (default: 8)"
     )
-    add_model(select)
+    add_model(select, several=True)
     select.add_argument("--method", default="nuts", help="as for fit (default: nuts)")
     select.add_argument(
         "--criterion",
@@ -198,6 +199,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _select(arguments: argparse.Namespace) -> int:
     from stangmm.cli.output import selection_text, selection_values
+    from stangmm.judge.candidates import named
     from stangmm.many.selection import select_components
 
     if arguments.min_k > arguments.max_k:
@@ -227,8 +229,8 @@ def _select(arguments: argparse.Namespace) -> int:
         _draw(selection, arguments.picture)
         note(arguments, f"drew {arguments.picture}")
     for k, reason in selection.failures.items():
-        note(arguments, f"K = {k} failed: {reason}")
-    _tell(arguments, selection.best.diagnose(), f"K = {selection.n_components}: ")
+        note(arguments, f"{named(k)} failed: {reason}")
+    _tell(arguments, selection.best.diagnose(), f"{named(selection.chosen)}: ")
     return 1 if selection.best.diagnose().failed else 0
 
 

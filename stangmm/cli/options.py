@@ -110,15 +110,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add what the model is, but for the number of components."""
+def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add what the model is, but for the number of components; of one covariance type or more."""
     parser.add_argument(
         "--covariance",
-        type=_covariance_type,
+        type=_covariance_types if several else _covariance_type,
         default="full",
-        metavar="TYPE",
+        metavar="A,B" if several else "TYPE",
         help="the form of the components' covariance matrices: full (default), tied, "
-        "tied_correlation, diag, tied_diag, spherical or tied_spherical, or mclust's letters",
+        "tied_correlation, diag, tied_diag, spherical or tied_spherical, or mclust's letters"
+        + "; several, with commas between them, are tried all" * several,
     )
 
 
@@ -281,6 +282,12 @@ def _setting(text: str) -> tuple[str, Any]:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()  # a word
+
+
+def _covariance_types(text: str) -> str | list[str]:
+    """One name, or several in a list."""
+    types = [_covariance_type(name) for name in names(text)]
+    return types if len(types) > 1 else types[0]
 
 
 def _covariance_type(text: str) -> str:

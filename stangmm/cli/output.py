@@ -48,7 +48,10 @@ def comparison_text(comparison: Comparison) -> str:
 def selection_text(selection: Selection) -> str:
     """A selection in lines: the choice, why, and the table."""
     choice, why, table = repr(selection).split("\n", 2)
-    return printable("\n".join([choice, *_wrapped(why), "", table]))
+    lines = [choice, *_wrapped(why), "", table]
+    if selection.criterion == "evidence":
+        lines += ["", repr(selection.posterior())]
+    return printable("\n".join(lines))
 
 
 def fit_values(fit: Fit) -> dict[str, Any]:
@@ -89,14 +92,21 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
 
 
 def selection_values(selection: Selection) -> dict[str, Any]:
-    """A selection as plain values: the choice, its reasons, its table, and the chosen fit."""
+    """A selection as plain values: the choice, its reasons, its table, and the chosen fit.
+
+    By the evidence, the posterior of the number of components, too, of equally probable models.
+    """
+    by_evidence = selection.criterion == "evidence"
+    of_number = selection.posterior().by_components.reset_index() if by_evidence else None
     return {
         "n_components": selection.n_components,
+        "covariance_type": selection.covariance_type,
         "criterion": selection.criterion,
         "better": selection.table.attrs["better"],
         "why": selection.why,
         "seed": selection.seed,
         "table": selection.table.reset_index().to_dict("records"),
+        "posterior": None if of_number is None else of_number.to_dict("records"),
         "best": fit_values(selection.best),
     }
 

@@ -72,11 +72,11 @@ class Selection:
     >>> choice.covariance_type, choice.n_components
     ('tied', 3)
     >>> print(choice.table["bic"].unstack("covariance_type").round(1))
-    covariance_type    full    tied    diag
+    covariance_type    diag    full    tied
     n_components
-    1                2607.6  2607.6  3055.9
-    2                2322.2  2325.2  2346.1
-    3                2324.2  2314.3  2332.7
+    1                3055.8  2607.6  2607.6
+    2                2346.1  2322.2  2325.2
+    3                2332.5  2324.2  2314.3
     """
 
     criterion: str

@@ -15,6 +15,8 @@ from stangmm.judge.criteria import Criterion, Score
 from stangmm.many.choice import Selection
 from stangmm.many.mending import left_out_because, spike_words
 
+_NEGLIGIBLE = float(np.log(100.0))  # nats below the best: a hundredth of its posterior probability
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -36,7 +38,10 @@ class Grid:
             self.scores.pop(k, None)
 
     def wanted(self) -> dict[Candidate, Fit]:
-        """Fits that failed, were not made again, and could change the choice if they had not."""
+        """Fits that failed, were not made again, and could change the answer if they had not.
+
+        The answer is the choice and, of evidences, the posterior over models.
+        """
         fits = self._fits()
         open_fits = {k: fit for k, fit in fits.items() if self._failed(fit) and k not in self.tried}
         passed = [k for k, fit in fits.items() if not self._failed(fit)]
@@ -44,9 +49,10 @@ class Grid:
         if by_all is None:
             return open_fits
         by_passed = self._chosen(passed)
-        if by_passed is not None and by_passed.chosen == by_all.chosen:
-            return {}
-        return {k: open_fits[k] for k in {by_all.chosen, by_all.best_value} & set(open_fits)}
+        matter = {k for k in open_fits if self._weighs(k, by_all)}
+        if by_passed is None or by_passed.chosen != by_all.chosen:
+            matter |= {by_all.chosen, by_all.best_value} & set(open_fits)
+        return {k: fit for k, fit in open_fits.items() if k in matter}
 
     def selection(self) -> Selection:
         """Choose among the fits that passed, and say why the others cannot be chosen."""
@@ -77,6 +83,14 @@ class Grid:
     def _fits(self) -> dict[Candidate, Fit]:
         made = {k: self.made[k] for k in in_order(self.made)}
         return {k: fit for k, fit in made.items() if isinstance(fit, Fit)}
+
+    def _weighs(self, k: Candidate, among: Selection) -> bool:
+        """Whether a model has a part in the posterior over models."""
+        return (
+            self.rule.name == "evidence"
+            and k in among.scores
+            and -among.difference(k)[0] < _NEGLIGIBLE
+        )
 
     def _failed(self, fit: Fit) -> bool:
         return bool(left_out_because(fit))

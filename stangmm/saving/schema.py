@@ -377,7 +377,7 @@ KINDS = (
          mapping_of(_is_candidate, text)),
         ("seed", "seed", "integer",
          integer),
-        ("left_out", "left_out", "mapping of the same to fit: of the failures, those that were made",
+        ("left_out", "left_out", "mapping of the same to fit: of failures, those that were fitted",
          mapping_of(_is_candidate, object_of("fit"))),
         ("mended", "mended", "mapping of the same to text: what was done where a first fit failed",
          mapping_of(_is_candidate, text)),
