@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stangmm.many.averaging import Stack, stack
     from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.models import ModelComparison
     from stangmm.many.posterior import ModelPosterior
     from stangmm.many.selection import select_components
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
@@ -77,6 +78,7 @@ _HOME = {
     "Normal": "model.priors",
     "Priors": "model.priors",
     "load": "loading",
+    "ModelComparison": "many.models",
     "ModelPosterior": "many.posterior",
     "Selection": "many.choice",
     "select_components": "many.selection",
@@ -109,6 +111,7 @@ __all__ = [
     "Loo",
     "MisfitWarning",
     "MixtureDistribution",
+    "ModelComparison",
     "ModelError",
     "ModelPosterior",
     "Normal",

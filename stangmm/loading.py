@@ -11,23 +11,25 @@ from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.many.choice import Selection
 from stangmm.many.comparison import Comparison
+from stangmm.many.models import ModelComparison
 from stangmm.saving.reading import REMEDY, stored
 from stangmm.saving.schema import check, made
 from stangmm.saving.tree import decode
 
 _WORDS = 500  # letters of what a file says of itself in a message
-_WHOLE = ("fit", "comparison", "selection")  # what a file is of
+_WHOLE = ("fit", "comparison", "model comparison", "selection")  # what a file is of
 # The classes of these kinds, in rooms above the schema's.
 _CLASSES: dict[str, type] = {
     "fit": Fit,
     "model": GaussianMixture,
     "comparison": Comparison,
+    "model comparison": ModelComparison,
     "selection": Selection,
 }
 
 
-def load(path: str | os.PathLike[str]) -> Fit | Comparison | Selection:
-    """Load what `Fit.save`, `Comparison.save` or `Selection.save` wrote.
+def load(path: str | os.PathLike[str]) -> Fit | Comparison | ModelComparison | Selection:
+    """Load what ``save`` of a fit, a comparison or a selection wrote.
 
     Needs no CmdStan. Predictions are those of before, to the bit (on the same machine).
 
@@ -37,7 +39,7 @@ def load(path: str | os.PathLike[str]) -> Fit | Comparison | Selection:
 
     Returns
     -------
-    Fit, Comparison or Selection
+    Fit, Comparison, ModelComparison or Selection
 
     Raises
     ------

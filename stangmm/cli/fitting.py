@@ -237,10 +237,13 @@ def _select(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from stangmm.loading import load
     from stangmm.many.choice import Selection
+    from stangmm.many.models import ModelComparison
 
     target = arguments.out or Path(arguments.saved).expanduser().with_suffix(".html")
     checked_output(str(target), "report.html", arguments.saved)
     saved = load(arguments.saved)
+    if isinstance(saved, ModelComparison):
+        raise ModelError("There is no report of several models, only of each fit: save that.")
     result = saved.best if isinstance(saved, Selection) else saved
     print(result.report(target, progress=shows_progress(arguments)))
     return 0

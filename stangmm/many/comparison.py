@@ -1,4 +1,4 @@
-"""Comparison: several methods on one model and one data set, in one table."""
+"""Comparison: several methods, or several models, on one data set, in one table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from stangmm.base.names import checks_names
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
+from stangmm.judge.candidates import named
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.many.mending import with_modes_combined
+from stangmm.many.models import ModelComparison
 from stangmm.methods import Method, as_method
 from stangmm.model.mixture import Mixture
 from stangmm.posterior.fitting import checked_seed
@@ -231,11 +233,36 @@ class Comparison:
         return row
 
 
-@checks_names
+@overload
 def compare(
     model: GaussianMixture,
     X: Any,
-    methods: Sequence[str | Method | Fit] = ("em", "optimize", "advi", "nuts"),
+    methods: Sequence[str | Method | Fit] | None = ...,
+    *,
+    seed: int | None = ...,
+    sample_weight: Any = ...,
+    labels: Any = ...,
+    missing: Missing = ...,
+    init: Any = ...,
+    progress: bool = ...,
+) -> Comparison: ...
+@overload
+def compare(
+    model: Mapping[str, GaussianMixture | Fit] | Sequence[GaussianMixture | Fit],
+    X: Any,
+    methods: Sequence[str | Method] | None = ...,
+    *,
+    seed: int | None = ...,
+    sample_weight: Any = ...,
+    labels: Any = ...,
+    missing: Missing = ...,
+    progress: bool = ...,
+) -> ModelComparison: ...
+@checks_names
+def compare(
+    model: Any,
+    X: Any,
+    methods: Any = None,
     *,
     seed: int | None = None,
     sample_weight: Any = None,
@@ -243,27 +270,31 @@ def compare(
     missing: Missing = "error",
     init: Any = None,
     progress: bool = True,
-) -> Comparison:
-    """Fit one model to one data set by several methods.
+) -> Comparison | ModelComparison:
+    """Fit one model by several methods, or several models, to one data set.
 
     If a method's chains are in several modes, these are combined, each with its weight
     (`Fit.combined`), if the weights can be computed.
 
     Parameters
     ----------
-    model : GaussianMixture
+    model : GaussianMixture, or a dict or list of them
+        Several models are compared by leave-one-out, BIC and ICL instead of by how near methods
+        come to the posterior. In a dict the keys are their labels; in a list labels are such as
+        "K = 2 (full)". Existing fits among them are used as they are.
     X : array or DataFrame, shape (N, D)
-    methods : sequence of str, Method or Fit
-        Existing fits of the same model to the same data are used as they are.
+    methods : sequence of str, Method or Fit, optional
+        By default "em", "optimize", "advi" and "nuts" for one model, and "nuts" for several.
+        Existing fits of the one model to the same data are used as they are.
     seed : int, optional
-        The same for every method.
+        The same for every fit.
     sample_weight, labels, missing, init, progress
-        As for `GaussianMixture.fit`.
+        As for `GaussianMixture.fit`; ``init`` for one model only.
 
     Returns
     -------
-    Comparison
-        A method that fails has a row that says why; the others go on.
+    Comparison or ModelComparison
+        Of one model, or of several. A fit that fails has a row that says why; the others go on.
 
     Raises
     ------
@@ -279,33 +310,84 @@ def compare(
     ... )
     >>> list(comparison.fits)
     ['em', 'em 2']
+    >>> models = [sg.GaussianMixture(2), sg.GaussianMixture(2, "tied")]
+    >>> list(sg.compare(models, sg.datasets.faithful(), methods=["em"], seed=1).fits)
+    ['K = 2 (full)', 'K = 2 (tied)']
     """
-    if not isinstance(model, GaussianMixture):
-        raise ModelError(f"model must be a GaussianMixture, got {shown(model)}.")
+    one = isinstance(model, GaussianMixture)
+    models: dict[str, GaussianMixture | Fit] = {} if one else _labelled(model)
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     seed = checked_seed(seed)
+    if methods is None:
+        methods = ("em", "optimize", "advi", "nuts") if one else ("nuts",)
     chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
     if not chosen:
         raise ModelError("methods must be a list of methods or fits, with at least one.")
-    jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
-    for job in jobs:
-        if isinstance(job, Fit):
-            _check_same_problem(job, model, dataset)
     fits: dict[str, Fit] = {}
     failures: dict[str, str] = {}
-    for job in jobs:
-        label = _label(job.method if isinstance(job, Fit) else job.name, [*fits, *failures])
-        if isinstance(job, Fit):
-            fits[label] = job
-            continue
+
+    def attempt(label: str, model: GaussianMixture, method: Method) -> None:
         try:
             with warnings.catch_warnings():  # said in the table's status
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                fit = model.fit(dataset, job, seed=seed, init=init, progress=progress)
+                fit = model.fit(dataset, method, seed=seed, init=init, progress=progress)
                 fits[label] = with_modes_combined(fit, progress=progress)
         except InferenceError as error:
             failures[label] = str(error)
-    return Comparison(model, dataset, _matched(fits), failures, seed)
+
+    if one:
+        jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
+        for job in jobs:
+            if isinstance(job, Fit):
+                _check_same_problem(job, model, dataset)
+        for job in jobs:
+            label = _label(job.method if isinstance(job, Fit) else job.name, [*fits, *failures])
+            if isinstance(job, Fit):
+                fits[label] = job
+            else:
+                attempt(label, model, job)
+        return Comparison(model, dataset, _matched(fits), failures, seed)
+    if init is not None:
+        raise ModelError("init is for one model; fit each of several models by itself instead.")
+    if any(isinstance(m, Fit) for m in chosen):
+        raise ModelError("Give fits of several models in place of their models, not as methods.")
+    settings = [as_method(m) for m in chosen]
+    for each in models.values():
+        if isinstance(each, Fit):
+            _check_same_data(each, dataset)
+        else:
+            each.priors.resolve(dataset, each.structure, each.n_components)
+    for name, each in models.items():
+        if isinstance(each, Fit):
+            fits[name] = each
+            continue
+        for method in settings:
+            label = name if len(settings) == 1 else f"{name}, {method.name}"
+            attempt(_label(label, [*fits, *failures]), each, method)
+    return ModelComparison(dataset, fits, failures, seed)
+
+
+def _labelled(models: Any) -> dict[str, GaussianMixture | Fit]:
+    """Models or fits by their labels."""
+    found = list(models.values()) if isinstance(models, Mapping) else listed(models)
+    if not found or isinstance(models, Fit):
+        raise ModelError(
+            "model must be a GaussianMixture, or a dict or list of them, with at least one, got "
+            f"{shown(models)}."
+        )
+    for each in found:
+        if not isinstance(each, GaussianMixture | Fit):
+            raise ModelError(f"model must hold models or fits, got {shown(each)}.")
+    if isinstance(models, Mapping):
+        if wrong := [label for label in models if not isinstance(label, str)]:
+            raise ModelError(f"Labels of models must be text, got {shown(wrong[0])}.")
+        return dict(models)
+    labelled: dict[str, GaussianMixture | Fit] = {}
+    for each in found:
+        model = each.model if isinstance(each, Fit) else each
+        label = named((model.covariance_type, model.n_components))
+        labelled[_label(label, list(labelled))] = each
+    return labelled
 
 
 def posterior_distance(fit: Fit, reference: Fit) -> float:
@@ -368,6 +450,10 @@ def _check_same_problem(fit: Fit, model: GaussianMixture, dataset: Dataset) -> N
         model.covariance_type,
     ):
         raise ModelError(f"All fits must be of one model, {model!r}, got one of {fit.model!r}.")
+    _check_same_data(fit, dataset)
+
+
+def _check_same_data(fit: Fit, dataset: Dataset) -> None:
     if not fit.dataset.same_as(dataset):
         raise DataError(
             "All fits must be of the data given, with the same sample weights and labels; one was "

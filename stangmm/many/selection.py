@@ -65,10 +65,11 @@ def select_components(
     errors.
 
     A fit that failed its checks is never chosen. If chains are in several modes, these are combined
-    (`Fit.combined`). If a check still fails and the fit could change the choice (for "evidence",
-    or is at least a hundredth as probable as the best), it is run once more, for longer (NUTS: more iterations per draw, smaller steps; EM: ten times the iterations),
-    which takes up to twelve times as long. A fit that fails again is left out, with the reason. So
-    is a fit with a component on few equal values, if there are others: its criterion depends on
+    (`Fit.combined`). If a check still fails and the fit could change the choice, it is run once
+    more, for longer (NUTS: more iterations per draw, smaller steps; EM: ten times the iterations),
+    which takes up to twelve times as long; for "evidence" so is a fit that, by its evidence, is at
+    least a hundredth as probable as the best. A fit that fails again is left out, with the reason.
+    So is a fit with a component on few equal values, if there are others: its criterion depends on
     how finely the data were rounded.
 
     Parameters

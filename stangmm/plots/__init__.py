@@ -10,6 +10,7 @@ from __future__ import annotations
 from stangmm.plots.accessors import (
     ComparisonPlots,
     FitPlots,
+    ModelComparisonPlots,
     PosteriorPlots,
     PriorPlots,
     SelectionPlots,
@@ -17,6 +18,7 @@ from stangmm.plots.accessors import (
 from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
+from stangmm.plots.differences import model_differences
 from stangmm.plots.energy import energy
 from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
@@ -34,6 +36,7 @@ from stangmm.plots.svg import inline_svg
 __all__ = [
     "ComparisonPlots",
     "FitPlots",
+    "ModelComparisonPlots",
     "PosteriorPlots",
     "PriorPlots",
     "SelectionPlots",
@@ -48,6 +51,7 @@ __all__ = [
     "inline_svg",
     "loo",
     "model_choice",
+    "model_differences",
     "model_probabilities",
     "pairs",
     "pit",

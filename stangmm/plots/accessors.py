@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
+from stangmm.plots.differences import model_differences
 from stangmm.plots.energy import energy
 from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
@@ -19,7 +20,7 @@ from stangmm.plots.projection import projection
 from stangmm.plots.regression import regression
 from stangmm.plots.runs import elbo, em_path, trace
 from stangmm.plots.selection import model_choice
-from stangmm.plots.shown import Compared, PriorDraws, Selected, Weighed
+from stangmm.plots.shown import Compared, ModelsCompared, PriorDraws, Selected, Weighed
 from stangmm.plots.style import in_pyplot
 from stangmm.posterior.fitted import Fitted
 
@@ -201,6 +202,31 @@ class ComparisonPlots:
     def time_accuracy(self, ax: Axes | None = None) -> Axes:
         """Draw the time that each method took against its distance to the reference."""
         return time_accuracy(self._comparison, ax)
+
+
+class ModelComparisonPlots:
+    """The picture of compared models, as ``comparison.plot``: Axes in (or made anew), Axes out.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> models = [sg.GaussianMixture(k) for k in (1, 2, 3)]
+    >>> comparison = sg.compare(models, sg.datasets.galaxies(), methods=["em"], seed=1)
+    >>> print(comparison.plot.differences().get_xlabel())
+    BIC, worse than the best by
+    """
+
+    def __init__(self, comparison: ModelsCompared) -> None:
+        self._comparison = comparison
+
+    def __call__(self, ax: Axes | None = None) -> Axes:
+        """Draw the differences: ``comparison.plot()``."""
+        return self.differences(ax)
+
+    @in_pyplot
+    def differences(self, ax: Axes | None = None) -> Axes:
+        """Draw how much worse than the best each model is."""
+        return model_differences(self._comparison, ax)
 
 
 class SelectionPlots:

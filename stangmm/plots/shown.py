@@ -18,7 +18,7 @@ from stangmm.posterior.fitted import Fitted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Axes", "Compared", "PriorDraws", "Selected", "Weighed"]
+__all__ = ["Axes", "Compared", "ModelsCompared", "PriorDraws", "Selected", "Weighed"]
 
 
 class Compared(Protocol):
@@ -36,6 +36,19 @@ class Compared(Protocol):
     def seed(self) -> int: ...
     @property
     def reference(self) -> str | None: ...
+    @property
+    def table(self) -> pd.DataFrame: ...
+
+
+class ModelsCompared(Protocol):
+    """Fits of several models to one data set; `ModelComparison` is one."""
+
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def fits(self) -> Mapping[str, Fitted]: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def table(self) -> pd.DataFrame: ...
 

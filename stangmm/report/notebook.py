@@ -11,14 +11,20 @@ from typing import Any
 from stangmm.judge.candidates import components_of, type_of
 from stangmm.judge.diagnostics import diagnose
 from stangmm.model.spec import MixtureSpec
-from stangmm.plots.shown import Compared, Selected
+from stangmm.plots.shown import Compared, ModelsCompared, Selected
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
 from stangmm.report.pages import environment
 from stangmm.report.pictures import components_picture, density_picture
 from stangmm.report.tables import component_rows
-from stangmm.report.words import comparison_answer, components_words, data_words, method_words
+from stangmm.report.words import (
+    comparison_answer,
+    components_words,
+    data_words,
+    listed,
+    method_words,
+)
 
 _WHOLE = ("n_parameters", "bad_k", "smallest_rows")  # numbers of a selection without decimals
 _SHARES = ("probability", "probability_se")
@@ -72,10 +78,35 @@ def comparison_html(comparison: Compared) -> str:
         "comparison",
         title=f"{k} fitted in {count(len(table), 'way')}",
         facts=data_words(comparison),
+        head="Method",
         columns={column.name: column.title for column in columns},
         table=_texts(table, {column.name: column.text for column in columns}),
         reference=comparison.reference,
         answer=" ".join(comparison_answer(comparison)),
+    )
+
+
+def models_html(comparison: ModelsCompared) -> str:
+    """Table of compared models, and what the checks said."""
+    table = comparison.table
+    decimals = {"n_parameters": 0, "bad_k": 0, "weight": 2, "log_likelihood": 2}
+    columns = [
+        str(c) for c in table if c not in ("kind", "status", "note") and table[c].notna().any()
+    ]
+    data = comparison.dataset
+    return _rendered(
+        "comparison",
+        title=f"{count(len(table), 'fit')} of one data set, the best first",
+        facts=f"{data.n_observations:,} rows, {count(data.n_features, 'feature')} "
+        f"({listed(data.feature_names)}); seed {comparison.seed}",
+        head="Model",
+        columns={c: c.replace("_", " ") for c in columns},
+        table=_texts(
+            table.rename_axis("method"),
+            {c: partial(fixed, decimals=decimals.get(c, 1)) for c in columns},
+        ),
+        reference=table.index[0],
+        answer="",
     )
 
 

@@ -364,6 +364,17 @@ KINDS = (
          integer),
     ),
     _kind(
+        "model comparison", "Fits of several models.", None,
+        ("data", "dataset", "data",
+         object_of("data")),
+        ("fits", "fits", "mapping of labels to fit",
+         mapping_of(text, object_of("fit"))),
+        ("failures", "failures", "mapping of labels to reasons",
+         mapping_of(text, text)),
+        ("seed", "seed", "integer",
+         integer),
+    ),
+    _kind(
         "selection", "Fits of several candidates: K, or the covariance type and K.", None,
         ("criterion", "criterion", '"loo", "waic", "bic", "aic", "icl" or "evidence"',
          word("loo", "waic", "bic", "aic", "icl", "evidence")),

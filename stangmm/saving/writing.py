@@ -31,8 +31,8 @@ def save(
 
     Parameters
     ----------
-    kind : {"fit", "comparison", "selection"}
-    thing : Fit, Comparison or Selection
+    kind : {"fit", "comparison", "model comparison", "selection"}
+    thing : Fit, Comparison, ModelComparison or Selection
     fits : mapping of str to Fit
         What ArviZ is to find: fits by the group under which theirs go; "" is the file's root.
     path : path
