@@ -342,6 +342,25 @@ def test_select_prints_the_choice_and_draws_it(
     assert "fitted by EM" in page.read_text()
 
 
+def test_select_takes_several_covariance_types(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("select", data, "--max-k", 2, "--covariance", "full,tied", *EM, *FEATURES)
+    out = run(capsys, *common)[1]
+    values = json.loads(run(capsys, *common, "--json")[1])
+    assert {(row["covariance_type"], row["n_components"]) for row in values["table"]} == {
+        ("full", 1), ("full", 2), ("tied", 1), ("tied", 2),
+    }  # fmt: skip
+    (chosen,) = [row for row in values["table"] if row["chosen"]]
+    named = {key: values[key] for key in ("covariance_type", "n_components")}
+    assert named.items() <= chosen.items()
+    assert f"{chosen['n_components']} components ({chosen['covariance_type']}) by bic" in out
+    assert values["posterior"] is None
+    code, _, err = run(capsys, *common[:4], "--covariance", "full,round")
+    assert code == 2
+    assert "covariance_type must be one of" in err
+
+
 @pytest.mark.stan
 def test_nuts_shows_intervals_and_convergence(data: Path, capsys: pytest.CaptureFixture[str]):
     settings = ("--chains", 2, "--warmup", 150, "--draws", 250, "--seed", 1)

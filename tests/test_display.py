@@ -13,7 +13,13 @@ from html_pages import Page
 
 import stangmm as sg
 from stangmm.many.comparison import Comparison
-from stangmm.report.notebook import comparison_html, fit_html, model_html, selection_html
+from stangmm.report.notebook import (
+    comparison_html,
+    fit_html,
+    model_html,
+    models_html,
+    selection_html,
+)
 
 EVIL = "<script>alert(1)</script> & \"quotes' </svg>"
 
@@ -165,6 +171,30 @@ def test_a_selection_shows_its_choice_and_its_failures() -> None:
     assert f"{selection.fits[2].bic():,.2f}" in shown.cells
     chosen = [a for tag, a in shown.tags if tag == "tr"].index({"class": "chosen"})
     assert chosen == 2  # after the header and K = 1
+
+
+def test_a_selection_over_types_names_the_type() -> None:
+    selection = sg.select_components(
+        blobs(60, 1), [1, 2], covariance_type=["full", "tied"], method=sg.EM(restarts=5),
+        seed=1, progress=False,
+    )  # fmt: skip
+    html = selection_html(selection)
+    assert_safe(html)
+    shown = Page(html)
+    assert f"Two components ({selection.covariance_type}) by bic (lower is better)" in shown.words
+    chosen = [a for tag, a in shown.tags if tag == "tr"].index({"class": "chosen"})
+    assert list(selection.table.index)[chosen - 1] == selection.chosen
+
+
+def test_compared_models_show_the_best_first() -> None:
+    models = {"<one>": sg.GaussianMixture(1), "two": sg.GaussianMixture(2)}
+    comparison = sg.compare(models, blobs(60, 1), methods=["em"], seed=1, progress=False)
+    html = models_html(comparison)
+    assert_safe(html)
+    shown = Page(html)
+    assert f"{comparison.fits['two'].bic():,.1f}" in shown.cells
+    assert [a.get("class") for tag, a in shown.tags if tag == "tr"] == [None, "chosen", None]
+    assert comparison.table.index[0] == "two"
 
 
 def test_colours_are_the_notebooks_own(fits_galaxies: Any) -> None:

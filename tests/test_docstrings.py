@@ -111,6 +111,10 @@ MADE_INSIDE += [
     "MixtureDistribution",
     "Modes",
     "OutlierScore",
+    "ModelComparison",
+    "ModelComparisonPlots",
+    "ModelPosterior",
+    "PosteriorPlots",
     "Selection",
     "Stack",
 ]

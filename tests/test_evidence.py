@@ -332,6 +332,41 @@ def test_draws_and_evidence_have_their_share_of_empty_components() -> None:
 
 
 @pytest.mark.stan
+def test_the_posterior_of_k_agrees_with_the_sum_over_all_allocations() -> None:
+    """P(K), and how many components hold rows: the allocations sorted by how many they use."""
+    cases = {k: Case("diag", SEVEN, k, "inverse gamma") for k in (1, 2, 3)}
+    selection = sg.select_components(
+        SEVEN,
+        list(cases),
+        covariance_type="diag",
+        priors=sg.Priors(
+            weights=sg.Dirichlet(1.0), means=sg.Normal(0.0, 3.0), scales=sg.InverseGamma(2.0, 1.0)
+        ),
+        method=NUTS,
+        criterion="evidence",
+        seed=1,
+        progress=False,
+    )
+    prior = np.array([0.5, 0.3, 0.2])
+    posterior = selection.posterior(prior=prior)
+    evidence = np.exp([case.exact() for case in cases.values()])
+    exactly = prior * evidence / (prior @ evidence)
+    error = posterior.by_components["probability_se"]
+    assert error.max() < 0.01
+    assert (np.abs(posterior.by_components["probability"] - exactly) < 4 * error).all()
+    # Z(K) = sum over m of times(K, m) F(m), where F(m) is what m components make that all hold rows
+    times = np.array([
+        [np.exp(log_times(k, m, 1.0, len(SEVEN))) if m <= k else 0.0 for m in cases] for k in cases
+    ])  # fmt: skip
+    all_hold = np.linalg.solve(times, evidence)
+    holding = prior @ (times * all_hold) / (prior @ evidence)
+    occupied = posterior.occupied
+    assert occupied["probability_se"].max() < 0.03
+    assert holding.sum() == pytest.approx(1.0)
+    assert (np.abs(occupied["probability"] - holding) < 4 * occupied["probability_se"]).all()
+
+
+@pytest.mark.stan
 @pytest.mark.statistical
 def test_the_standard_error_is_the_spread_over_seeds() -> None:
     case = CASES["K=3, overlapping, inverse gamma"]

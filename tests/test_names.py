@@ -24,6 +24,7 @@ CALLS: dict[str, Any] = {
     "restarts": lambda fit: sg.GaussianMixture(2, n_init=10),
     "max_iterations": lambda fit: sg.EM(max_iter=10),
     "n_components": lambda fit: sg.select_components(X, k=3),
+    "covariance_type, which": lambda fit: sg.select_components(X, covariance_types=["full"]),
     "warmup": lambda fit: sg.NUTS(iter_warmup=100),
     "log_density": lambda fit: fit.score_samples(X),
     "fit.means": lambda fit: fit.means_,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -23,8 +24,10 @@ from stangmm import plots
 from stangmm.judge.criteria import Score
 from stangmm.many.choice import Selection
 from stangmm.many.comparison import Comparison
+from stangmm.model.covariance import STRUCTURES
 from stangmm.plots import style
 
+TYPES = list(STRUCTURES)
 LONG = "mean daily temperature at two metres above the ground (deg C)"
 HOSTILE = ("cost in $ and $x_1$", "<script>\nalert(1)</script>")
 
@@ -78,12 +81,48 @@ def comparison_of(case: str) -> Comparison:
 def selection_of(case: str) -> Selection:
     size = CASES[case]
     rng = np.random.default_rng(3)
-    scores = {}
-    for k in range(1, size.k + 3):
-        elpd = rng.normal(-3.0 - 0.5 / k - 0.01 * k, 1.0, min(size.n, 1000))
-        scores[k] = Score(float(elpd.sum()), 5.0, elpd)
+    scores: dict[Any, Score] = {}
+    for name in TYPES if size.d > 2 else [None]:
+        for k in range(1, size.k + 3):
+            elpd = rng.normal(-3.0 - 0.5 / k - 0.01 * k, 1.0, min(size.n, 1000))
+            scores[k if name is None else (name, k)] = Score(float(elpd.sum()), 5.0, elpd)
     dataset = made_fit("point", known_mixture(1, size.d, None, 1), rows(case)[:1000], size.names)
-    return Selection("loo", dataset.dataset, {}, scores, {size.k + 3: "failed"}, 1)
+    failed = [(name, size.k + 3) for name in TYPES[:2]] if size.d > 2 else [size.k + 3]
+    models: Any = {key: SimpleNamespace(model=model_of(key)) for key in scores}
+    return Selection("loo", dataset.dataset, models, scores, dict.fromkeys(failed, "failed"), 1)
+
+
+def model_of(key: Any) -> sg.GaussianMixture:
+    return sg.GaussianMixture(key) if isinstance(key, int) else sg.GaussianMixture(key[1], key[0])
+
+
+def posterior_of(case: str) -> sg.ModelPosterior:
+    size = CASES[case]
+    keys: list[Any] = [(name, k) for name in TYPES for k in range(1, size.k + 1)]
+    if size.d < 3:
+        keys = list(range(1, size.k + 1))
+    data = SimpleNamespace(sample_weight=None)
+    fits: Any = {key: SimpleNamespace(model=model_of(key), dataset=data) for key in keys}
+    values = np.random.default_rng(6).normal(0.0, 1.5, len(keys))
+    scores: Any = {key: Score(v, 0.1) for key, v in zip(keys, values, strict=True)}
+    made = sg.ModelPosterior(fits, scores, np.full(len(keys), 1 / len(keys)), {})
+    share = np.linspace(1.0, 2.0, size.k)
+    vars(made)["occupied"] = pd.DataFrame(
+        {"probability": share / share.sum(), "probability_se": 0.01},
+        index=range(1, size.k + 1),
+    )
+    return made
+
+
+def models_of(case: str) -> sg.ModelComparison:
+    size = CASES[case]
+    made = sg.ModelComparison(fit_of(case, "mcmc").dataset, {"one": fit_of(case, "mcmc")}, {}, 1)
+    worse = np.arange(size.k) * 4.0
+    vars(made)["table"] = pd.DataFrame(
+        {"elpd_loo": -worse, "difference": -worse, "difference_se": 0.4 * worse, "bic": worse},
+        index=[f"K = {k} (tied), {LONG}" for k in range(size.k)],
+    )
+    return made
 
 
 def loo_of(case: str) -> sg.Loo:
@@ -116,6 +155,8 @@ PICTURES: dict[str, Callable[[str, Axes | None], Axes]] = {
     "forest": of_fit(plots.forest, "mcmc"),
     "loo": lambda case, ax: plots.loo(fit_of(case, "mcmc"), ax, result=loo_of(case)),
     "model_choice": lambda case, ax: plots.model_choice(selection_of(case), ax),
+    "model_differences": lambda case, ax: plots.model_differences(models_of(case), ax),
+    "model_probabilities": lambda case, ax: plots.model_probabilities(posterior_of(case), ax),
     "pairs": of_fit(plots.pairs, "mcmc"),
     "pit": of_fit(plots.pit, "mcmc"),
     "ppc": of_fit(plots.ppc, "mcmc"),

@@ -453,6 +453,43 @@ def test_a_selection_comes_back_with_its_choice(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(selection.table, loaded.table, check_exact=True)
 
 
+def test_a_selection_over_types_and_a_comparison_of_models_come_back(tmp_path: Path) -> None:
+    data = sg.datasets.faithful()
+    selection = sg.select_components(
+        data, [1, 2], covariance_type=["tied", "full"], method=sg.EM(restarts=4),
+        seed=1, progress=False,
+    )  # fmt: skip
+    loaded = sg.load(selection.save(tmp_path / "selection.nc"))
+    assert isinstance(loaded, sg.Selection)
+    assert_same(selection, loaded)
+    assert loaded.chosen == selection.chosen == ("full", 2)
+    pd.testing.assert_frame_equal(selection.table, loaded.table, check_exact=True)
+    fit = selection.fits["tied", 2]
+    found = group(from_netcdf(tmp_path / "selection.nc", "tied_K2"), "posterior")
+    assert in_arviz(fit.posterior).equals(found)
+    models = {f"{name}/{k}": fit for (name, k), fit in selection.fits.items()}
+    comparison = sg.compare(models, data, seed=1)
+    loaded_comparison = sg.load(comparison.save(tmp_path / "models.nc"))
+    assert isinstance(loaded_comparison, sg.ModelComparison)
+    assert_same(comparison, loaded_comparison)
+    pd.testing.assert_frame_equal(comparison.table, loaded_comparison.table, check_exact=True)
+
+
+@pytest.mark.parametrize("wrong", [("full", 3), ("tied", 2), ("round", 2), 2])
+def test_a_selection_whose_names_are_not_those_of_its_fits_is_refused(
+    wrong: Any, tmp_path: Path
+) -> None:
+    selection = sg.select_components(
+        sg.datasets.faithful(), [1, 2], covariance_type=["full"], method=sg.EM(restarts=4),
+        seed=1, progress=False,
+    )  # fmt: skip
+    fits = {("full", 1): selection.fits["full", 1], wrong: selection.fits["full", 2]}
+    scores = dict(zip(fits, selection.scores.values(), strict=True))
+    bad = replace(selection, fits=fits, scores=scores)
+    with pytest.raises(sg.DataError, match=r"another (number|covariance)|several kinds"):
+        sg.load(bad.save(tmp_path / "selection.nc"))
+
+
 # Files that are not as they should be -------------------------------------------------------------
 
 
@@ -572,6 +609,7 @@ CLASSES = [(kind, kind.cls) for kind in schema.KINDS if kind.cls is not None]
 CLASSES += [(schema.BY_NAME["fit"], sg.Fit), (schema.BY_NAME["model"], sg.GaussianMixture)]
 CLASSES += [(schema.BY_NAME["comparison"], sg.Comparison)]
 CLASSES += [(schema.BY_NAME["selection"], sg.Selection)]
+CLASSES += [(schema.BY_NAME["model comparison"], sg.ModelComparison)]
 
 
 @pytest.mark.parametrize(("kind", "cls"), CLASSES, ids=[kind.name for kind, _ in CLASSES])

@@ -223,6 +223,72 @@ def test_sample_weights_count_in_the_grid() -> None:
     np.testing.assert_allclose(weighted.table["bic"], repeated.table["bic"], atol=1e-3)
 
 
+# ---- over covariance types -------------------------------------------------------------------
+
+
+def test_of_two_types_within_errors_the_one_with_fewer_parameters_is_chosen() -> None:
+    base = np.full(100, -2.0)
+    scores = {
+        ("full", 2): elpd(base - 0.5),  # 5 parameters of one feature
+        ("full", 3): elpd(base),  # 8
+        ("tied", 3): elpd(base - 0.01),  # 6
+        ("tied", 4): elpd(base + 0.005),  # 8: no smaller than K = 3, full, but higher
+    }
+    selection = by_hand("loo", scores, failures={("full", 4): "no", ("tied", 1): "no"})
+    assert selection.best_value == ("tied", 4)
+    assert selection.chosen == ("tied", 3)
+    assert (selection.n_components, selection.covariance_type) == (3, "tied")
+    assert "K = 4 (tied) has the highest elpd_loo" in selection.why
+    assert "K = 3 (tied) is only 1.5 lower" in selection.why
+    assert "K = 4 (full), K = 1 (tied) failed" in selection.why
+
+
+def test_of_two_types_with_as_many_parameters_the_better_one_is_chosen() -> None:
+    base = np.full(100, -2.0)
+    scores = {("full", 3): elpd(base), ("tied", 4): elpd(base + 0.005)}
+    assert by_hand("loo", scores).chosen == ("tied", 4)
+    clear = {("full", 2): Score(110.0), ("tied", 2): Score(100.0)}
+    why = by_hand("bic", clear).why
+    assert "K = 2 (tied) has the lowest bic (100.0); the next best, K = 2 (full), is 10.0" in why
+
+
+def test_type_and_number_are_chosen_together_as_by_mclust() -> None:
+    # mclustBIC(faithful): EEE,3 -2314.316 (best), VVV,2 -2322.192; EEE,2 -2325.220
+    data = sg.datasets.faithful()
+    selection = select_em(data, [3, 2], covariance_type=["tied", "full"], method=sg.EM(restarts=15))
+    table = selection.table
+    assert list(table.index) == [("full", 2), ("full", 3), ("tied", 2), ("tied", 3)]
+    assert table.index.names == ["covariance_type", "n_components"]
+    assert selection.chosen == ("tied", 3)
+    assert selection.best is selection.fits["tied", 3]
+    assert table["bic"][["full", "tied"], 2].tolist() == pytest.approx(
+        [2322.192, 2325.220], abs=0.03
+    )
+    assert table["bic"]["tied", 3] == pytest.approx(2314.316, abs=0.03)
+    assert table.index[table["chosen"]].tolist() == [("tied", 3)]
+    assert repr(selection).startswith("Selection: 3 components (tied) by bic")
+    assert [line.split()[-2] for line in repr(selection).splitlines()[-1:]] == ["*"]
+    # The types do not disturb each other.
+    alone = select_em(data, [2, 3], covariance_type="tied", method=sg.EM(restarts=15))
+    assert alone.chosen == 3
+    for k in (2, 3):
+        assert alone.fits[k].bic() == selection.fits["tied", k].bic()
+    two = select_em(
+        data, [3, 2], covariance_type=["tied", "full"], method=sg.EM(restarts=15), jobs=2
+    )
+    assert two.table.drop(columns="seconds").equals(table.drop(columns="seconds"))
+
+
+def test_models_that_fail_are_rows_of_their_type() -> None:
+    x = np.random.default_rng(3).normal(size=(8, 2))
+    selection = select_em(x, [1, 9], covariance_type=("full", "spherical"))
+    assert list(selection.failures) == [("full", 9), ("spherical", 9)]
+    assert selection.table["status"]["spherical", 9] == "error"
+    assert "K = 9 (full), K = 9 (spherical) failed" in selection.why
+    with pytest.raises(sg.InferenceError, match=r"K = 9 \(full\): .*9 rows"):
+        select_em(x, [9], covariance_type=["full"])
+
+
 # ---- failures and errors ---------------------------------------------------------------------
 
 
@@ -260,6 +326,9 @@ def test_when_all_fail_the_error_gives_every_reason() -> None:
         ({"components": [0, 1]}, "at least 1, got 0"),
         ({"components": [1.5]}, "whole number"),
         ({"covariance_type": "round"}, "covariance_type must be one of"),
+        ({"covariance_type": ["full", "round"]}, "covariance_type must be one of"),
+        ({"covariance_type": []}, 'name such as "full" or a list of names'),
+        ({"covariance_type": 3}, 'name such as "full" or a list of names'),
         ({"priors": sg.Priors(weights=sg.Dirichlet([1.0, 2.0]))}, "Dirichlet concentration"),
         ({"jobs": 0}, "jobs must be a whole number"),
         ({"seed": -1}, "seed must be"),
@@ -510,6 +579,24 @@ def test_the_picture_shows_values_errors_and_the_choice() -> None:
     np.testing.assert_allclose(boxes, [(-200, 0), (-210, 10), (-200, 0)])
     assert list(parts["failed"].get_xdata()) == [5]
     assert ax.get_ylabel() == "LOO elpd (higher is better)"
+
+
+def test_the_picture_has_a_line_for_each_type() -> None:
+    scores = {(t, k): Score(100.0 + k + len(t)) for t in ("full", "diag", "tied") for k in (1, 2)}
+    scores["tied", 1] = Score(90.0)
+    ax = by_hand("bic", scores, failures={("diag", 3): "no"}).plot()
+    parts = drawn(ax)
+    assert list(parts) == ["full", "tied", "diag", "chosen: 1 component, tied", "failed, diag"]
+    np.testing.assert_allclose(parts["tied"].get_xydata(), [[1, 90], [2, 106]])
+    np.testing.assert_allclose(parts["chosen: 1 component, tied"].get_xydata(), [[1, 90]])
+    assert len({parts[t].get_color() for t in ("full", "diag", "tied")}) == 3
+
+
+def test_types_with_errors_stand_beside_each_other() -> None:
+    base = np.full(100, -2.0)
+    scores = {(t, 1): elpd(base + WAVE * i) for i, t in enumerate(("full", "diag"))}
+    at = [drawn(by_hand("loo", scores).plot())[t].get_xdata()[0] for t in ("full", "diag")]
+    assert at[0] < 1 < at[1]
 
 
 def test_the_picture_of_a_criterion_without_errors_has_none_and_draws_on_given_axes() -> None:

@@ -29,6 +29,7 @@ _HERE = {
     "n_draws": "draws",
     "max_treedepth": "max_tree_depth",
     "modelNames": "covariance_type",
+    "covariance_types": "covariance_type, which may be a list",
     "G": "n_components",
     "k": "n_components",
     "weights_": "fit.weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from stangmm.model.mixture import log_sum_exp
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_SLIGHT = 1e-3  # weight of a fit whose doubtful rows change nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,18 +178,26 @@ def averaged(
     ConvergenceWarning
         As for `stack`.
     """
-    log_densities = _left_out_densities(fits, "elpd of the average depends", refit, progress)
+    count = {label for label, w in zip(fits, weights.tolist(), strict=True) if w > _SLIGHT}
+    log_densities = _left_out_densities(fits, "elpd of the average depends", refit, progress, count)
     return _average(fits, log_densities, weights)
 
 
 def _left_out_densities(
-    fits: Mapping[Any, Fit], what: str, refit: bool, progress: bool
+    fits: Mapping[Any, Fit],
+    what: str,
+    refit: bool,
+    progress: bool,
+    count: Collection[Any] | None = None,
 ) -> FloatArray:
-    """Leave-one-out log density of each row under each fit (N, M)."""
+    """Leave-one-out log density of each row under each fit (N, M).
+
+    Doubts are said of those that count, by default all.
+    """
     columns, doubtful = [], []
     for label, fit in fits.items():
         result = loo(fit, refit=True, progress=progress) if refit else psis_loo(fit)
-        if result.warning and not refit:
+        if result.warning and not refit and (count is None or label in count):
             doubtful.append(f"{label} ({len(bad_rows(fit, result))})")
         columns.append(result.elpd_i)
     if doubtful:

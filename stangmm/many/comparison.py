@@ -325,6 +325,7 @@ def compare(
         raise ModelError("methods must be a list of methods or fits, with at least one.")
     fits: dict[str, Fit] = {}
     failures: dict[str, str] = {}
+    lost = (InferenceError,) if one else (DataError, InferenceError)
 
     def attempt(label: str, model: GaussianMixture, method: Method) -> None:
         try:
@@ -332,7 +333,7 @@ def compare(
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 fit = model.fit(dataset, method, seed=seed, init=init, progress=progress)
                 fits[label] = with_modes_combined(fit, progress=progress)
-        except InferenceError as error:
+        except lost as error:
             failures[label] = str(error)
 
     if one:

@@ -9,8 +9,19 @@ from matplotlib.ticker import FixedLocator
 from stangmm.base.arrays import FloatArray
 from stangmm.judge.candidates import components_of, in_order, type_of
 from stangmm.plots.shown import Weighed
-from stangmm.plots.style import BARS, INK, MUTED, color, legend_below, new_axes, styled, tidy
+from stangmm.plots.style import (
+    BARS,
+    COMPONENTS,
+    INK,
+    MUTED,
+    color,
+    legend_below,
+    new_axes,
+    styled,
+    tidy,
+)
 
+_HATCHES = (None, "///", "...")  # where colours begin again
 _WIDTH = 0.38  # of a bar, of the distance between two numbers of components
 
 
@@ -44,7 +55,8 @@ def model_probabilities(posterior: Weighed, ax: Axes | None = None) -> Axes:
         own = {components_of(k): p for k, p in probability.items() if type_of(k) == name}
         heights = np.array([own.get(n, 0.0) for n in numbers.tolist()])
         label = f"K components, {name}" if name else "K components"
-        ax.bar(left, heights, _WIDTH, bottom, color=color(i), label=label, zorder=2)
+        hatch = _HATCHES[i // len(COMPONENTS) % len(_HATCHES)]
+        ax.bar(left, heights, _WIDTH, bottom, color=color(i), hatch=hatch, label=label, zorder=2)
         bottom += heights
     _errors(ax, left, bottom, by_number["probability_se"].to_numpy())
     if not weighted:
