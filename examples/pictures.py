@@ -18,6 +18,19 @@ def main() -> None:
     comparison = sg.compare(model, eruptions, seed=1)
     em, advi, nuts = (comparison.fits[method] for method in ("em", "advi", "nuts"))
     selection = sg.select_components(eruptions, range(1, 6), method="em", criterion="bic", seed=1)
+    types = ["full", "tied", "diag"]
+    over_types = sg.select_components(
+        eruptions, range(1, 6), covariance_type=types, method="em", seed=1
+    )
+    models = [sg.GaussianMixture(2), sg.GaussianMixture(2, "tied"), sg.GaussianMixture(3, "tied")]
+    compared = sg.compare(models, eruptions, seed=1)
+    weighed = sg.select_components(
+        sg.datasets.galaxies(),
+        [2, 3, 4],
+        covariance_type=["full", "tied"],
+        criterion="evidence",
+        seed=1,
+    )
 
     iris = sg.GaussianMixture(3).fit(load_iris(as_frame=True).data, "em", seed=1)
 
@@ -43,6 +56,9 @@ def main() -> None:
         "estimates": comparison.plot.estimates,
         "time_accuracy": comparison.plot.time_accuracy,
         "selection": selection.plot,
+        "selection_types": over_types.plot,
+        "model_differences": compared.plot,
+        "model_probabilities": weighed.posterior().plot,
         "prior_predictive": model.prior_predictive(eruptions, n=50, seed=1).plot,
     }
     OUT.mkdir(exist_ok=True)
