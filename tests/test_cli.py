@@ -356,9 +356,9 @@ def test_select_takes_several_covariance_types(
     assert named.items() <= chosen.items()
     assert f"{chosen['n_components']} components ({chosen['covariance_type']}) by bic" in out
     assert values["posterior"] is None
-    code, _, err = run(capsys, *common[:4], "--covariance", "full,round")
-    assert code == 2
-    assert "covariance_type must be one of" in err
+    with pytest.raises(SystemExit, match="2"):
+        run(capsys, *common[:4], "--covariance", "full,round")
+    assert "covariance_type must be one of" in capsys.readouterr().err
 
 
 @pytest.mark.stan
