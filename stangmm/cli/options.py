@@ -119,7 +119,8 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None
         metavar="A,B" if several else "TYPE",
         help="the form of the components' covariance matrices: full (default), tied, "
         "tied_correlation, diag, tied_diag, spherical or tied_spherical, or mclust's letters"
-        + "; several, with commas between them, are tried all" * several,
+        + "; several, with commas between them, are tried all"
+        * several,
     )
 
 

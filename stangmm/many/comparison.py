@@ -23,7 +23,7 @@ from stangmm.many.mending import with_modes_combined
 from stangmm.many.models import ModelComparison
 from stangmm.methods import Method, as_method
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.fitting import checked_seed
+from stangmm.posterior.fitting import check_fitted_by, checked_seed
 from stangmm.posterior.relabel import match
 
 if TYPE_CHECKING:
@@ -358,6 +358,8 @@ def compare(
             _check_same_data(each, dataset)
         else:
             each.priors.resolve(dataset, each.structure, each.n_components)
+            for method in settings:
+                check_fitted_by(method, each.structure)
     for name, each in models.items():
         if isinstance(each, Fit):
             fits[name] = each

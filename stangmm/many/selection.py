@@ -30,7 +30,7 @@ from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.covariance import CovarianceType, MclustName, structure_named
 from stangmm.model.priors import Priors
-from stangmm.posterior.fitting import checked_seed, fitted
+from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted
 
 _LOOK_SECONDS = 0.5
 
@@ -122,6 +122,8 @@ def select_components(
     settings = as_method(method).at_first()
     rule = _criterion_for(criterion, settings)
     models = _models(components, covariance_type, priors or Priors(), dataset)
+    for model in models.values():
+        check_fitted_by(settings, model.structure)
     seed = checked_seed(seed)
     if jobs is not None:
         check_count("jobs", jobs)

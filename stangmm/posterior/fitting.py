@@ -22,6 +22,7 @@ from stangmm.base.memory import check_memory
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Draws
+from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.problem import Problem
 from stangmm.model.spec import MixtureSpec
@@ -30,6 +31,16 @@ from stangmm.posterior.relabel import Relabelling
 from stangmm.posterior.starts import start_from
 
 F = TypeVar("F", bound=Fitted)
+
+
+def check_fitted_by(settings: Method, structure: CovarianceStructure) -> None:
+    """Raise ModelError for covariances that a method cannot fit."""
+    if structure.em_only and not settings.any_structure:
+        raise ModelError(
+            f'covariance_type="{structure.name}" is fitted by method="em" only, got '
+            f"{settings.name!r}: the Stan model has no volume or shape that components share. Use "
+            'method="em", or covariance_type="full", "tied" or "diag".'
+        )
 
 
 def fitted(
@@ -73,12 +84,7 @@ def fitted(
         The method failed; ``partial`` is a record of the chains that finished, if any did.
     """
     structure = model.structure
-    if structure.em_only and not settings.any_structure:
-        raise ModelError(
-            f'covariance_type="{structure.name}" is fitted by method="em" only, got '
-            f"{settings.name!r}: the Stan model has no volume or shape that components share. Use "
-            'method="em", or covariance_type="full", "tied" or "diag".'
-        )
+    check_fitted_by(settings, structure)
     given = problem
     problem = given or Problem.build(dataset, model.n_components, structure, model.priors)
     priors = model.priors.resolve(dataset, structure, model.n_components)
