@@ -131,6 +131,20 @@ def test_other_criteria_give_no_probabilities() -> None:
         selection.posterior()
 
 
+def test_rows_with_weights_are_not_counted_in_components() -> None:
+    selection = by_hand({1: -1.0, 2: -1.5})
+    data = Dataset.from_input(np.arange(5.0), np.full(5, 2.0))
+    for fit in selection.fits.values():
+        vars(fit)["dataset"] = data
+    posterior = sg.ModelPosterior(
+        selection.fits, {1: Score(-1.0, 0.1), 2: Score(-1.5, 0.1)}, np.full(2, 0.5), {}
+    )
+    with pytest.raises(sg.ModelError, match="not defined with sample weights"):
+        posterior.occupied  # noqa: B018
+    labels = posterior.plot().get_legend_handles_labels()[1]
+    assert labels == ["prior", "2 Monte Carlo errors", "K components"]
+
+
 # ---- fits ------------------------------------------------------------------------------------
 
 

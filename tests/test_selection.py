@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
 from stangmm.many.choice import Selection
+from stangmm.many.grid import Grid
 from stangmm.many.selection import divided, select_components
 from stangmm.methods.base import Run
 
@@ -406,6 +408,30 @@ def test_a_fit_that_failed_and_cannot_change_the_choice_is_left_out_as_it_is(
     assert "not run again, since it would not change the choice" in row["note"]
     loaded = sg.load(selection.save(tmp_path / "selection.nc"))
     assert loaded.table.equals(selection.table)
+
+
+@pytest.mark.parametrize(("below", "criterion", "again"), [
+    (2.0, "evidence", [3]),  # a seventh as probable as the best
+    (6.0, "evidence", []),
+    (2.0, "loo", []),  # no choice hangs on it
+])  # fmt: skip
+def test_by_the_evidence_a_fit_that_may_be_probable_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, below: float, criterion: str, again: list[int]
+) -> None:
+    values = {1: -30.0, 2: -10.0, 3: -10.0 - below}
+
+    def score(fit: sg.Fit, others: Any) -> Score:
+        return Score(values[fit.model.n_components], 0.01, doubt="")
+
+    monkeypatch.setattr(
+        "stangmm.many.grid.left_out_because",
+        lambda fit: "failed" if fit.model.n_components == 3 else "",
+    )
+    rule = replace(CRITERIA[criterion], score=score)
+    fits = select_em(np.arange(20.0), [1, 2, 3], method=sg.EM(restarts=2), criterion="aic")
+    made: Any = {**fits.fits, **fits.left_out}
+    grid = Grid(rule, fits.dataset, 1, made)
+    assert list(grid.wanted()) == again
 
 
 def test_what_failed_twice_is_never_chosen() -> None:

@@ -21,6 +21,10 @@ fit = sg.GaussianMixture(2).fit(table, sg.NUTS(draws=500))
 sg.GaussianMixture(2, covariance_type="ful")  # type: ignore[arg-type]
 sg.GaussianMixture(2).fit(X, method="nutz")  # type: ignore[arg-type]
 sg.select_components(X, covariance_type="ful")  # type: ignore[arg-type]
+sg.select_components(X, covariance_type=["full", "ful"])  # type: ignore[list-item]
+sg.select_components(X, covariance_type=["full", "EEE"]).fits["tied", 2].bic()
+assert_type(sg.compare(sg.GaussianMixture(2), X), sg.Comparison)
+assert_type(sg.compare([sg.GaussianMixture(2), fit], X), sg.ModelComparison)
 sg.select_components(X, method="nutz")  # type: ignore[arg-type]
 
 assert_type(fit.predict(X), IntArray)
