@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from stangmm.gaussian_mixture import GaussianMixture
     from stangmm.judge.elpd import Elpd, Loo
     from stangmm.judge.evidence import Evidence
+    from stangmm.judge.merging import MergePath
+    from stangmm.judge.partition import Partition
     from stangmm.judge.stacking import stacking_weights
     from stangmm.loading import load
     from stangmm.many.averaging import Stack, stack
@@ -64,6 +66,8 @@ _HOME = {
     "Elpd": "judge.elpd",
     "Evidence": "judge.evidence",
     "Loo": "judge.elpd",
+    "MergePath": "judge.merging",
+    "Partition": "judge.partition",
     "Fit": "fit",
     "GaussianMixture": "gaussian_mixture",
     "Band": "predict.averages",
@@ -105,12 +109,14 @@ __all__ = [
     "InverseGamma",
     "Laplace",
     "Loo",
+    "MergePath",
     "MisfitWarning",
     "MixtureDistribution",
     "ModelError",
     "Normal",
     "Optimize",
     "OutlierScore",
+    "Partition",
     "Pathfinder",
     "Priors",
     "Selection",

@@ -14,6 +14,7 @@ from stangmm.plots.comparisons import densities, estimates
 from stangmm.plots.energy import energy
 from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
+from stangmm.plots.partition import merge_path, partition
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
@@ -39,8 +40,10 @@ __all__ = [
     "forest",
     "inline_svg",
     "loo",
+    "merge_path",
     "model_choice",
     "pairs",
+    "partition",
     "pit",
     "ppc",
     "prior_predictive",

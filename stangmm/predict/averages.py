@@ -166,17 +166,67 @@ def log_density_blocks(
         Which rows, at most ``n_rows`` that miss the same values.
     log_density : ndarray, shape (n, S)
     """
+    for rows, each in _blocks(mixture, x, labels, n_rows, _log_density, 1):
+        yield rows, each[0]
+
+
+def responsibility_blocks(
+    mixture: Mixture, x: FloatArray, labels: IntArray | None, n_rows: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """P(z = k | x) for every draw, so many rows at a time; 1 for components that are known.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (n,)
+        Which rows, at most ``n_rows`` that miss the same values.
+    responsibilities : ndarray, shape (K, n, S)
+    """
+    yield from _blocks(mixture, x, labels, n_rows, _responsibilities, mixture.n_components)
+
+
+def weighed_responsibilities(
+    mixture: Mixture,
+    x: FloatArray,
+    labels: IntArray | None,
+    weights: FloatArray,
+    *,
+    progress: bool = False,
+) -> FloatArray:
+    """Sum over draws and components of P(z = k | x) times weights (S, K, C), shape (N, C)."""
+    out = np.zeros((len(x), weights.shape[-1]))
+
+    def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
+        for rows, draws in log_joint.blocks(len(block)):
+            joint = log_joint(block[rows], draws)
+            if labels is not None:
+                _rule_out(joint, labels[where[rows]])
+            each = _responsibilities(joint).transpose(1, 2, 0)
+            out[where[rows]] += np.tensordot(each, weights[draws], axes=2)
+
+    _over_rows(work, mixture, x, progress)
+    return out
+
+
+def _blocks(
+    mixture: Mixture,
+    x: FloatArray,
+    labels: IntArray | None,
+    n_rows: int,
+    values: _Values,
+    width: int,
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Values (C, n, S) of every draw, for at most so many rows at a time, and which rows."""
     for part, features, where in _patterns(mixture, x):
         log_joint = LogJoint(part)
         for first in range(0, len(where), n_rows):
             rows = np.asarray(where[first : first + n_rows])
             block = x[rows][:, features]
-            out = np.empty((len(rows), mixture.batch_shape[0]))
+            out = np.empty((width, len(rows), mixture.batch_shape[0]))
             for some, draws in log_joint.blocks(len(rows)):
                 joint = log_joint(block[some], draws)
                 if labels is not None:
                     _rule_out(joint, labels[rows[some]])
-                out[some, draws] = log_sum_exp(joint, axis=0)
+                out[:, some, draws] = values(joint)
             yield rows, out
 
 
@@ -274,6 +324,10 @@ def _responsibilities(joint: FloatArray) -> FloatArray:
     np.exp(joint, out=joint)
     joint *= 1.0 / joint.sum(axis=0)
     return joint
+
+
+def _log_density(joint: FloatArray) -> FloatArray:
+    return log_sum_exp(joint, axis=0)[np.newaxis]
 
 
 def _density(joint: FloatArray) -> FloatArray:
