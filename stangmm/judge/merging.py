@@ -117,10 +117,10 @@ class MergePath:
             From 1 to K.
         """
         check_count("n_clusters", n_clusters, most=len(self.entropy))
-        sums = [
-            self.probabilities[:, list(one)].sum(axis=1) for one in self.clusters[n_clusters - 1]
-        ]
-        return np.stack(sums, axis=1).argmax(axis=1)
+        t, clusters = self.probabilities, self.clusters[n_clusters - 1]
+        sums: FloatArray = np.stack([t[:, list(one)].sum(axis=1) for one in clusters], axis=1)
+        best: IntArray = sums.argmax(axis=1)
+        return best
 
     def __str__(self) -> str:
         elbow = self.elbow

@@ -82,7 +82,7 @@ class Partition:
         The ball of partitions that are no further from this one, in variation of information, has
         posterior probability 0.95.
     n_draws : int
-        How many draws of partitions were used, at most 500.
+        How many draws of partitions were used, about 500 at most.
 
     Examples
     --------
@@ -292,14 +292,14 @@ class _Draws:
     ) -> _Draws:
         k = max(fit.model.n_components for fit, _ in parts)
         n_draws = int(np.clip(_CELLS // (k * len(rows)), _FEWEST_DRAWS, _DRAWS))
-        counts = [max(_FEWEST_DRAWS, round(n_draws * share)) for _, share in parts]
-        responsibilities = np.zeros((sum(counts), len(rows), k))
+        spaced = [
+            _spaced(fit.lp.size, max(_FEWEST_DRAWS, round(n_draws * share))) for fit, share in parts
+        ]
+        responsibilities = np.zeros((sum(map(len, spaced)), len(rows), k))
         placed, shares, first = [], [], 0
-        for (fit, share), count in zip(parts, counts, strict=True):
-            drawn = fit.drawn.reshape(-1)  # labels as drawn: any would do
-            s = drawn.batch_shape[0]
-            spaced = np.linspace(0, s - 1, count).round().astype(np.intp)
-            chosen, source = np.unique(spaced, return_inverse=True)
+        for (fit, share), numbers in zip(parts, spaced, strict=True):
+            drawn, count = fit.drawn.reshape(-1), len(numbers)  # as drawn: any labels would do
+            chosen, source = np.unique(numbers, return_inverse=True)
             where = slice(first, first + count)
             placed.append(_Part(fit, where, drawn[chosen], source))
             shares.append(np.full(count, share / count))
@@ -333,6 +333,13 @@ class _Draws:
     def expected(self, labels: IntArray) -> float:
         """Expected variation of information of a partition of the rows."""
         return float(self.share @ _losses(self.joint(labels), _entropic))
+
+
+def _spaced(n_draws: int, wanted: int) -> IntArray:
+    """About as many numbers of draws as wanted: evenly spaced, or each draw several times."""
+    if n_draws > wanted:
+        return np.linspace(0, n_draws - 1, wanted).round().astype(np.intp)
+    return np.repeat(np.arange(n_draws), round(wanted / n_draws))
 
 
 def _blocks(mixture: Mixture, fit: Fitted, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
