@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stangmm.many.averaging import Stack, stack
     from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.discriminant import CrossValidation, DiscriminantAnalysis, DiscriminantFit
     from stangmm.many.selection import select_components
     from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
     from stangmm.model.priors import (
@@ -62,6 +63,9 @@ _HOME = {
     "StangmmError": "base.errors",
     "Comparison": "many.comparison",
     "compare": "many.comparison",
+    "CrossValidation": "many.discriminant",
+    "DiscriminantAnalysis": "many.discriminant",
+    "DiscriminantFit": "many.discriminant",
     "MixtureDistribution": "predict.distribution",
     "Elpd": "judge.elpd",
     "Evidence": "judge.evidence",
@@ -97,8 +101,11 @@ __all__ = [
     "Comparison",
     "CompileError",
     "ConvergenceWarning",
+    "CrossValidation",
     "DataError",
     "Dirichlet",
+    "DiscriminantAnalysis",
+    "DiscriminantFit",
     "Elpd",
     "Evidence",
     "Fit",

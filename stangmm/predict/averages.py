@@ -113,6 +113,23 @@ def responsibility_band(
     return Band(*_band(mixture, x, _responsibilities, mixture.n_components, share, progress))
 
 
+def class_probabilities(
+    mixture: Mixture, x: FloatArray, starts: IntArray, *, progress: bool = False
+) -> FloatArray:
+    """Mean over S draws of P(class | x), shape (N, C).
+
+    Class c has the components from ``starts[c]`` to before ``starts[c + 1]``.
+    """
+    return _mean(mixture, x, _of_classes(starts), len(starts), progress)
+
+
+def class_band(
+    mixture: Mixture, x: FloatArray, starts: IntArray, share: float, *, progress: bool = False
+) -> Band:
+    """P(class | x): mean and central interval of a share of the S draws, each (N, C)."""
+    return Band(*_band(mixture, x, _of_classes(starts), len(starts), share, progress))
+
+
 def density_band(mixture: Mixture, x: FloatArray, share: float, *, progress: bool = False) -> Band:
     """p(x): mean and central interval of a share of the S draws, each (N,)."""
     return Band(*(a[:, 0] for a in _band(mixture, x, _density, 1, share, progress)))
@@ -324,6 +341,13 @@ def _responsibilities(joint: FloatArray) -> FloatArray:
     np.exp(joint, out=joint)
     joint *= 1.0 / joint.sum(axis=0)
     return joint
+
+
+def _of_classes(starts: IntArray) -> _Values:
+    def values(joint: FloatArray) -> FloatArray:
+        return np.asarray(np.add.reduceat(_responsibilities(joint), starts, axis=0))
+
+    return values
 
 
 def _log_density(joint: FloatArray) -> FloatArray:
