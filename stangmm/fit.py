@@ -312,8 +312,8 @@ class Fit(Fitted, Predictions):
         >>> print(fit.partition().to_dataframe()[["cluster", "certainty"]].head(2).round(2))
              cluster  certainty
         row
-        0          1       0.99
-        1          0       0.99
+        0          1        1.0
+        1          0        1.0
         """
         from stangmm.judge.partition import partition_of
 

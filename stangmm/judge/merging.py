@@ -49,10 +49,10 @@ class MergePath:
     Examples
     --------
     >>> import stangmm as sg
-    >>> galaxies = sg.datasets.galaxies()
-    >>> path = sg.GaussianMixture(4, "diag").fit(galaxies, method="em", seed=1).merge_path()
-    >>> path.clusters[2]
-    ((0,), (1, 2), (3,))
+    >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
+    >>> path = fit.merge_path()
+    >>> print(path.entropy.round(2), path.clusters[0])
+    [0.   0.69] ((0, 1),)
     """
 
     entropy: FloatArray

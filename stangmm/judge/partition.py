@@ -94,8 +94,8 @@ class Partition:
     >>> print(found.table[["rows", "certainty"]].round(2).to_string())
              rows  certainty
     cluster
-    0          97       0.99
-    1         175       0.99
+    0          97        1.0
+    1         175        1.0
     """
 
     labels: IntArray
