@@ -93,7 +93,7 @@ class Stack:
         """Give the rows in clusters, by the fits' posteriors averaged by their weights.
 
         See `Fit.partition`; the similarity of two rows is the weighted average of the fits'.
-        ``stangmm.plots.partition(average.partition())`` shows it.
+        `stangmm.plots.partition` draws it.
 
         Parameters
         ----------

@@ -178,8 +178,8 @@ class DiscriminantAnalysis:
         check_count("folds", folds, minimum=2, most=n)
         if (single := np.bincount(codes) == 1).any():
             raise DataError(
-                f"Class {shown(classes[single].tolist()[0])} has one row, and none is left when that is "
-                "left out. Give classes of at least two rows."
+                f"Class {shown(classes[single].tolist()[0])} has one row, and none remains when "
+                "that is left out. Give classes of at least two rows."
             )
         settings, seed = as_method(method), checked_seed(seed)
         run = Run(seed)
