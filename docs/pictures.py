@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 import stangmm as sg
 from stangmm import cli
 from stangmm.base import thresholds
-from stangmm.judge.partition import SEARCHED
+from stangmm.judge.allocations import SEARCHED
 from stangmm.plots import estimates, layers
 from stangmm.plots.style import INK, METHODS, MUTED, color, legend_below, new_axes, styled, tidy
 

@@ -14,7 +14,7 @@ from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score, v_measure_score
 
 import stangmm as sg
-from stangmm.judge import partition as module
+from stangmm.judge import allocations
 from stangmm.judge.partition import joint_partition
 from stangmm.many.averaging import Stack
 from stangmm.model.mixture import Mixture
@@ -177,7 +177,7 @@ def test_of_many_rows_some_are_searched_and_all_are_assigned(
     x = rows_of(mixture, 1500, 5)
     fit = made_fit("mcmc", mixture, x, ["x"], draws=20)
     whole = fit.partition()
-    monkeypatch.setattr(module, "SEARCHED", 90)
+    monkeypatch.setattr(allocations, "SEARCHED", 90)
     some = joint_partition([(fit, 1.0)])
     assert len(some.searched) < 90
     assert some.similarity.shape == (len(some.searched),) * 2

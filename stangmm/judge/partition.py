@@ -8,42 +8,35 @@ variation of information, stands for all (Wade & Ghahramani 2018, doi:10.1214/17
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import xlogy
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.errors import DataError
 from stangmm.base.printed import PrintedTable
-from stangmm.model.mixture import Mixture
+from stangmm.judge.allocations import (
+    Allocations,
+    entropic,
+    growth,
+    joint_shares,
+    losses_of,
+    searched_rows,
+    sums,
+)
+from stangmm.judge.nearest import nearest_partition
 from stangmm.posterior.fitted import Fitted
 from stangmm.predict import averages as predict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Among so many rows the best partition is searched; of more, so many are drawn.
-SEARCHED = 2000
-# Draws of partitions: so many, but fewer where more numbers than these would be held (128 MB).
-_DRAWS, _FEWEST_DRAWS = 500, 50
-_CELLS = 2**24
 _BALL = 0.95
-_REFINED = 3  # the best candidates that are improved row by row
-_SWEEPS = 50
-_ROWS = 256  # looked at together
-_TOGETHER = 64  # draws in one matrix product
-_FOR_STRATA = 20  # draws by which rows are sorted before some are drawn
-# A loss is lower if it is lower by this, so that the last bits decide nothing.
-_LESS = 1e-10
-_DIGITS = 9  # of distances that are compared in hierarchical clustering
-
-# A term of a loss, of shares of the rows.
-_Term = Callable[[FloatArray], FloatArray]
+_ROUNDING = 1e-10  # of sums of shares
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,8 +176,10 @@ class Partition:
             raise DataError(
                 f"labels must have one entry a row, shape ({n},), got shape {np.shape(labels)}."
             )
-        joint = _joint(self.labels, other[np.newaxis], np.full(n, 1.0 / n), int(other.max()) + 1)
-        return float(_losses(joint, _entropic)[0])
+        joint = joint_shares(
+            self.labels, other[np.newaxis], np.full(n, 1.0 / n), int(other.max()) + 1
+        )
+        return float(losses_of(joint, entropic)[0])
 
     def __str__(self) -> str:
         few = len(self.searched) < len(self.labels)
@@ -219,11 +214,11 @@ def joint_partition(parts: Sequence[tuple[Fitted, float]], *, progress: bool = T
     """
     main = max(parts, key=lambda part: part[1])[0]
     rng = np.random.default_rng(main.seed)
-    searched, weight = _searched(main, rng)
+    searched, weight = searched_rows(main, rng)
     with one_blas_thread():
-        draws = _Draws.of(parts, searched, weight, rng)
+        draws = Allocations.of(parts, searched, weight, rng)
         similarity = draws.similarity()
-        labels = _best(draws, similarity)
+        labels = nearest_partition(draws, similarity)
     joint = draws.joint(labels)
     affinity = _affinity(similarity, labels, weight)
     data = main.dataset
@@ -237,7 +232,7 @@ def joint_partition(parts: Sequence[tuple[Fitted, float]], *, progress: bool = T
         labels, affinity = all_labels, of_all
     order = _by_first_feature(labels, data.x)
     labels, affinity = np.argsort(order)[labels], affinity[:, order]
-    losses = _losses(joint, _entropic)
+    losses = losses_of(joint, entropic)
     return Partition(
         labels=labels,
         certainty=_certainty(labels, affinity),
@@ -245,259 +240,10 @@ def joint_partition(parts: Sequence[tuple[Fitted, float]], *, progress: bool = T
         searched=searched,
         similarity=similarity,
         expected_vi=float(draws.share @ losses),
-        expected_binder=float(draws.share @ _losses(joint, np.square)),
+        expected_binder=float(draws.share @ losses_of(joint, np.square)),
         credible_radius=_quantile(losses, draws.share, _BALL),
         n_draws=len(draws.share),
     )
-
-
-class _Part(NamedTuple):
-    """Which draws are a fit's, and from which of its mixtures each is."""
-
-    fit: Fitted
-    draws: slice
-    mixture: Mixture
-    source: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class _Draws:
-    """Draws of the searched rows' components.
-
-    Attributes
-    ----------
-    parts : list of _Part
-    responsibilities : ndarray, shape (S, n, K)
-        K is that of the fit with most; zero beyond a fit's own.
-    components : ndarray of int, shape (S, n)
-    share : ndarray, shape (S,)
-        How much each draw counts; sums to 1.
-    weight : ndarray, shape (n,)
-        How much each row counts; sums to 1.
-    """
-
-    parts: list[_Part]
-    responsibilities: FloatArray
-    components: IntArray
-    share: FloatArray
-    weight: FloatArray
-
-    @classmethod
-    def of(
-        cls,
-        parts: Sequence[tuple[Fitted, float]],
-        rows: IntArray,
-        weight: FloatArray,
-        rng: np.random.Generator,
-    ) -> _Draws:
-        k = max(fit.model.n_components for fit, _ in parts)
-        n_draws = int(np.clip(_CELLS // (k * len(rows)), _FEWEST_DRAWS, _DRAWS))
-        spaced = [
-            _spaced(fit.lp.size, max(_FEWEST_DRAWS, round(n_draws * share))) for fit, share in parts
-        ]
-        responsibilities = np.zeros((sum(map(len, spaced)), len(rows), k))
-        placed, shares, first = [], [], 0
-        for (fit, share), numbers in zip(parts, spaced, strict=True):
-            drawn, count = fit.drawn.reshape(-1), len(numbers)  # as drawn: any labels would do
-            chosen, source = np.unique(numbers, return_inverse=True)
-            where = slice(first, first + count)
-            placed.append(_Part(fit, where, drawn[chosen], source))
-            shares.append(np.full(count, share / count))
-            for some, each in _blocks(drawn[chosen], fit, rows):
-                responsibilities[where, some, : len(each)] = each.transpose(2, 1, 0)[source]
-            first += count
-        return cls(
-            placed,
-            responsibilities,
-            _drawn_components(responsibilities, rng),
-            np.concatenate(shares),
-            weight,
-        )
-
-    def similarity(self) -> FloatArray:
-        """Probability that two rows share a component, shape (n, n)."""
-        n = self.responsibilities.shape[1]
-        out = np.zeros((n, n))
-        for first in range(0, len(self.share), _TOGETHER):
-            some = slice(first, first + _TOGETHER)
-            root = np.sqrt(self.share[some, np.newaxis, np.newaxis])
-            each = (root * self.responsibilities[some]).transpose(1, 0, 2).reshape(n, -1)
-            out += each @ each.T
-        np.fill_diagonal(out, 1.0)
-        return np.minimum(out, 1.0)
-
-    def joint(self, labels: IntArray) -> FloatArray:
-        """Shares of the rows by cluster and component, shape (S, C, K)."""
-        return _joint(labels, self.components, self.weight, self.responsibilities.shape[2])
-
-    def expected(self, labels: IntArray) -> float:
-        """Expected variation of information of a partition of the rows."""
-        return float(self.share @ _losses(self.joint(labels), _entropic))
-
-
-def _spaced(n_draws: int, wanted: int) -> IntArray:
-    """About as many numbers of draws as wanted: evenly spaced, or each draw several times."""
-    if n_draws > wanted:
-        return np.linspace(0, n_draws - 1, wanted).round().astype(np.intp)
-    return np.repeat(np.arange(n_draws), round(wanted / n_draws))
-
-
-def _blocks(mixture: Mixture, fit: Fitted, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
-    labels = fit.dataset.labels
-    known = None if labels is None else labels[rows]
-    size = mixture.weights.size
-    return predict.responsibility_blocks(
-        mixture, fit.dataset.x[rows], known, max(1, predict.SHORT // size)
-    )
-
-
-def _searched(fit: Fitted, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
-    """The rows to search among, and how much each counts; the sum is 1."""
-    data = fit.dataset
-    weight = np.ones(data.n_observations) if data.sample_weight is None else data.sample_weight
-    rows = np.flatnonzero(weight > 0)
-    counts = weight.copy()
-    if len(rows) > SEARCHED:
-        some = predict.thinned(fit.mixture, _FOR_STRATA)
-        component = predict.responsibilities(some, data.x[rows]).argmax(axis=1)
-        chosen = []
-        for k in np.unique(component):
-            stratum = rows[component == k]
-            n = min(len(stratum), SEARCHED // fit.model.n_components)
-            drawn = rng.choice(stratum, n, replace=False)
-            counts[drawn] *= weight[stratum].sum() / weight[drawn].sum()
-            chosen.append(drawn)
-        rows = np.sort(np.concatenate(chosen))
-    return rows, counts[rows] / counts[rows].sum()
-
-
-def _drawn_components(responsibilities: FloatArray, rng: np.random.Generator) -> IntArray:
-    """A component for each row (S, n), drawn by its responsibilities (S, n, K)."""
-    cumulative = np.cumsum(responsibilities, axis=2)
-    level = rng.random((*responsibilities.shape[:2], 1)) * cumulative[..., -1:]
-    return np.asarray((level >= cumulative[..., :-1]).sum(axis=2))
-
-
-def _joint(labels: IntArray, components: IntArray, weight: FloatArray, k: int) -> FloatArray:
-    """Sums of weights by cluster of labels (n,) and component (S, n), shape (S, C, K)."""
-    s, c = len(components), int(labels.max()) + 1
-    cell = (np.arange(s)[:, np.newaxis] * c + labels) * k + components
-    each = np.broadcast_to(weight, components.shape).ravel()
-    return _sums(cell.ravel(), each, s * c * k).reshape(s, c, k)
-
-
-def _sums(cell: IntArray, weight: FloatArray, n: int) -> FloatArray:
-    """Sums of weights by cell, shape (n,)."""
-    return np.asarray(np.bincount(cell, weight, n), dtype=np.float64)
-
-
-def _entropic(share: FloatArray) -> FloatArray:
-    return np.asarray(xlogy(share, share))
-
-
-def _losses(joint: FloatArray, term: _Term) -> FloatArray:
-    """Distances (S,) between two partitions that share rows as in tables (S, C, K).
-
-    With x log x as the term the variation of information, H(c) + H(z) - 2 I(c, z); with the square
-    Binder's loss.
-    """
-    own, other = term(joint.sum(axis=2)).sum(axis=1), term(joint.sum(axis=1)).sum(axis=1)
-    return np.asarray(np.maximum(own + other - 2.0 * term(joint).sum(axis=(1, 2)), 0.0))
-
-
-def _best(draws: _Draws, similarity: FloatArray) -> IntArray:
-    """The partition of least expected variation of information that is found."""
-    scored: list[tuple[float, IntArray]] = []
-    for labels in _candidates(draws, similarity):
-        if not any(np.array_equal(labels, other) for _, other in scored):
-            scored.append((draws.expected(labels), labels))
-    scored.sort(key=lambda pair: round(pair[0], _DIGITS))
-    best, least = scored[0][1], np.inf
-    for _, labels in scored[:_REFINED]:
-        improved = _improved(draws, labels)
-        loss = draws.expected(improved)
-        if loss < least - _LESS:
-            best, least = improved, loss
-    return best
-
-
-def _candidates(draws: _Draws, similarity: FloatArray) -> Iterator[IntArray]:
-    """Partitions to begin from, numbered as clusters come."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    n, k = draws.responsibilities.shape[1:]
-    yield np.zeros(n, dtype=np.intp)
-    if k == 1 or n == 1:
-        return
-    for each in draws.responsibilities[:: max(1, len(draws.share) // 10)]:
-        yield _numbered(each.argmax(axis=1))
-    apart = squareform(np.round(1.0 - similarity, _DIGITS), checks=False)
-    for how in ("average", "complete"):
-        tree = linkage(apart, how)
-        for c in range(2, min(2 * k, n) + 1):
-            yield _numbered(fcluster(tree, c, "maxclust").astype(np.intp))
-
-
-def _numbered(labels: IntArray) -> IntArray:
-    """Labels (n,) numbered from 0 in the order in which they come."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[inverse])
-
-
-def _improved(draws: _Draws, labels: IntArray) -> IntArray:
-    """Move single rows, to new clusters too, until no move makes the expected loss less."""
-    labels = _numbered(labels)
-    every = np.arange(len(draws.share))
-    for _ in range(_SWEEPS):
-        joint = draws.joint(labels)
-        joint = np.concatenate([joint, np.zeros_like(joint[:, :1])], axis=1)  # one is empty
-        size = _sums(labels, draws.weight, joint.shape[1])
-        moved = False
-        for i in np.flatnonzero(_gains(draws, labels, joint, size) > _LESS).tolist():
-            own, weight = int(labels[i]), float(draws.weight[i])
-            cell = every, slice(None), draws.components[:, i]
-            shared = joint[cell]  # (S, C): with the rows of each cluster in its component
-            shared[:, own] = np.maximum(shared[:, own] - weight, 0.0)
-            size[own] = max(size[own] - weight, 0.0)
-            loss = _added(size, weight) - 2.0 * (draws.share @ _added(shared, weight))
-            to = int(loss.argmin())
-            if loss[to] >= loss[own] - _LESS:
-                to = own
-            shared[:, to] += weight
-            size[to] += weight
-            joint[cell] = shared
-            labels[i] = to
-            moved |= to != own
-        labels = _numbered(labels)
-        if not moved:
-            break
-    return labels
-
-
-def _gains(draws: _Draws, labels: IntArray, joint: FloatArray, size: FloatArray) -> FloatArray:
-    """How much the best move of each row, with the others where they are, makes it less (n,)."""
-    out = np.empty(len(labels))
-    every = np.arange(len(draws.share))[:, np.newaxis]
-    for weight in np.unique(draws.weight):
-        grown = _added(joint, weight)
-        smaller = np.maximum(joint - weight, 0.0)
-        shrunk = _added(smaller, weight)
-        grown_size, shrunk_size = _added(size, weight), _added(np.maximum(size - weight, 0), weight)
-        same = np.flatnonzero(draws.weight == weight)
-        for rows in np.array_split(same, -(-len(same) // _ROWS)):
-            own, components = labels[rows], draws.components[:, rows]
-            added = np.tensordot(draws.share, grown[every, :, components], axes=1)  # (m, C)
-            taken = draws.share @ shrunk[every, own, components]
-            change = grown_size - 2.0 * added
-            change[np.arange(len(rows)), own] = np.inf
-            out[rows] = shrunk_size[own] - 2.0 * taken - change.min(axis=1)
-    return out
-
-
-def _added(share: FloatArray, weight: float) -> FloatArray:
-    """What x log x grows by where weight is added to shares."""
-    return _entropic(share + weight) - _entropic(share)
 
 
 def _affinity(similarity: FloatArray, labels: IntArray, weight: FloatArray) -> FloatArray:
@@ -520,15 +266,15 @@ def _certainty(labels: IntArray, affinity: FloatArray) -> FloatArray:
 
 
 def _joined(
-    draws: _Draws, labels: IntArray, joint: FloatArray, rest: IntArray, progress: bool
+    draws: Allocations, labels: IntArray, joint: FloatArray, rest: IntArray, progress: bool
 ) -> tuple[IntArray, FloatArray]:
     """Clusters of rows that were not searched (m,), and their affinity to all of them (m, C)."""
     c = joint.shape[1]
-    size = _sums(labels, draws.weight, c)
+    size = sums(labels, draws.weight, c)
     unit = 1.0 / draws.parts[0].fit.dataset.n_observations
     member = np.eye(c)[labels] * (draws.weight / size[labels])[:, np.newaxis]
     soft = np.einsum("snk,nc->skc", draws.responsibilities, member, optimize=True)
-    change = _added(joint, unit).transpose(0, 2, 1)
+    change = growth(joint, unit).transpose(0, 2, 1)
     wanted = draws.share[:, np.newaxis, np.newaxis] * np.concatenate([soft, change], axis=2)
     out = np.zeros((len(rest), 2 * c))
     for fit, where, mixture, source in draws.parts:
@@ -538,7 +284,7 @@ def _joined(
         out += predict.weighed_responsibilities(
             mixture, fit.dataset.x[rest], known, weights, progress=progress
         )
-    loss = _added(size, unit) - 2.0 * out[:, c:]
+    loss = growth(size, unit) - 2.0 * out[:, c:]
     return loss.argmin(axis=1), np.clip(out[:, :c], 0.0, 1.0)
 
 
@@ -547,7 +293,7 @@ def _by_first_feature(labels: IntArray, x: FloatArray) -> IntArray:
     seen = ~np.isnan(x[:, 0])
     n = int(labels.max()) + 1
     count = np.bincount(labels[seen], minlength=n)
-    total = _sums(labels[seen], x[seen, 0], n)
+    total = sums(labels[seen], x[seen, 0], n)
     mean = np.where(count > 0, total / np.maximum(count, 1), np.inf)
     return np.argsort(mean, kind="stable")
 
@@ -555,5 +301,5 @@ def _by_first_feature(labels: IntArray, x: FloatArray) -> IntArray:
 def _quantile(values: FloatArray, share: FloatArray, q: float) -> float:
     """The smallest value that is not below so large a share of the values."""
     order = np.argsort(values, kind="stable")
-    at = int(np.searchsorted(np.cumsum(share[order]), q - _LESS))
+    at = int(np.searchsorted(np.cumsum(share[order]), q - _ROUNDING))
     return float(values[order[min(at, len(order) - 1)]])

@@ -49,7 +49,7 @@ class DiscriminantAnalysis:
     ----------
     n_components : int or mapping of class to int
         Components of each class.
-    covariance_type : {"full", "tied", "diag", "spherical"}
+    covariance_type : str
         As for `GaussianMixture`.
     priors : Priors, optional
         As for `GaussianMixture`; of each mixture.
