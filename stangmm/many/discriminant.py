@@ -23,7 +23,7 @@ from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.many.mending import left_out_because
 from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
-from stangmm.model.covariance import CovarianceType
+from stangmm.model.covariance import CovarianceType, MclustName
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -66,7 +66,7 @@ class DiscriminantAnalysis:
     """
 
     n_components: int | Mapping[Any, int] = 1
-    covariance_type: CovarianceType = "full"
+    covariance_type: CovarianceType | MclustName = "full"
     priors: Priors = field(default_factory=Priors)
 
     def __post_init__(self) -> None:
