@@ -81,8 +81,8 @@ class MergePath:
     def elbow(self) -> int | None:
         """Number of clusters at which the entropy bends most; None below four components.
 
-        Two straight lines that meet there fit the entropy best, by least squares. It is among 2 to
-        K - 1, and means little where the entropy is small from K on.
+        Two straight lines, through the values up to it and through those from it on, fit best there
+        by least squares. It is among 2 to K - 1, and means little where the entropy is small at K.
         """
         k = len(self.entropy)
         if k < _FEWEST_FOR_ELBOW:

@@ -104,7 +104,7 @@ def merge_path(fit: Fitted, ax: Axes | None = None) -> Axes:
 
     Where the line is steep, to the right of its elbow, components overlap and joining them costs
     nothing; where it is flat, clusters that are apart were joined. From four components on the two
-    straight lines that fit best are shown, which meet at the elbow.
+    straight lines that fit best are shown, on the left and on the right of the elbow.
 
     Parameters
     ----------
