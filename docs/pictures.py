@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 import stangmm as sg
 from stangmm import cli
 from stangmm.base import thresholds
+from stangmm.judge.allocations import SEARCHED
 from stangmm.plots import estimates, layers
 from stangmm.plots.style import INK, METHODS, MUTED, color, legend_below, new_axes, styled, tidy
 
@@ -291,6 +292,7 @@ def facts() -> dict[str, str]:
     limits = {name: _words(value) for name, value in vars(thresholds).items() if name.isupper()}
     limits |= {f"ROWS_{kind}": f"{rows:g}" for kind, rows in thresholds.ROWS_PER_PARAMETER.items()}
     limits |= {f"NARROW_{kind}": f"{t:g}" for kind, t in thresholds.NARROW_AS_ROUNDING.items()}
+    limits["SEARCHED"] = f"{SEARCHED:,}"
     em, advi, nuts, optimize = sg.EM(), sg.ADVI(), sg.NUTS(), sg.Optimize()
     defaults = {
         "EM_RESTARTS": em.restarts,

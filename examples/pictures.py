@@ -1,5 +1,6 @@
 """Every picture, as a PNG of its own: Old Faithful by EM, ADVI and NUTS, iris, the choice of K."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,12 +33,18 @@ def main() -> None:
         seed=1,
     )
 
-    iris = sg.GaussianMixture(3).fit(load_iris(as_frame=True).data, "em", seed=1)
+    flowers = load_iris(as_frame=True).data
+    iris = sg.GaussianMixture(3).fit(flowers, "em", seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # five components are more than iris needs
+        five = sg.GaussianMixture(5).fit(flowers, "em", seed=1)
 
     pictures: dict[str, Callable[[], Axes]] = {
         "density": nuts.plot.density,
         "components": em.plot.components,
         "responsibilities": nuts.plot.responsibilities,
+        "partition": five.plot.partition,
+        "merge_path": five.plot.merge_path,
         "forest": nuts.plot.forest,
         "profile": iris.plot.profile,
         "projection": iris.plot.projection,

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from stangmm.gaussian_mixture import GaussianMixture
     from stangmm.judge.elpd import Elpd, Loo
     from stangmm.judge.evidence import Evidence
+    from stangmm.judge.merging import MergePath
+    from stangmm.judge.partition import Partition
     from stangmm.judge.stacking import stacking_weights
     from stangmm.loading import load
     from stangmm.many.averaging import Stack, stack
     from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.discriminant import CrossValidation, DiscriminantAnalysis, DiscriminantFit
     from stangmm.many.models import ModelComparison
     from stangmm.many.posterior import ModelPosterior
     from stangmm.many.selection import select_components
@@ -62,10 +65,15 @@ _HOME = {
     "StangmmError": "base.errors",
     "Comparison": "many.comparison",
     "compare": "many.comparison",
+    "CrossValidation": "many.discriminant",
+    "DiscriminantAnalysis": "many.discriminant",
+    "DiscriminantFit": "many.discriminant",
     "MixtureDistribution": "predict.distribution",
     "Elpd": "judge.elpd",
     "Evidence": "judge.evidence",
     "Loo": "judge.elpd",
+    "MergePath": "judge.merging",
+    "Partition": "judge.partition",
     "Fit": "fit",
     "GaussianMixture": "gaussian_mixture",
     "Band": "predict.averages",
@@ -97,8 +105,11 @@ __all__ = [
     "Comparison",
     "CompileError",
     "ConvergenceWarning",
+    "CrossValidation",
     "DataError",
     "Dirichlet",
+    "DiscriminantAnalysis",
+    "DiscriminantFit",
     "Elpd",
     "Evidence",
     "Fit",
@@ -109,6 +120,7 @@ __all__ = [
     "InverseGamma",
     "Laplace",
     "Loo",
+    "MergePath",
     "MisfitWarning",
     "MixtureDistribution",
     "ModelComparison",
@@ -117,6 +129,7 @@ __all__ = [
     "Normal",
     "Optimize",
     "OutlierScore",
+    "Partition",
     "Pathfinder",
     "Priors",
     "Selection",

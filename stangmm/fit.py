@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from stangmm.judge.elpd import Elpd, Loo
     from stangmm.judge.evidence import Evidence
     from stangmm.judge.labelling import Labelling
+    from stangmm.judge.merging import MergePath
     from stangmm.judge.modes import Modes
+    from stangmm.judge.partition import Partition
     from stangmm.plots import FitPlots
     from stangmm.posterior.arviz import ArvizData
 
@@ -285,6 +287,52 @@ class Fit(Fitted, Predictions):
         from stangmm.judge.membership import rows_of
 
         return rows_of(self, progress=progress)
+
+    def partition(self, *, progress: bool = True) -> Partition:
+        """Give the rows in clusters: the partition nearest to those of the posterior.
+
+        It has the least posterior expected variation of information (Wade & Ghahramani 2018,
+        doi:10.1214/17-BA1073), needs no settled labels, and says how sure each row is. It is
+        searched among hierarchical clusterings of the posterior similarity matrix and components
+        of single draws, which are improved row by row. ``fit.plot.partition()`` shows it.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show progress when it takes longer than a second.
+
+        Returns
+        -------
+        Partition
+
+        Examples
+        --------
+        >>> import stangmm as sg
+        >>> fit = sg.GaussianMixture(2).fit(sg.datasets.faithful(), method="em", seed=1)
+        >>> print(fit.partition().to_dataframe()[["cluster", "certainty"]].head(2).round(2))
+             cluster  certainty
+        row
+        0          1        1.0
+        1          0        1.0
+        """
+        from stangmm.judge.partition import partition_of
+
+        return partition_of(self, progress=progress)
+
+    def merge_path(self) -> MergePath:
+        """Join components that overlap into clusters, two at a time, by their entropy.
+
+        Baudry, Raftery, Celeux, Lo & Gottardo 2010 (doi:10.1198/jcgs.2010.08111). What is joined
+        are the posterior means of the rows' probabilities, so that labels must be settled; see
+        `labelling`. ``fit.plot.merge_path()`` shows it.
+
+        Returns
+        -------
+        MergePath
+        """
+        from stangmm.judge.merging import merge_path_of
+
+        return merge_path_of(self)
 
     def describe(self) -> str:
         """Methods and results in one paragraph with references: a first draft for a paper.

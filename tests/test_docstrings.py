@@ -106,6 +106,10 @@ MADE_INSIDE = [
 ]
 MADE_INSIDE += [
     "ComparisonPlots",
+    "CrossValidation",
+    "DiscriminantFit",
+    "MergePath",
+    "Partition",
     "PriorPlots",
     "SelectionPlots",
     "MixtureDistribution",

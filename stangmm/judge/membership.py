@@ -43,8 +43,7 @@ class Classes:
 def classes_of(fit: Fitted) -> Classes:
     """Say how clearly rows belong to components; the probabilities are posterior means."""
     k, total = fit.model.n_components, fit.dataset.total_weight
-    some = predict.thinned(fit.mixture, _DRAWS)
-    probability = _known(fit, predict.responsibilities(some, fit.dataset.x))
+    probability = probabilities_of(fit)
     weight = fit.dataset.sample_weight
     counts = np.bincount(probability.argmax(axis=1), weight, minlength=k).astype(float)
     surprise = -np.log(np.where(probability > 0, probability, 1.0))
@@ -54,6 +53,12 @@ def classes_of(fit: Fitted) -> Classes:
         smallest_rows=float(counts.min()),
         smallest_share=float(counts.min()) / total,
     )
+
+
+def probabilities_of(fit: Fitted) -> FloatArray:
+    """Posterior mean of P(z = k | x) of the data's rows, shape (N, K), over 200 draws at most."""
+    some = predict.thinned(fit.mixture, _DRAWS)
+    return _known(fit, predict.responsibilities(some, fit.dataset.x))
 
 
 def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.data.frames import like
 from stangmm.fit import Fit
 from stangmm.judge.criteria import bad_rows, loo, pooled, psis_loo
+from stangmm.judge.partition import Partition, joint_partition
 from stangmm.judge.stacking import stacking_weights
 from stangmm.model.mixture import log_sum_exp
 
@@ -91,6 +92,19 @@ class Stack:
             if chosen.any():
                 x[chosen] = fit.sample(int(chosen.sum()), int(rng.integers(2**31)))[0]
         return x, source
+
+    def partition(self, *, progress: bool = True) -> Partition:
+        """Give the rows in clusters, by the fits' posteriors averaged by their weights.
+
+        See `Fit.partition`; the similarity of two rows is the weighted average of the fits'.
+        `stangmm.plots.partition` draws it.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show progress when it takes longer than a second.
+        """
+        return joint_partition(self._used(), progress=progress)
 
     def __repr__(self) -> str:
         """Show the weights."""

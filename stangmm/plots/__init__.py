@@ -22,6 +22,7 @@ from stangmm.plots.differences import model_differences
 from stangmm.plots.energy import energy
 from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
+from stangmm.plots.partition import merge_path, partition
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
@@ -50,10 +51,12 @@ __all__ = [
     "forest",
     "inline_svg",
     "loo",
+    "merge_path",
     "model_choice",
     "model_differences",
     "model_probabilities",
     "pairs",
+    "partition",
     "pit",
     "ppc",
     "prior_predictive",

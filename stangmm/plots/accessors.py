@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stangmm.judge.partition import partition_of
 from stangmm.plots.accuracy import time_accuracy
 from stangmm.plots.checks import loo, ppc, rank
 from stangmm.plots.comparisons import densities, estimates
@@ -11,6 +12,7 @@ from stangmm.plots.differences import model_differences
 from stangmm.plots.energy import energy
 from stangmm.plots.goodness import pit
 from stangmm.plots.mixtures import components, density
+from stangmm.plots.partition import merge_path, partition
 from stangmm.plots.posteriors import forest, pairs, responsibilities
 from stangmm.plots.prior_predictive import prior_predictive
 from stangmm.plots.priors import priors
@@ -147,6 +149,16 @@ class FitPlots:
     def responsibilities(self, ax: Axes | None = None) -> Axes:
         """Draw for every row the probability of each component, stacked."""
         return responsibilities(self._fit, ax)
+
+    @in_pyplot
+    def partition(self, ax: Axes | None = None) -> Axes:
+        """Draw which rows belong together, ordered by cluster; see `Fit.partition`."""
+        return partition(partition_of(self._fit), ax)
+
+    @in_pyplot
+    def merge_path(self, ax: Axes | None = None) -> Axes:
+        """Draw the entropy of the clusters as components are joined; see `Fit.merge_path`."""
+        return merge_path(self._fit, ax)
 
     @in_pyplot
     def pairs(self, ax: Axes | None = None, *, component: int | None = None) -> Axes:

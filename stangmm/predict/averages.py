@@ -113,6 +113,23 @@ def responsibility_band(
     return Band(*_band(mixture, x, _responsibilities, mixture.n_components, share, progress))
 
 
+def class_probabilities(
+    mixture: Mixture, x: FloatArray, starts: IntArray, *, progress: bool = False
+) -> FloatArray:
+    """Mean over S draws of P(class | x), shape (N, C).
+
+    Class c has the components from ``starts[c]`` to before ``starts[c + 1]``.
+    """
+    return _mean(mixture, x, _of_classes(starts), len(starts), progress)
+
+
+def class_band(
+    mixture: Mixture, x: FloatArray, starts: IntArray, share: float, *, progress: bool = False
+) -> Band:
+    """P(class | x): mean and central interval of a share of the S draws, each (N, C)."""
+    return Band(*_band(mixture, x, _of_classes(starts), len(starts), share, progress))
+
+
 def density_band(mixture: Mixture, x: FloatArray, share: float, *, progress: bool = False) -> Band:
     """p(x): mean and central interval of a share of the S draws, each (N,)."""
     return Band(*(a[:, 0] for a in _band(mixture, x, _density, 1, share, progress)))
@@ -166,17 +183,67 @@ def log_density_blocks(
         Which rows, at most ``n_rows`` that miss the same values.
     log_density : ndarray, shape (n, S)
     """
+    for rows, each in _blocks(mixture, x, labels, n_rows, _log_density, 1):
+        yield rows, each[0]
+
+
+def responsibility_blocks(
+    mixture: Mixture, x: FloatArray, labels: IntArray | None, n_rows: int
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """P(z = k | x) for every draw, so many rows at a time; 1 for components that are known.
+
+    Yields
+    ------
+    rows : ndarray of int, shape (n,)
+        Which rows, at most ``n_rows`` that miss the same values.
+    responsibilities : ndarray, shape (K, n, S)
+    """
+    yield from _blocks(mixture, x, labels, n_rows, _responsibilities, mixture.n_components)
+
+
+def weighed_responsibilities(
+    mixture: Mixture,
+    x: FloatArray,
+    labels: IntArray | None,
+    weights: FloatArray,
+    *,
+    progress: bool = False,
+) -> FloatArray:
+    """Sum over draws and components of P(z = k | x) times weights (S, K, C), shape (N, C)."""
+    out = np.zeros((len(x), weights.shape[-1]))
+
+    def work(log_joint: LogJoint, block: FloatArray, where: IntArray) -> None:
+        for rows, draws in log_joint.blocks(len(block)):
+            joint = log_joint(block[rows], draws)
+            if labels is not None:
+                _rule_out(joint, labels[where[rows]])
+            each = _responsibilities(joint).transpose(1, 2, 0)
+            out[where[rows]] += np.tensordot(each, weights[draws], axes=2)
+
+    _over_rows(work, mixture, x, progress)
+    return out
+
+
+def _blocks(
+    mixture: Mixture,
+    x: FloatArray,
+    labels: IntArray | None,
+    n_rows: int,
+    values: _Values,
+    width: int,
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Values (C, n, S) of every draw, for at most so many rows at a time, and which rows."""
     for part, features, where in _patterns(mixture, x):
         log_joint = LogJoint(part)
         for first in range(0, len(where), n_rows):
             rows = np.asarray(where[first : first + n_rows])
             block = x[rows][:, features]
-            out = np.empty((len(rows), mixture.batch_shape[0]))
+            out = np.empty((width, len(rows), mixture.batch_shape[0]))
             for some, draws in log_joint.blocks(len(rows)):
                 joint = log_joint(block[some], draws)
                 if labels is not None:
                     _rule_out(joint, labels[rows[some]])
-                out[some, draws] = log_sum_exp(joint, axis=0)
+                out[:, some, draws] = values(joint)
             yield rows, out
 
 
@@ -274,6 +341,17 @@ def _responsibilities(joint: FloatArray) -> FloatArray:
     np.exp(joint, out=joint)
     joint *= 1.0 / joint.sum(axis=0)
     return joint
+
+
+def _of_classes(starts: IntArray) -> _Values:
+    def values(joint: FloatArray) -> FloatArray:
+        return np.asarray(np.add.reduceat(_responsibilities(joint), starts, axis=0))
+
+    return values
+
+
+def _log_density(joint: FloatArray) -> FloatArray:
+    return log_sum_exp(joint, axis=0)[np.newaxis]
 
 
 def _density(joint: FloatArray) -> FloatArray:
