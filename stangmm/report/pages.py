@@ -8,9 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup, escape
@@ -18,10 +16,8 @@ from markupsafe import Markup, escape
 from stangmm import plots
 from stangmm.base.files import checked_target, write_whole
 from stangmm.base.progress import progress_bar
-from stangmm.judge.chains import chains_words
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
-from stangmm.judge.modes import is_divided, modes_of
 from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
 from stangmm.posterior.fitted import Fitted
@@ -49,14 +45,12 @@ from stangmm.report.pictures import (
 )
 from stangmm.report.tables import (
     comparison_call,
-    component_rows,
     fit_call,
     priors_words,
     settings_words,
     undecided_rows,
 )
 from stangmm.report.words import (
-    Solution,
     closing_words,
     comparison_answer,
     components_words,
@@ -66,13 +60,10 @@ from stangmm.report.words import (
     loo_words,
     method_words,
     opening_words,
+    solutions_of,
     undecided_words,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_MODES = 4  # that a report shows, of chains in several
 _UNBROKEN = 28  # letters of a name that a line of a phone has room for
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
@@ -108,7 +99,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
     diagnosis, parameters = diagnose(fit), summary(fit)
-    solutions, modes = _solutions(fit, parameters)
+    solutions, modes = solutions_of(fit, parameters)
     pooled = modes == 1  # else no number of all draws together means anything
     if pooled:
         pictures = {
@@ -151,19 +142,6 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     )
     write_whole(target, html.encode())
     return target
-
-
-def _solutions(fit: Fitted, parameters: pd.DataFrame) -> tuple[list[Solution], int]:
-    """The fit as one solution or, if its chains are in several modes, some modes; how many."""
-    if not is_divided(fit):
-        return [Solution("", fit, list(component_rows(fit, parameters)))], 1
-    modes = modes_of(fit)
-    named = islice(zip(modes.chains, modes.fits, strict=True), _MODES)
-    solutions = [
-        Solution(f"Mode {m}, {chains_words(chains)}", own, list(component_rows(own)))
-        for m, (chains, own) in enumerate(named)
-    ]
-    return solutions, len(modes)
 
 
 def comparison_report(
