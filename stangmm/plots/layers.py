@@ -166,9 +166,9 @@ def density_band(mixture: Mixture, points: FloatArray) -> tuple[FloatArray, Floa
 
 
 def shown_rows(dataset: Dataset) -> tuple[IntArray, str]:
-    """Rows that a scatter shows and the words for its label; many rows are drawn by lot.
+    """Rows that a scatter shows and the words for its label; of many rows a sample is drawn.
 
-    The lot falls on a row in proportion to its sample weight.
+    A row is drawn with a probability in proportion to its sample weight.
     """
     n = dataset.n_observations
     if n <= SCATTER_ROWS:
