@@ -450,7 +450,7 @@ class Fit(Fitted, Predictions):
         ModelError
             The folder does not exist, or the path is a folder.
         OSError
-            The file could not be written; what was there before is as it was.
+            The file could not be written; what was there before is unchanged.
         """
         from stangmm.saving.writing import save
 
@@ -475,7 +475,7 @@ class Fit(Fitted, Predictions):
         ModelError
             The folder does not exist, or the path is a folder.
         OSError
-            The file could not be written; what was there before is as it was.
+            The file could not be written; what was there before is unchanged.
         """
         from stangmm.report import fit_report
 

@@ -62,7 +62,7 @@ def _spread(name: str, value: FloatArray, shape: tuple[int, ...], meaning: str) 
         return np.array(np.broadcast_to(value, shape))
     except ValueError as error:
         raise ModelError(
-            f"{name} must be a number or spread to {meaning} = {shape}, got shape {value.shape}."
+            f"{name} must be a number or broadcast to {meaning} = {shape}, got shape {value.shape}."
         ) from error
 
 

@@ -115,7 +115,7 @@ class MixtureDistribution:
         Raises
         ------
         DataError
-            There are no such features, none is left, or the values are no finite numbers.
+            There are no such features, none is left, or the values are not finite numbers.
         """
         if not isinstance(values, Mapping) or not values:
             raise DataError(
@@ -131,8 +131,8 @@ class MixtureDistribution:
         kept = tuple(i for i in self._kept if i not in given)
         if not kept:
             raise DataError(
-                f"A feature must be left, got values for all of {list(self.feature_names)}. Leave "
-                "out the one whose distribution is asked for."
+                f"At least one feature must be left, got values for all of "
+                f"{list(self.feature_names)}. Leave out the one whose distribution you want."
             )
         lengths = {len(value) for value in given.values() if value.ndim}
         if len(lengths) > 1:
@@ -445,8 +445,8 @@ class MixtureDistribution:
             )
         if self.shape and len(x) != self.shape[0]:
             raise DataError(
-                f"There are {self.shape[0]} given values and must be as many rows, one for each, "
-                f"got {len(x)}."
+                f"There must be one row for each of the {self.shape[0]} given values, got {len(x)} "
+                "rows."
             )
         return x
 

@@ -94,7 +94,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     ModelError
         The folder does not exist, or the path is a folder.
     OSError
-        The file could not be written; what was there before is as it was.
+        The file could not be written; what was there before is unchanged.
     """
     target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
@@ -167,7 +167,7 @@ def comparison_report(
     ModelError
         The folder does not exist, or the path is a folder.
     OSError
-        The file could not be written; what was there before is as it was.
+        The file could not be written; what was there before is unchanged.
     """
     target = checked_target(path, "report.html")
     table = comparison.table

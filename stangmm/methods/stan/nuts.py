@@ -134,9 +134,9 @@ class NUTS(StanMethod):
     draws : int
         Iterations of each chain that are kept.
     thin : int, optional
-        Iterations for each draw that is kept. By default one; where the draws then are too dependent
-        (an effective sample size below a tenth of their number), the chains go on with up to ten
-        for each, and the draws of this longer run are kept.
+        Iterations for each draw that is kept. By default one; where the draws then are too
+        dependent (an effective sample size below a tenth of their number), the chains go on with up
+        to ten for each, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
         more than one iteration in a thousand then diverges, the chains go on with 0.95, and the
