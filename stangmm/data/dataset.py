@@ -64,7 +64,7 @@ class Dataset:
         Parameters
         ----------
         X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
-            Observations in rows. A Dataset is given back as it is.
+            Observations in rows. A Dataset is returned as it is.
         sample_weight : array, shape (N,), optional
             Non-negative frequencies.
         missing : {"error", "marginalize"}
@@ -244,7 +244,7 @@ def _moments(
 def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str, ...]]:
     """Turn what the user gave into numbers (N, D) and feature names.
 
-    All are finite, but for NaN with ``missing="marginalize"``.
+    All are finite, except for NaN with ``missing="marginalize"``.
 
     Raises
     ------
