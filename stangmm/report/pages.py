@@ -65,6 +65,7 @@ from stangmm.report.words import (
 )
 
 _UNBROKEN = 28  # letters of a name that a line of a phone has room for
+_SHORT = 14  # letters of one that a table's column on a phone has room for
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
     "warn": ("!", "use with care"),
@@ -229,14 +230,15 @@ def environment(
 
 
 def _with_names(text: str, names: Sequence[str]) -> Markup:
-    """A text in which names of features are not broken, or long ones between their parts only."""
+    """A text in which names of features are not broken, or long ones only between their parts."""
     longest_first = sorted(filter(str.strip, names), key=len, reverse=True)
     known = "|".join(map(re.escape, longest_first))
     pieces = re.split(rf"(?<!\w)({known})(?!\w)", text) if known else [text]
     marked = Markup("")
     for place, piece in enumerate(pieces):
         if place % 2:
-            parts = Markup("<wbr>").join(re.split(r"(?<=[_./])", piece))
+            long = len(piece) > _SHORT
+            parts = Markup("<wbr>").join(re.split(r"(?<=[_./])", piece) if long else [piece])
             whole = len(piece) <= _UNBROKEN
             marked += Markup('<span class="name">{}</span>').format(parts) if whole else parts
         else:

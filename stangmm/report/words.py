@@ -284,7 +284,7 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
     if any(check.name == "modes" for check in open_checks):  # the others follow from that
         open_checks = [computation["modes"]]
     if verdict == "ok" and misfit:
-        return "The fit passed all other checks, those of the computation."
+        return "The computation passed all its checks."
     if verdict == "ok":
         return {
             "mcmc": "The fit passed every check: estimates and intervals can be used as they "
