@@ -89,7 +89,10 @@ def opening_words(fit: Fitted, modes: int) -> str:
         says = f"Each component has this share of the data{interval}, and {what}:"
     if modes > 1:
         says = f"{modes_words(modes)} {says}"
-    features = listed(data.feature_names)
+    *others, last = data.feature_names
+    features = (
+        f"{', '.join(others)} and {last}" if 1 <= len(others) < 6 else listed((*others, last))
+    )
     return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
 
 
