@@ -89,10 +89,10 @@ def opening_words(fit: Fitted, modes: int) -> str:
         says = f"Each component has this share of the data{interval}, and {what}:"
     if modes > 1:
         says = f"{modes_words(modes)} {says}"
-    *others, last = data.feature_names
-    features = (
-        f"{', '.join(others)} and {last}" if 1 <= len(others) < 6 else listed((*others, last))
-    )
+    names = data.feature_names
+    features = listed(names)
+    if 1 < len(names) <= 6:
+        features = f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
 
 
