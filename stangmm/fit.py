@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stangmm.base.checked import check_count, random_generator
-from stangmm.base.errors import ModelError
+from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.names import hint
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.judge import criteria
@@ -19,6 +19,7 @@ from stangmm.predict.predictions import Predictions
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pandas as pd
@@ -250,11 +251,22 @@ class Fit(Fitted, Predictions):
         also R-hat and ESS. For a point estimate: the estimate, in the column ``mean``.
         Correlations are within a component, or within all if they share one covariance matrix.
         Covariances are in `posterior`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The chains are in different modes, over which these numbers are pooled: use `combined`,
+            or the summary of each of `modes`.
         """
         from stangmm.base.printed import PrintedTable
+        from stangmm.judge.modes import pooled_words
         from stangmm.posterior.summary import summary
 
-        return PrintedTable(summary(self))
+        table = PrintedTable(summary(self))
+        table.note = pooled_words(self)
+        if table.note:
+            warnings.warn(table.note, ConvergenceWarning, stacklevel=2)
+        return table
 
     def rows(self, *, progress: bool = True) -> pd.DataFrame:
         """Table of the rows of the data: the component of each, how sure, and how unusual.
@@ -486,7 +498,7 @@ class Fit(Fitted, Predictions):
         ModelError
             The folder does not exist, or the path is a folder.
         OSError
-            The file could not be written; what was there before is as it was.
+            The file could not be written; what was there before is unchanged.
         """
         from stangmm.saving.writing import save
 
@@ -511,7 +523,7 @@ class Fit(Fitted, Predictions):
         ModelError
             The folder does not exist, or the path is a folder.
         OSError
-            The file could not be written; what was there before is as it was.
+            The file could not be written; what was there before is unchanged.
         """
         from stangmm.report import fit_report
 
@@ -528,7 +540,10 @@ class Fit(Fitted, Predictions):
         return fit_html(self)
 
     def __repr__(self) -> str:
-        """One line for each component."""
+        """One line for each component, of each mode if the chains are in different ones."""
+        from stangmm.judge.chains import chains_words
+        from stangmm.judge.modes import is_divided
+
         d = self.dataset
         lines = [
             f"{type(self).__name__}(method={self.method!r}, K={self.model.n_components}, "
@@ -538,16 +553,25 @@ class Fit(Fitted, Predictions):
         if self.combination is not None:
             shares = ", ".join(f"{mode.weight:.3g}" for mode in self.combination.modes)
             lines.append(f"  combined of {len(self.combination.modes)} modes, weights {shares}")
-        for k in range(self.model.n_components):
-            values = ", ".join(
-                f"{name} {mean:.4g} (sd {scale:.3g})"
-                for name, mean, scale in zip(
-                    d.feature_names[:_FEATURES_SHOWN], self.means[k], self.scales[k], strict=False
-                )
-            )
-            lines.append(f"  {k}: weight {self.weights[k]:.3f}, {values}")
+        if is_divided(self):
+            modes = self.modes
+            lines.append(f"  in {len(modes)} modes, not combined: combined() weights them")
+            for m, (chains, own) in enumerate(zip(modes.chains, modes.fits, strict=True)):
+                lines.append(f"  mode {m}, {chains_words(chains)}")
+                lines += (f"  {line}" for line in own._component_lines())
+        else:
+            lines += self._component_lines()
         if d.n_features > _FEATURES_SHOWN:
             lines.append(
                 f"  (the first {_FEATURES_SHOWN} of {d.n_features} features; summary() has all)"
             )
         return "\n".join(lines)
+
+    def _component_lines(self) -> Iterator[str]:
+        names = self.dataset.feature_names[:_FEATURES_SHOWN]
+        for k in range(self.model.n_components):
+            values = ", ".join(
+                f"{name} {mean:.4g} (sd {scale:.3g})"
+                for name, mean, scale in zip(names, self.means[k], self.scales[k], strict=False)
+            )
+            yield f"  {k}: weight {self.weights[k]:.3f}, {values}"

@@ -43,7 +43,7 @@ class GaussianMixture(MixtureSpec):
     Raises
     ------
     ModelError
-        K below 1, an unknown covariance type, or priors that are none.
+        K below 1, an unknown covariance type, or priors that are not `Priors`.
 
     Examples
     --------
@@ -149,7 +149,7 @@ class GaussianMixture(MixtureSpec):
         sample_weight: Any = None,
         missing: Missing = "error",
     ) -> PriorPredictive:
-        """Draw data sets from the prior, to see what the model holds possible.
+        """Draw data sets from the prior, to see what the model considers possible.
 
         Parameters
         ----------

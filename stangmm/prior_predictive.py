@@ -1,4 +1,4 @@
-"""Data drawn from the prior: what a model holds possible before it has seen the rows."""
+"""Data drawn from the prior: what a model considers possible before it has seen the rows."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         An integer is the ``seed`` of `GaussianMixture.fit`, for sorted rows; otherwise a seed is
         drawn, as everywhere in scikit-learn.
     progress : bool
-        Whether work of more than a second shows how far it is, on standard error.
+        Whether to show progress when it takes longer than a second, on standard error.
 
     Attributes
     ----------
@@ -86,13 +86,13 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_iter_ : int or None
         Iterations of EM in its best run; None for other methods.
     lower_bound_ : float
-        Log likelihood of the data for each unit of sample weight, averaged over the draws.
+        Log likelihood of the data per unit of sample weight, averaged over the draws.
     regularized_ : bool
         Whether the likelihood has no maximum: EM needed the prior of `EM.regularized`, or a feature
         does not vary.
     fit_ : Fit
-        The fit itself: posterior, diagnostics, pictures, report. It holds the data, sorted, equal
-        rows as one with its weight, without the features that do not vary.
+        The fit itself: posterior, diagnostics, pictures, report. It holds the data sorted,
+        equal rows merged into one with a weight, without the features that do not vary.
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (D,)
         Only where the columns of X have names.
@@ -151,15 +151,15 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            The data or the parameters cannot be used; `DataError` and `ModelError` are such.
+            The data or the parameters cannot be used; `DataError` and `ModelError` are ValueErrors.
         InferenceError
             A method other than EM failed.
 
         Warns
         -----
         ConvergenceWarning
-            A check of the computation failed, or the likelihood has no maximum. That the mixture
-            does not describe the data is said by ``fit_.diagnose()`` only.
+            A check of the computation failed, or the likelihood has no maximum. Only
+            ``fit_.diagnose()`` says when the mixture does not describe the data.
         """
         model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
         settings = as_method(self.method)

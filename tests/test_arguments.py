@@ -46,19 +46,22 @@ CALLS: dict[str, tuple[Any, str]] = {
     "max_draws": (lambda fit: fit.impute(X, max_draws=0), "max_draws must be"),
     "no quantiles": (lambda fit: fit.marginal(0).quantile([]), "q must be probabilities"),
     "ragged": (lambda fit: fit.conditional({0: [[1.0], [1.0, 2.0]]}), "must be a number or an arr"),
-    "no chains": (lambda fit: fit.select_chains(None), "chains must be some of 0 to 0"),
+    "no chains": (
+        lambda fit: fit.select_chains(None),
+        "chains must be a list of numbers from 0 to 0",
+    ),
     "twice": (lambda fit: fit.reordered([0, 0]), "each of 0 to 1 once"),
     "no model": (lambda fit: sg.compare(None, X), "model must be a GaussianMixture"),
     "digits": (lambda fit: sg.GaussianMixture(10**400), "a number of some 400"),
     "dates": (lambda fit: sg.Normal(np.datetime64("2020-01-01")), "Normal location must be a num"),
     "an array": (lambda fit: MODEL.fit(X, method="em", missing=np.ones(3)), "missing must be one"),
     "no path": (lambda fit: fit.save(None), "A path must be text"),
-    "NUL": (lambda fit: fit.save("a\0b"), "no NUL"),
-    "too long": (lambda fit: fit.report("x" * 5000), "can be no path"),
-    "too long to load": (lambda fit: sg.load("x" * 5000), "can be no path"),
+    "NUL": (lambda fit: fit.save("a\0b"), "contain a NUL"),
+    "too long": (lambda fit: fit.report("x" * 5000), "not a valid path"),
+    "too long to load": (lambda fit: sg.load("x" * 5000), "not a valid path"),
     "sparse": (lambda fit: MODEL.fit(scipy.sparse.csr_array(X), method="em"), "X.toarray"),
     "text": (lambda fit: MODEL.fit(X, method="em", sample_weight="x" * 200_000), "must be numbers"),
-    "one row": (lambda fit: MODEL.fit(X[:1], method="em"), "There is one row"),
+    "one row": (lambda fit: MODEL.fit(X[:1], method="em"), "There is only one row"),
     "huge n": (lambda fit: fit.sample(10**14), "GB of memory"),
     "huge start": (lambda fit: MODEL.fit(X, method="em", init=np.full((2, 2), 1e308)), "Rescale"),
 }
@@ -79,7 +82,7 @@ def test_the_modes_of_a_point_estimate_are_words(fit: sg.Fit) -> None:
 def test_a_fit_that_memory_cannot_hold_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 2**26)
     rows = pd.DataFrame(np.random.default_rng(1).normal(size=(10**6, 3)))
-    with pytest.raises(sg.ModelError, match=r"needs at least 0\.\d+ GB of memory, and 0\.06"):
+    with pytest.raises(sg.ModelError, match=r"needs at least 0\.\d+ GB of memory, but only 0\.06"):
         MODEL.fit(rows, method="em", seed=1)
 
 

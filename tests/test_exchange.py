@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from made_fits import known_mixture, made_fit, rows_of
 from scipy.stats import kstest, norm
 
 import stangmm as sg
-from stangmm.cmdstan.compile import compiled_model
+from stangmm.cmdstan.compile import compiled_model, stan_directory
 from stangmm.cmdstan.run import cmdstan_run
 from stangmm.judge.criteria import psis_loo
 from stangmm.methods.stan.data import stan_parameters
@@ -212,6 +213,16 @@ def test_the_warm_up_is_saved_and_follows_the_chains(warm: sg.Fit, tmp_path: Pat
 # Stan ---------------------------------------------------------------------------------------------
 
 
+def translation(arguments: list[str], folder: Path) -> str:
+    """The C++ that stanc makes of a program, without its texts: they tell of lines and files."""
+    stanc = compiled_model().cmdstan.path / "bin" / "stanc"
+    output = folder / "translated.hpp"
+    command = [stanc, "--name=mixture", f"--o={output}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return re.sub(r'("[^"]*"\s*)+', '""', output.read_text())
+
+
 @pytest.mark.stan
 @pytest.mark.parametrize("covariance_type", ["full", "spherical"])
 def test_stan_reads_the_data_and_finds_the_densities_of_the_fit(
@@ -226,7 +237,8 @@ def test_stan_reads_the_data_and_finds_the_densities_of_the_fit(
     assert (data["N"], data["D"], data["K"]) == (271, 2, 2)
     problem = Problem.build(fit.dataset, 2, model.structure, model.priors)
     start = stan_parameters(problem.from_user_units(fit.mixture[0]), problem.space)
-    with cmdstan_run(compiled_model().exe, "test") as run:
+    portable = compiled_model(kernel="portable")  # what `stan_code` is: see the next test
+    with cmdstan_run(portable.exe, "test") as run:
         columns, values = values_at_start(
             run,
             run.write_json("data", data),
@@ -237,14 +249,19 @@ def test_stan_reads_the_data_and_finds_the_densities_of_the_fit(
 
 
 @pytest.mark.stan
-def test_stanc_takes_the_program(tmp_path: Path) -> None:
+def test_the_program_on_its_own_is_that_of_the_portable_kernel(tmp_path: Path) -> None:
+    """Its C++ is that of the model compiled with the portable kernel, and so are its densities."""
     fit = made("point")
-    program = tmp_path / "mixture.stan"
-    program.write_text(fit.stan_code)
-    assert "#include" not in fit.stan_code
-    stanc = compiled_model().cmdstan.path / "bin" / "stanc"
-    done = subprocess.run([stanc, program], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    alone = tmp_path / "mixture.stan"
+    alone.write_text(fit.stan_code)
+    sources = stan_directory()
+    include = f"--include-paths={sources / 'kernel' / 'portable'}"
+    translated = [
+        translation([str(alone)], tmp_path),
+        translation([include, str(sources / "gaussian_mixture.stan")], tmp_path),
+    ]
+    assert "log_prob" in translated[0]
+    assert translated[0] == translated[1]
     declared = fit.stan_code.partition("\ndata {")[2].partition("\n}")[0]
     assert all(f" {name};" in declared for name in fit.stan_data)
 

@@ -26,6 +26,7 @@ from stangmm.methods.stan.regions import Region
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 from stangmm.posterior.summary import convergence
+from stangmm.report.numbers import number
 
 pytestmark = pytest.mark.stan
 
@@ -391,6 +392,32 @@ def test_a_report_of_several_modes_describes_each_and_pools_none(tmp_path: Path)
         assert part not in page.words
     assert "Results (" not in fit.describe()
     assert "All parameters" in combined(fit).report(tmp_path / "r.html").read_text()
+
+
+def test_what_a_divided_fit_shows_is_by_mode_or_says_that_it_is_pooled() -> None:
+    fit = two_modes(1)
+    own = [mode.means for mode in fit.modes]
+    lines = repr(fit).splitlines()
+    assert lines[1] == "  in 2 modes, not combined: combined() weights them"
+    modes = [i for i, line in enumerate(lines) if re.match(r"  mode \d, chains \d, \d$", line)]
+    assert modes == [2, 5]
+    listed = [re.findall(r"x\d (\S+) \(sd", lines[i]) for i in (3, 4, 6, 7)]
+    np.testing.assert_allclose(np.array(listed, float), np.concatenate(own), rtol=1e-3)
+
+    page = Page(fit._repr_html_())
+    assert "The chains are in two different modes" in page.words
+    assert [tag for tag, _ in page.tags].count("svg") == 2
+    for mode in fit.modes:
+        for mean, unit in zip(mode.means.flat, mode.scales.flat, strict=True):
+            assert number(mean, unit) in page.words
+
+    with pytest.warns(sg.ConvergenceWarning, match=r"pooled over the modes.*fit\.combined\(\)"):
+        table = fit.summary()
+    assert "pooled over the" in str(table)
+    assert "pooled over the" in str(table._repr_html_())
+    whole = combined(fit)
+    assert "pooled" not in str(whole.summary())  # and no warning
+    assert "mode 0" not in repr(whole)
 
 
 # ---- real data -------------------------------------------------------------------------------

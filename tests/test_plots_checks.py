@@ -243,7 +243,7 @@ def test_loo_marks_and_names_rows_of_high_k_that_count(fits_galaxies: Any) -> No
     assert sorted(t.get_text() for t in ax.texts) == ["3", "40"]
     assert len(ax.lines[0].get_xdata()) == 79
     assert legend_of(ax)[0].startswith("79 of 81 rows")
-    assert legend_of(ax)[1] == "2 of high k, compute them by loo(refit=True): 3, 40"
+    assert legend_of(ax)[1] == "2 of high k; loo(refit=True) computes them: 3, 40"
     assert ax.get_ylim()[1] < 2.0  # the row that does not count does not set the view
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,21 @@ def test_the_recipe_for_conda_has_the_version_and_the_dependencies_of_the_packag
     here = [re.sub(r"^([\w-]+)", r"\1 ", requirement) for requirement in PROJECT["dependencies"]]
     assert sorted(found[2:]) == sorted(here)
     assert found[:2] == ["python >=${{ python_min }}", "cmdstan >=2.27"]
+
+
+def test_the_readme_on_an_index_links_to_files_of_the_repository() -> None:
+    """What the package was installed with is what an index shows."""
+    description = metadata("stangmm").get_payload()
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]*)\)", str(description))
+    assert [link for _, link in links if not link.startswith("https://")] == []
+    start = f"{PROJECT['urls']['Homepage']}/"
+    views = [
+        (image, *link.removeprefix(start).split("/", 2)) for image, link in links if start in link
+    ]
+    assert len(views) > 20
+    for image, view, tag, path in views:
+        assert (view, tag) == ("raw" if image else "blob", f"v{PROJECT['version']}")
+        assert (ROOT / path.partition("#")[0]).exists(), path
 
 
 def test_the_changelog_has_a_section_for_this_version() -> None:

@@ -522,7 +522,7 @@ def test_a_flipped_bit_in_a_draw_is_found_by_the_checksum(em: sg.Fit, saved: Pat
 def test_a_truncated_file_is_refused(saved: Path, share: float) -> None:
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(sg.DataError, match=r"damaged.*Take a copy"):
+    with pytest.raises(sg.DataError, match=r"damaged.*Use an intact copy"):
         sg.load(saved)
 
 
@@ -711,7 +711,7 @@ def test_a_failure_half_way_leaves_the_old_file_alone(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"as it was: No space left.*Make room") as caught:
+    with pytest.raises(OSError, match=r"unchanged: No space left.*Make room") as caught:
         em.save(file)
     assert caught.value.errno == errno.ENOSPC
     assert file.read_bytes() == before

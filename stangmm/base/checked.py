@@ -95,7 +95,7 @@ def whole_numbers(name: str, values: Any, below: int) -> list[int]:
     numbers = listed(values)
     if not numbers or not all(is_whole(n) and 0 <= n < below for n in numbers):
         raise ModelError(
-            f"{name} must be some of 0 to {below - 1}, in a list, got {shown(values)}."
+            f"{name} must be a list of numbers from 0 to {below - 1}, got {shown(values)}."
         )
     return [int(n) for n in numbers]
 
@@ -106,7 +106,7 @@ def checked_path(path: Any) -> Path:
     Raises
     ------
     DataError
-        It can be no path: of another type, empty, too long, or with what no path has.
+        It is not a valid path: of another type, empty, too long, or with a NUL in it.
     """
     try:
         text = os.fspath(path)
@@ -114,7 +114,7 @@ def checked_path(path: Any) -> Path:
     except (TypeError, UnicodeError) as error:
         raise DataError(f"A path must be text or a Path, got {shown(path)}.") from error
     if not text or "\0" in text:
-        raise DataError(f"A path must have letters, and no NUL among them, got {shown(text)}.")
+        raise DataError(f"A path must not be empty or contain a NUL, got {shown(text)}.")
     try:
         os.fsencode(text)
         found = Path(text).expanduser()
@@ -123,5 +123,5 @@ def checked_path(path: Any) -> Path:
         if isinstance(error, PermissionError):
             return Path(text).expanduser()
         why = getattr(error, "strerror", None) or error
-        raise DataError(f"{shown(text)} can be no path: {why}. Give another one.") from error
+        raise DataError(f"{shown(text)} is not a valid path: {why}. Give another one.") from error
     return found

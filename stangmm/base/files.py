@@ -29,7 +29,7 @@ def checked_target(path: str | os.PathLike[str], example: str) -> Path:
     ModelError
         The folder does not exist, or the path is a folder or a disk.
     DataError
-        It can be no path.
+        It is not a valid path.
     """
     target = checked_path(path)
     if not target.parent.is_dir():
@@ -69,11 +69,11 @@ def write_whole(target: Path, *content: bytes | memoryview) -> None:
         else:
             _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
-        kept = "the file that was there is as it was" if target.is_file() else "there is no file"
+        kept = "the existing file is unchanged" if target.is_file() else "no file was made"
         why = error.strerror or error
         raise OSError(
             error.errno,
-            f"{str(target)!r} could not be written, {kept}: {why}. Make room, get the right to "
+            f"{str(target)!r} could not be written, {kept}: {why}. Make room, get permission to "
             "write there, or give another path",
         ) from error
 

@@ -46,8 +46,8 @@ def check_memory(what: str, n_bytes: float, remedy: str) -> None:
     there = available_memory()
     if there is not None and n_bytes > there:
         raise ModelError(
-            f"{what} needs at least {n_bytes / 2**30:.3g} GB of memory, and {there / 2**30:.3g} GB "
-            f"are free. {remedy}"
+            f"{what} needs at least {n_bytes / 2**30:.3g} GB of memory, but only "
+            f"{there / 2**30:.3g} GB are free. {remedy}"
         )
 
 
@@ -70,6 +70,6 @@ def check_disk(what: str, n_bytes: float, folder: str | Path, remedy: str) -> No
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise ModelError(
-            f"{what} take about {n_bytes / 2**30:.3g} GB, and the disk of {str(folder)!r} has "
+            f"{what} take about {n_bytes / 2**30:.3g} GB, but the disk of {str(folder)!r} has only "
             f"{free / 2**30:.3g} GB left. {remedy}"
         )

@@ -167,13 +167,13 @@ class Build:
             return self.exe
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            waiting = f"waiting for another process that compiles {self.sources.name}.stan"
+            waiting = f"waiting for another process that is compiling {self.sources.name}.stan"
             with locked(_lock_file(self.folder.name), waiting, progress=progress):
                 if not self.is_cached():
                     if self.exe.exists():
                         warnings.warn(
-                            f"The compiled model in the cache, {str(self.exe)!r}, is not what was "
-                            "compiled there, so it is compiled anew.",
+                            f"The compiled model in the cache, {str(self.exe)!r}, has changed "
+                            "since it was compiled, so it is compiled again.",
                             UserWarning,
                             stacklevel=2,
                         )
@@ -181,7 +181,7 @@ class Build:
         except OSError as error:
             raise CompileError(
                 f"The model cannot be compiled in the cache {cache_directory()}: {error}. "
-                "Set the environment variable STANGMM_CACHE to a folder that can be written."
+                "Set the environment variable STANGMM_CACHE to a writable folder."
             ) from error
         return self.exe
 
@@ -197,8 +197,9 @@ class Build:
         for place, path in (("the cache", parent), ("CmdStan", self.cmdstan.path)):
             if path is None or _UNSAFE.search(str(path)):
                 raise CompileError(
-                    f"make cannot work with the path of {place}, which holds a blank or another "
-                    "special character. Set STANGMM_CACHE, or install CmdStan in another folder."
+                    f"make cannot handle the path of {place}, which has a space or another "
+                    "special character in it. Set STANGMM_CACHE, or install CmdStan in another "
+                    "folder."
                 )
         assert parent is not None  # noqa: S101 - for mypy; the loop above has raised
         with Workshop(parent, prefix=".build-") as workshop:

@@ -164,7 +164,7 @@ def make_program() -> str:
 
 
 def check_tools() -> list[str]:
-    """Look whether make and the C++ compiler are there.
+    """Check that make and the C++ compiler are there.
 
     Returns
     -------

@@ -109,11 +109,11 @@ def compiled_model(
     Raises
     ------
     CmdStanNotFoundError
-        If the model is not compiled and there is no CmdStan, or if what was named is none.
+        If the model is not compiled and there is no CmdStan, or if the one named cannot be used.
     CompileError
         If the model does not compile; the message ends with the compiler's log.
     ModelError
-        If `kernel` is none of the known ones.
+        If `kernel` is not one of these.
     """
     found = ready_model(kernel=kernel, cmdstan_path=cmdstan_path, threads=threads)
     if found is None:
@@ -144,9 +144,9 @@ def ready_model(
     Raises
     ------
     CmdStanNotFoundError
-        If a CmdStan is named, and is none.
+        If the CmdStan named cannot be used.
     ModelError
-        If `kernel` is none of the known ones.
+        If `kernel` is not one of these.
     """
     kernels = _kernels(kernel)
     if not names_cmdstan(cmdstan_path):
@@ -155,8 +155,8 @@ def ready_model(
             return shipped
         if "native" in kernels and shipped_directory().is_dir():
             warn_once(
-                "the compiled model that came with stangmm is not what it was when it was built, "
-                "so it is not run. Install stangmm anew."
+                "the compiled model that came with stangmm has changed since it was built, so it "
+                "is not run. Reinstall stangmm."
             )
     try:
         cmdstan = find_cmdstan(cmdstan_path)

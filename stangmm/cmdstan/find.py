@@ -128,7 +128,7 @@ def find_cmdstan(path: str | os.PathLike[str] | None = None) -> CmdStan:
         f"{_short(base)} nor the active conda environment has one. {INSTALL_HINT}"
     )
     if rejected:
-        message += "\nFolders that were looked at:\n" + "\n".join(rejected)
+        message += "\nFolders that were searched:\n" + "\n".join(rejected)
     raise CmdStanNotFoundError(message)
 
 
@@ -140,7 +140,7 @@ def names_cmdstan(path: str | os.PathLike[str] | None) -> bool:
 def default_directory() -> Path:
     """Where CmdStan is installed: ``~/.cmdstan``, if make can work there.
 
-    make cannot where the home's path has blanks; then it is a folder of the user's own in
+    Make cannot handle a home whose path has spaces; then it is a folder of the user's own in
     ``/var/tmp``, which is used only if nobody else can write there.
     """
     home = Path.home() / ".cmdstan"
@@ -198,7 +198,7 @@ def _checked(folder: Path, origin: str) -> CmdStan:
     if reason is not None:
         raise CmdStanNotFoundError(
             f"{origin[0].upper()}{origin[1:]} must name a built CmdStan folder, but {folder} "
-            f"{reason}. Correct it, or leave it away to use an installed CmdStan. {INSTALL_HINT}"
+            f"{reason}. Correct it, or leave it out to use an installed CmdStan. {INSTALL_HINT}"
         )
     return _cmdstan(folder)
 

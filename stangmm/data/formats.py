@@ -30,13 +30,13 @@ _LARGEST = 2**31  # bytes of what is unpacked, or comes from a pipe
 # What begins so is no table; why, and what to do.
 _REFUSED = {
     b"\x89HDF\r\n\x1a\n": "is HDF5 or netCDF. What stangmm saved is read by `stangmm report` and "
-    "sg.load; tables in HDF5 by pandas.read_hdf: save the table as CSV or Parquet.",
+    "sg.load. A table in HDF5 is read by pandas.read_hdf: save it as CSV or Parquet.",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "is an old Excel file (.xls). Save it as .xlsx or CSV.",
     b"SQLite format 3\0": "is a database. Export the table as CSV.",
     b"%PDF": "is a PDF. Save the table as CSV.",
-    b"RDX": "is R's data. In R: write.csv(x, 'x.csv', row.names = FALSE).",
-    b"$FL2": "is SPSS's data. Save it as CSV.",
-    b"MATLAB 5.0": "is MATLAB's data. In MATLAB: writematrix(x, 'x.csv').",
+    b"RDX": "is an R data file. In R: write.csv(x, 'x.csv', row.names = FALSE).",
+    b"$FL2": "is an SPSS file. Save it as CSV.",
+    b"MATLAB 5.0": "is a MATLAB file. In MATLAB: writematrix(x, 'x.csv').",
     b"\x80\x02": "is a pickle, which could run any program. Save the table as CSV or Parquet.",
     b"\x80\x03": "is a pickle, which could run any program. Save the table as CSV or Parquet.",
     b"\x80\x04": "is a pickle, which could run any program. Save the table as CSV or Parquet.",
@@ -239,9 +239,7 @@ def _excel(shown: str, content: bytes) -> pd.DataFrame:
         raise DataError(f"{shown} is not an Excel file that openpyxl can read: {error}") from error
     filled = {name: sheet for name, sheet in sheets.items() if sheet.size}
     if len(filled) != 1:
-        raise DataError(
-            f"{shown} has the sheets {list(filled)}. Save the one that is meant as CSV."
-        )
+        raise DataError(f"{shown} has the sheets {list(filled)}. Save the one you want as CSV.")
     (sheet,) = filled.values()
     table, _ = text_table(shown, sheet.to_csv(index=False, header=False), Reading())
     return table

@@ -69,21 +69,21 @@ def read_table(
 
     The first bytes say what it is: Parquet, npy, npz, Feather, Excel, Stata, JSON, and any of these
     packed in gzip, bzip2, xz or zip; everything else is text with a separator: tab, semicolon,
-    bar, comma or blanks. Of a text, what is not given is found out, where there is one answer.
+    bar, comma or blanks. What is not given is worked out from a text, if there is one answer.
 
     Parameters
     ----------
     path : path
         "-" is standard input.
     sep, decimal, thousands : str, optional
-        What tells fields of a text apart ("tab", "blanks"), and what stands before decimals and
-        between thousands.
+        What separates the fields of a text (a character, "tab" or "blanks"), the decimal mark, and
+        the separator of thousands.
     na : sequence of str
         What a missing value is written as, besides nothing, NA, NaN and the like.
     header : bool, optional
         Whether the first line of a text has names; by default it has if words stand above numbers.
     skip : int
-        How many lines at the beginning are no table.
+        How many lines to skip at the beginning.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def read_table(
     Raises
     ------
     DataError
-        There is no such file, it is no table, or one that can be read in several ways; the message
+        There is no such file, it is not a table, or it can be read in several ways; the message
         says what is wrong with it.
     """
     for name, sign in (("decimal", decimal), ("thousands", thousands)):
@@ -144,7 +144,7 @@ def choose_columns(
         The features, in this order; by default every column of numbers that has a name and no
         other purpose, and does not number the rows.
     exclude, index : sequence of str
-        Columns that are no features; those of an index name the rows.
+        Columns that are not features; those of an index name the rows.
     weights, labels : str, optional
         The columns of sample weights and of known components. Labels that are text are numbered in
         alphabetical order.

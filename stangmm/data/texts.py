@@ -251,7 +251,9 @@ def _fields(line: str, separator: str) -> list[str]:
             csv.reader([line.strip("\r\n")], delimiter=separator, skipinitialspace=True), []
         )
     except csv.Error as error:
-        raise DataError(f"A line cannot be taken apart: {shown_value(line)} ({error}).") from error
+        raise DataError(
+            f"A line cannot be split into fields: {shown_value(line)} ({error})."
+        ) from error
 
 
 def _one_column_of_commas(shown: str, rows: list[list[str]], separator: str) -> bool:
@@ -282,7 +284,7 @@ def _number_signs(
         decimal = decimal or ("," if how.thousands == "." else ".")
         if decimal == how.thousands:
             raise DataError(
-                f"--decimal and --thousands are both {decimal!r}. Give two different files."
+                f"--decimal and --thousands are both {decimal!r}. Give two different characters."
             )
         return decimal, how.thousands
     apart = re.escape(separator) if separator else " "

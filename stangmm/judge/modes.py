@@ -175,6 +175,17 @@ def is_divided(fit: Fitted) -> bool:
     return fit.combination is None and len(_found(fit)) > 1
 
 
+def pooled_words(fit: Fitted) -> str:
+    """Say that numbers of all draws together are pooled over modes; empty if there is one mode."""
+    if not is_divided(fit):
+        return ""
+    return (
+        f"The chains are in {len(_found(fit))} different modes. These numbers are pooled over the "
+        "modes, by how many chains are in each, which says nothing about the posterior. "
+        "fit.combined() weights the modes by their evidence, and fit.modes gives each."
+    )
+
+
 @once
 def _found(fit: F) -> Modes[F]:
     return Modes(fit, pieces_by_mode(fit))

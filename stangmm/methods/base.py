@@ -29,7 +29,7 @@ class Run:
     show_progress : bool
         Whether to show progress when it takes longer than a second.
     processors : int or None
-        At most so many are kept busy; None: as many as there are.
+        How many may be kept busy; None: all there are.
     """
 
     seed: int
@@ -106,7 +106,7 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class AbsentMethod(Method):
-    """What a file says of a method that is not defined here: it can be shown, not run."""
+    """What a file says of a method that is not defined here: it can be shown but not run."""
 
     name: str  # type: ignore[misc]
     kind: Kind  # type: ignore[misc]

@@ -27,7 +27,7 @@ class Optimum:
         How many restarts ended here.
     converged : bool
     path : ndarray, shape (iterations,)
-        The objective over the iterations; empty where the method does not tell.
+        The objective over the iterations; empty where the method does not report it.
     """
 
     mixture: Mixture

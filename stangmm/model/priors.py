@@ -62,7 +62,7 @@ def _spread(name: str, value: FloatArray, shape: tuple[int, ...], meaning: str) 
         return np.array(np.broadcast_to(value, shape))
     except ValueError as error:
         raise ModelError(
-            f"{name} must be a number or spread to {meaning} = {shape}, got shape {value.shape}."
+            f"{name} must be a number or broadcast to {meaning} = {shape}, got shape {value.shape}."
         ) from error
 
 
@@ -161,8 +161,8 @@ class Normal:
 class ScalePrior:
     """Base of the priors of the standard deviations; each fills in one density.
 
-    Each may be cut off at a lower bound: the density below it is zero, that above is divided by
-    the probability above it.
+    Each may be truncated at a lower bound: the density is zero below it, and is divided above it
+    by the probability above it.
     """
 
     family: ClassVar[int]  # the code of the family in the Stan model
@@ -258,7 +258,7 @@ class HalfNormal(ScalePrior):
     Parameters
     ----------
     scale : float or array, shape (D,) or (K, D); (K, 1) for spherical covariances
-        Standard deviation of the normal that is cut in half, in the units of the data.
+        Standard deviation of the normal before it is folded, in the units of the data.
 
     Examples
     --------
@@ -442,14 +442,14 @@ class Priors:
         Default ``LKJ(2)``; used by "full" and "tied" covariances.
     resolution : float or array, shape (D,), optional
         The step to which each feature was rounded, in the units of the data. No component is
-        narrower than that rounding: the prior of the scales has no mass below. Default: what the
-        data show (`stangmm.data.resolution`), which bounds nothing where they are not rounded; 0
-        bounds nothing anywhere.
+        narrower than that rounding: the prior of the scales has no mass below it. Default: what
+        the data show (`stangmm.data.resolution`), with no bound where they are not rounded; 0 sets
+        no bound.
 
     Raises
     ------
     ModelError
-        A prior that is none, a resolution that is negative or not finite.
+        Something that is not a prior, or a resolution that is negative or not finite.
 
     Examples
     --------
@@ -504,7 +504,7 @@ class Priors:
         Returns
         -------
         Priors
-            Complete, for any number of components; a fit with them is the fit without. Print it
+            Complete, for any number of components; a fit with them equals one without. Print it
             for a table, change a part with ``dataclasses.replace``.
 
         Raises

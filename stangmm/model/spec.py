@@ -34,7 +34,7 @@ class MixtureSpec:
     Raises
     ------
     ModelError
-        K below 1, an unknown covariance type, or priors that are none.
+        K below 1, an unknown covariance type, or priors that are not `Priors`.
     """
 
     n_components: int

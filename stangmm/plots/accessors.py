@@ -59,7 +59,7 @@ class FitPlots:
 
     @in_pyplot
     def components(self, ax: Axes | None = None) -> Axes:
-        """Draw each component apart, with its weight."""
+        """Draw each component separately, with its weight."""
         return components(self._fit, ax)
 
     @in_pyplot
@@ -106,7 +106,7 @@ class FitPlots:
 
     @in_pyplot
     def pit(self, ax: Axes | None = None) -> Axes:
-        """Draw whether the data are spread over the mixture as its own rows are."""
+        """Draw whether the data are distributed like the mixture."""
         return pit(self._fit, ax)
 
     @in_pyplot
@@ -168,7 +168,7 @@ class FitPlots:
         ----------
         ax : matplotlib Axes, optional
         component : int, optional
-            Which one, without it the one of smallest weight.
+            Which one; by default the one of smallest weight.
 
         Returns
         -------

@@ -29,9 +29,9 @@ def time_accuracy(comparison: Compared, ax: Axes | None = None) -> Axes:
 
     The distance is that of the comparison's table: the largest difference of a posterior mean to
     the reference's, in posterior standard deviations. A good place is at the lower left. The
-    reference itself stands at its Monte Carlo error, 1 / sqrt(smallest ESS): nothing nearer to it
-    can be told from it. Methods that failed their checks are hollow. Both axes are logarithmic; a
-    distance of almost nothing is drawn at the lower edge.
+    reference itself stands at its Monte Carlo error, 1 / sqrt(smallest ESS): a distance below that
+    cannot be told from zero. Methods that failed their checks are hollow. Both axes are
+    logarithmic; a distance of almost nothing is drawn at the lower edge.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ def time_accuracy(comparison: Compared, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("seconds")
     ax.set_ylabel("distance to the reference's\nmeans, in posterior sds")
     ax.set_title(
-        "The reference failed its checks: near to it is not right"
+        "The reference failed its checks: being near it proves nothing"
         if table.loc[reference, "status"] == "fail"
-        else "↙ good: quick and near",
+        else "↙ better: faster and nearer",
         loc="left",
         color=MUTED,
     )

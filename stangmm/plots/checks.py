@@ -28,11 +28,13 @@ from stangmm.plots.style import (
     SCATTER_ROWS,
     VECTOR_MARKERS,
     color,
+    first_of,
     legend_below,
     line,
     name,
     new_axes,
     panels,
+    panels_in_rows,
     room,
     size_in_points,
     stairs,
@@ -88,7 +90,7 @@ def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
     chains = len(fit.lp)
     if chains == 1:
         raise ModelError(
-            "rank compares chains, and this fit has one. Use method=NUTS(chains=4) or more chains."
+            "rank compares chains, and this fit has only one. Use method=NUTS(chains=4)."
         )
     rows = chain_rows(fit)
     k = fit.model.n_components
@@ -224,20 +226,15 @@ def ppc(fit: Fitted, ax: Axes | None = None) -> Axes:
         legend_below(ax, columns=1)
         return ax
     columns = 2 if shown in (2, 4) else 3
-    rows = -(-shown // columns)
-    ax = ax or new_axes(0.9 + 1.75 * rows)
-    grid = [panel for row in panels(ax, rows, columns, gap=(0.15, 0.68)) for panel in row]
-    for panel in grid[shown:]:
-        panel.set_axis_off()
-    for d, panel in enumerate(grid[:shown]):
+    ax, grid = panels_in_rows(ax, shown, columns, heights=(0.9, 1.75), gap=(0.15, 0.68))
+    for d, panel in enumerate(grid):
         panel.set_title(_ppc_panel(fit, panel, d), fontsize=8.5, color=MUTED, loc="left")
         panel.set_xlabel(name(names[d], room(panel)))
         tidy(panel, left=False)
         panel.locator_params(axis="x", nbins=4)
     size = f"{fit.dataset.n_observations:,} rows"
     ax.fill_between([], [], [], color=BARS, linewidth=0, label=f"data ({size})")
-    first = "" if shown == total else f"; first {shown} of {total} features"
-    _label_replicates(ax, first)
+    _label_replicates(ax, first_of(shown, total))
     legend_below(ax, columns=1, inches=0.52)
     return ax
 
@@ -306,11 +303,11 @@ def replicated_counts(
 
 @styled
 def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Axes:
-    """Draw the Pareto k of every row: for which of them leave-one-out by PSIS can be believed.
+    """Draw the Pareto k of every row: for which of them leave-one-out by PSIS can be trusted.
 
     Rows above the line (0.7, less for few draws: Vehtari et al. 2024,
     https://jmlr.org/papers/v25/19-556.html) are marked, and the highest of them named. Rows of
-    sample weight zero are left out. Of more than 5000 good rows some are drawn, by lot.
+    sample weight zero are left out. Of more than 5000 good rows a random sample is drawn.
 
     Parameters
     ----------
@@ -371,7 +368,7 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Ax
             markersize=6.5,
             markeredgewidth=0,
             rasterized=len(bad) > VECTOR_MARKERS,
-            label=f"{len(bad):,} of high k, compute them by loo(refit=True): {named}{more}",
+            label=f"{len(bad):,} of high k; loo(refit=True) computes them: {named}{more}",
             zorder=4,
         )
     ax.axhline(

@@ -24,6 +24,7 @@ from stangmm.plots.style import (
     name,
     new_axes,
     panels,
+    panels_in_rows,
     styled,
     tidy,
 )
@@ -60,17 +61,11 @@ def densities(comparison: Compared, ax: Axes | None = None) -> Axes:
     if comparison.dataset.n_features == 1:
         return _overlay(comparison, fits, ax or new_axes(3.6))
     columns = min(2, len(fits))
-    rows = -(-len(fits) // columns)
-    ax = ax or new_axes(0.9 + 2.5 * rows)
-    grid = [p for row in panels(ax, rows, columns, gap=(0.15, 0.4)) for p in row]
+    ax, grid = panels_in_rows(ax, len(fits), columns, heights=(0.9, 2.5), gap=(0.15, 0.4))
     _pair_legend(ax, fits)
     pair = telling_features(fits.get(comparison.reference or "") or next(iter(fits.values())))
     names = comparison.dataset.feature_names
-    for i, panel in enumerate(grid):
-        if i >= len(fits):
-            panel.set_axis_off()
-            continue
-        label, fit = list(fits.items())[i]
+    for i, ((label, fit), panel) in enumerate(zip(fits.items(), grid, strict=True)):
         draw_pair(fit, panel, pair, labels=False, small=True)
         title = f"{name(label)} (reference)" if label == comparison.reference else name(label)
         panel.set_title(title, loc="left", fontweight="bold")

@@ -15,8 +15,7 @@ from stangmm.plots.style import (
     INK,
     MUTED,
     legend_below,
-    new_axes,
-    panels,
+    panels_in_rows,
     stairs,
     styled,
     tidy,
@@ -65,11 +64,9 @@ def energy(fit: Fitted, ax: Axes | None = None) -> Axes:
     marginal = energies - energies.mean(axis=1, keepdims=True)
     steps = np.diff(energies, axis=1)
     columns = min(len(shown), _COLUMNS)
-    rows = -(-len(shown) // columns)
-    ax = ax or new_axes(0.95 + 1.45 * rows)
-    grid = [panel for row in panels(ax, rows, columns, gap=(0.1, 0.5)) for panel in row]
+    ax, grid = panels_in_rows(ax, len(shown), columns, heights=(0.95, 1.45), gap=(0.1, 0.5))
     edges = _edges(np.concatenate([marginal[shown].ravel(), steps[shown].ravel()]), steps.shape[1])
-    for chain, panel in zip(shown, grid, strict=False):
+    for chain, panel in zip(shown, grid, strict=True):
         _energy_panel(panel, marginal[chain], steps[chain], edges)
         good = bool(bfmi[chain] > E_BFMI_OK)
         panel.set_title(
@@ -78,8 +75,6 @@ def energy(fit: Fitted, ax: Axes | None = None) -> Axes:
             color=MUTED if good else _BAD,
             fontweight="normal" if good else "bold",
         )
-    for panel in grid[len(shown) :]:
-        panel.set_axis_off()
     low = "" if len(shown) == len(bfmi) else f"; {len(shown)} of {len(bfmi)} chains, the lowest"
     ax.fill_between([], [], [], color=_MARGINAL, alpha=0.35, linewidth=0, label="energy, centred")
     ax.plot([], [], color=INK, linewidth=1.3, label="change from draw to draw")

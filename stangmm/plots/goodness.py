@@ -12,10 +12,11 @@ from stangmm.plots.style import (
     COMPONENTS,
     INK,
     MIDDLE,
+    first_of,
     legend_below,
     name,
     new_axes,
-    panels,
+    panels_in_rows,
     room,
     styled,
     tidy,
@@ -29,14 +30,13 @@ _BAD = COMPONENTS[5]
 
 @styled
 def pit(fit: Fitted, ax: Axes | None = None) -> Axes:
-    """Draw whether the data are spread over the mixture as its own rows are.
+    """Draw whether the data are distributed like the mixture.
 
-    For each of the first five features, and for the density of all together: the share of the
-    rows below each quantile of the mixture, less what it should be (the distribution function of
+    For each of the first five features, and for their joint density: the share of the
+    rows below each quantile of the mixture, minus what it should be (the distribution function of
     the probability integral transform, PIT). The band holds the whole line in 95% of data sets from
-    the mixture, and allows for its having been fitted to them. A line that rises says that rows are
-    too many there, one that falls that they are too few. With several features the panels are
-    the Axes' ``child_axes``.
+    the mixture, and allows for the fit to them. Where a line rises there are too many rows,
+    where it falls too few. With several features the panels are the Axes' ``child_axes``.
 
     Parameters
     ----------
@@ -61,31 +61,26 @@ def pit(fit: Fitted, ax: Axes | None = None) -> Axes:
         ax = ax or new_axes(3.2)
         _pit_panel(ax, *transform_curves(fit, [0], _LEVELS)[0])
         ax.set_xlabel(name(f"quantile of {data.feature_names[0]} in the mixture", room(ax)))
-        ax.set_ylabel("share of rows below, less its due")
+        ax.set_ylabel("share of rows below, minus expected")
         grid = [ax]
     else:
         shown = [*range(min(data.n_features, PIT_FEATURES)), -1]
         columns = 2 if len(shown) == 4 else 3
-        rows = -(-len(shown) // columns)
-        ax = ax or new_axes(0.9 + 1.6 * rows)
-        table = [panel for row in panels(ax, rows, columns, gap=(0.22, 0.62)) for panel in row]
-        for panel in table[len(shown) :]:
-            panel.set_axis_off()
-        grid = table[: len(shown)]
+        ax, grid = panels_in_rows(ax, len(shown), columns, heights=(0.9, 1.6), gap=(0.22, 0.62))
         curves = transform_curves(fit, shown, _LEVELS)
         for i, (feature, panel) in enumerate(zip(shown, grid, strict=True)):
             _pit_panel(panel, *curves[i])
             panel.tick_params(labelleft=i % columns == 0)
-            words = "density of all" if feature < 0 else data.feature_names[feature]
+            words = "joint density" if feature < 0 else data.feature_names[feature]
             panel.set_xlabel(name(words, room(panel)))
     top = max(panel.get_ylim()[1] for panel in grid)
     for panel in grid:
         panel.set_ylim(-top, top)
     few = f" ({found.n_rows:,} rows, drawn at random)" if found.n_rows < data.total_weight else ""
-    left = "" if data.n_features <= PIT_FEATURES else f"; {PIT_FEATURES} of {data.n_features}"
-    ax.plot([], [], color=INK, linewidth=1.4, label=f"data less mixture{few}{left}")
+    left = first_of(min(data.n_features, PIT_FEATURES), data.n_features)
+    ax.plot([], [], color=INK, linewidth=1.4, label=f"data minus mixture{few}{left}")
     ax.plot([], [], color=_BAD, linewidth=2.2, label="outside")
-    ax.fill_between([], [], [], color=MIDDLE, alpha=0.25, linewidth=0, label="95% if from it")
+    ax.fill_between([], [], [], color=MIDDLE, alpha=0.25, linewidth=0, label="95% band")
     legend_below(ax, columns=3 if not few and not left else 1, inches=0.42)
     return ax
 

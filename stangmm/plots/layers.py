@@ -166,9 +166,9 @@ def density_band(mixture: Mixture, points: FloatArray) -> tuple[FloatArray, Floa
 
 
 def shown_rows(dataset: Dataset) -> tuple[IntArray, str]:
-    """Rows that a scatter shows and the words for its label; many rows are drawn by lot.
+    """Rows that a scatter shows and the words for its label; of many rows a sample is drawn.
 
-    The lot falls on a row in proportion to its sample weight.
+    A row is drawn with a probability in proportion to its sample weight.
     """
     n = dataset.n_observations
     if n <= SCATTER_ROWS:
@@ -249,7 +249,8 @@ def thin_ellipses(ax: Axes, mixture: Mixture) -> None:
                 colors=color(j),
                 alpha=0.16,
                 linewidths=0.7,
-                rasterized=paths.size > 2 * VECTOR_POINTS,
+                # Their pixels, pale and smooth, take as many bytes as ten times the points.
+                rasterized=paths.size > 20 * VECTOR_POINTS,
                 zorder=3,
             ),
             autolim=False,

@@ -70,7 +70,7 @@ def density(fit: Fitted, ax: Axes | None = None) -> Axes:
 
 @styled
 def components(fit: Fitted, ax: Axes | None = None) -> Axes:
-    """Draw the components apart from each other, with their weights.
+    """Draw the components separately, with their weights.
 
     One feature: each component's part of the density over a histogram, and the rows as ticks in
     the colour of their component. More: the rows and each component's ellipses of 50% and 95%, in

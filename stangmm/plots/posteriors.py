@@ -22,6 +22,7 @@ from stangmm.plots.style import (
     badge_rows,
     badges_above,
     color,
+    first_of,
     legend_below,
     marker,
     name,
@@ -53,8 +54,8 @@ def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
 
     Rows stand in order of their likeliest component, most certain first; its probability is at the
     bottom, so that where it falls below the line at 0.9 rows are undecided. Rows of known component
-    are certain. A row is as wide as its sample weight. Of more than 5000 rows some are drawn, by
-    lot; what is counted are the rows that are drawn.
+    are certain. A row is as wide as its sample weight. Of more than 5000 rows a random
+    sample is drawn, and only rows that are drawn are counted.
 
     Parameters
     ----------
@@ -166,10 +167,10 @@ def forest(fit: Fitted, ax: Axes | None = None) -> Axes:
         for what, panel in (("mean", means), ("scale", scales)):
             panel.set_xlabel(f"{what} of\n{name(feature, room(panel))}")
             panel.yaxis.set_visible(panel is scales and rows > 1 and d == 0)
-    first = "" if len(names) == total else f"; first {len(names)} of {total} features"
     point = fit.kind == "point"
-    what = "estimate" if point else "posterior mean, 50% and 90% intervals"
-    ax.plot([], [], "o" if point else "-o", color=MUTED, markersize=5, label=f"{what}{first}")
+    label = "estimate" if point else "posterior mean, 50% and 90% intervals"
+    label += first_of(len(names), total)
+    ax.plot([], [], "o" if point else "-o", color=MUTED, markersize=5, label=label)
     legend_below(ax, columns=1, inches=0.66)
     return ax
 
@@ -217,7 +218,7 @@ def pairs(fit: Fitted, ax: Axes | None = None, *, component: int | None = None) 
     ax : matplotlib Axes, optional
         Where to draw; without it a new figure is made.
     component : int, optional
-        Which one, without it the one of smallest weight, of which the data say least.
+        Which one; by default the one of smallest weight, about which the data say least.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from stangmm.plots.style import (
     legend_below,
     name,
     new_axes,
-    panels,
+    panels_in_rows,
     room,
     styled,
     tidy,
@@ -57,15 +57,12 @@ def prior_predictive(drawn: PriorDraws, ax: Axes | None = None) -> Axes:
         return ax
     shown = min(d, _FEATURES)
     columns = 2 if shown < 5 else 3
-    rows = -(-shown // columns)
-    ax = ax or new_axes(0.6 + 2.1 * rows, width=1.0 + 2.5 * columns)
-    cells = [cell for line in panels(ax, rows, columns, gap=(0.35, 0.68)) for cell in line]
-    for feature, cell in enumerate(cells):
-        if feature < shown:
-            _panel(drawn, feature, cell)
-        else:
-            cell.set_axis_off()
-    handles, labels = cells[0].get_legend_handles_labels()
+    ax, grid = panels_in_rows(
+        ax, shown, columns, heights=(0.6, 2.1), gap=(0.35, 0.68), width=1.0 + 2.5 * columns
+    )
+    for feature, panel in enumerate(grid):
+        _panel(drawn, feature, panel)
+    handles, labels = grid[0].get_legend_handles_labels()
     ax.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.09), ncols=2)
     return ax
 

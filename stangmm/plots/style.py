@@ -157,6 +157,32 @@ def panels(
     return table
 
 
+def panels_in_rows(
+    ax: Axes | None,
+    n: int,
+    columns: int,
+    *,
+    heights: tuple[float, float],
+    gap: tuple[float, float],
+    width: float = WIDTH,
+) -> tuple[Axes, list[Axes]]:
+    """Divide an Axes, or a new one, into n panels, row by row; gives the Axes and the panels.
+
+    Parameters
+    ----------
+    heights : tuple of float
+        Inches of a new figure without panels, and with each row more.
+    gap : tuple of float
+        Inches between columns and between rows.
+    """
+    rows = -(-n // columns)
+    ax = ax or new_axes(heights[0] + heights[1] * rows, width)
+    table = [panel for row in panels(ax, rows, columns, gap=gap) for panel in row]
+    for panel in table[n:]:
+        panel.set_axis_off()
+    return ax, table[:n]
+
+
 def panels_below(
     ax: Axes, n: int, *, gap: tuple[float, float] = (0.12, 0.12)
 ) -> dict[tuple[int, int], Axes]:
@@ -198,6 +224,11 @@ def _lighten_layout(table: Mapping[tuple[int, int], Axes]) -> None:
     for (i, j), panel in table.items():
         panel.spines[:].set_in_layout(False)
         panel.set_in_layout(bool(i in (0, rows) or j in (0, columns)))
+
+
+def first_of(shown: int, total: int) -> str:
+    """How the end of a legend says that some features are shown; empty where all are."""
+    return "" if shown == total else f"; first {shown} of {total} features"
 
 
 def color(component: int) -> str:

@@ -199,7 +199,7 @@ class Fitted:
         k = self.model.n_components
         numbers = whole_numbers("order", order, k)
         if sorted(numbers) != list(range(k)):
-            raise ModelError(f"order must have each of 0 to {k - 1} once, got {shown(order)}.")
+            raise ModelError(f"order must contain each of 0 to {k - 1} once, got {shown(order)}.")
         order = np.array(numbers)
         if self.combination is not None:
             source = self.combination.source.reordered(order)

@@ -51,7 +51,7 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     if not np.isfinite(values).all():
         raise DataError("init must be finite numbers, got some that are not.")
     if np.abs(values).max(initial=0.0) > _LARGEST:
-        raise DataError(f"init must be numbers below {_LARGEST:g}, as the data. Rescale both.")
+        raise DataError(f"init must be numbers below {_LARGEST:g}. Rescale it and the data.")
     if values.shape == (n,):
         return _from_labels(_checked_labels(values, k), problem, dataset)
     if values.shape == (k, d):

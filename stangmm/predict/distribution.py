@@ -27,9 +27,9 @@ class MixtureDistribution:
     """Distribution of some features: a mixture of normals for every draw of the posterior.
 
     Made by `Fit.marginal` and `Fit.conditional`. Given values may be arrays of M values, as for a
-    regression line: ``shape`` is then (M,), otherwise (), and what is said below to have a shape
-    has it behind that one. Given values are conditions, not observations that the posterior would
-    learn from: every draw counts the same.
+    regression line: ``shape`` is then (M,), otherwise (), and comes before the shapes that are
+    stated below. Given values are conditions, not observations that the posterior would learn from:
+    all draws have equal weight.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class MixtureDistribution:
     given : mapping of int to ndarray, optional
         Values of other features, () or (M,). What is in neither is integrated out.
     progress : bool
-        Whether long work shows its progress.
+        Whether to show progress when it takes longer than a second.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class MixtureDistribution:
         Raises
         ------
         DataError
-            There are no such features, none is left, or the values are no finite numbers.
+            There are no such features, none is left, or the values are not finite numbers.
         """
         if not isinstance(values, Mapping) or not values:
             raise DataError(
@@ -131,8 +131,8 @@ class MixtureDistribution:
         kept = tuple(i for i in self._kept if i not in given)
         if not kept:
             raise DataError(
-                f"A feature must be left, got values for all of {list(self.feature_names)}. Leave "
-                "out the one whose distribution is asked for."
+                f"At least one feature must be left, got values for all of "
+                f"{list(self.feature_names)}. Leave out the one whose distribution you want."
             )
         lengths = {len(value) for value in given.values() if value.ndim}
         if len(lengths) > 1:
@@ -174,7 +174,7 @@ class MixtureDistribution:
         -------
         ndarray, shape (N,), or Band
             With ``interval`` a Band (mean, lower, upper), equal-tailed and pointwise; the bounds
-            are NaN for a point estimate, which does not know them.
+            are NaN for a point estimate, which has none.
         """
         x = self._rows(X)
         return self._with_bounds(
@@ -220,7 +220,7 @@ class MixtureDistribution:
         Returns
         -------
         ndarray, shape of q + ``shape``
-            As numpy.quantile has it, the probabilities come first.
+            As in numpy.quantile, the probabilities come first.
 
         Raises
         ------
@@ -249,7 +249,7 @@ class MixtureDistribution:
         Parameters
         ----------
         probability : float
-            Mass between the bounds; as much is below as above.
+            Mass between the bounds, with equal tails.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class MixtureDistribution:
 
     @property
     def mixture(self) -> Mixture:
-        """The mixtures themselves, batch (S,), or (S, M): as large as that."""
+        """The mixtures themselves, batch (S,), or (S, M), which may be large."""
         mixtures = self._conditional.at(self._values)
         return mixtures if self.shape else mixtures[:, 0]
 
@@ -445,8 +445,8 @@ class MixtureDistribution:
             )
         if self.shape and len(x) != self.shape[0]:
             raise DataError(
-                f"There are {self.shape[0]} given values and must be as many rows, one for each, "
-                f"got {len(x)}."
+                f"There must be one row for each of the {self.shape[0]} given values, got {len(x)} "
+                "rows."
             )
         return x
 

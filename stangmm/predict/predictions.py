@@ -31,12 +31,12 @@ class Predictions:
     All take rows ``X`` of shape (N, D), with the features of the fit in its order; NaN only if the
     fit was made with ``missing="marginalize"``: a row then has the density of what it has. Results
     are Series and DataFrames with the index of ``X`` if that is a DataFrame or Series, DataArrays
-    if it is a DataArray, else numpy arrays. Rows and draws are worked on in blocks, in at most
-    64 MB beyond rows and results, in threads.
+    if it is a DataArray, else numpy arrays. Rows and draws are processed in blocks, in threads,
+    with at most 64 MB beyond rows and results.
 
-    ``max_draws`` limits the draws to so many, evenly spaced over all; ``progress`` shows a bar when
+    ``max_draws`` limits the number of draws, which are evenly spaced; ``progress`` shows a bar when
     it takes longer than a second. All raise `DataError` for rows that do not fit, and `ModelError`
-    for settings that make no sense.
+    for invalid settings.
 
     Attributes
     ----------
@@ -129,8 +129,8 @@ class Predictions:
         ----------
         X : array, DataFrame or DataArray, shape (N, D)
         interval : float in (0, 1), optional
-            Also give the bounds between which this share of the draws is, as much below as above;
-            NaN for a point estimate, which does not know them.
+            Also give equal-tailed bounds that hold this share of the draws; NaN for a point
+            estimate, which has none.
         max_draws : int, optional
         progress : bool
 
@@ -195,8 +195,7 @@ class Predictions:
         grid : array, DataFrame or DataArray, shape (N, D)
             The points; shape (N,) will do for one feature.
         interval : float in (0, 1), optional
-            Also give pointwise bounds between which this share of the draws is; NaN for a point
-            estimate.
+            Also give pointwise bounds that hold this share of the draws; NaN for a point estimate.
         max_draws : int, optional
         progress : bool
 
@@ -296,7 +295,7 @@ class Predictions:
             Names or positions.
         max_draws : int, optional
         progress : bool
-            Whether what is asked of the result shows a bar when it takes longer than a second.
+            Whether the result shows progress when it takes longer than a second.
         """
         return self._distribution(max_draws, progress).marginal(features)
 
@@ -334,10 +333,10 @@ class Predictions:
         X : array, DataFrame or Series, shape (N, D)
             NaN is accepted whatever the fit was made with.
         how : {"mean", "draw"}
-            The mean given what the row has, over all draws, each counting the same (exact for
+            The mean given what the row has, over all draws, with equal weights (exact for
             rows of the fit); or a random completion.
         n : int, optional
-            With "draw": so many completions, each with its own draw of the parameters (multiple
+            With "draw": how many completions, each with its own draw of the parameters (multiple
             imputation: Rubin 1987, doi:10.1002/9780470316696).
         seed : int, optional
         max_draws : int, optional

@@ -93,7 +93,7 @@ def _time_accuracy_picture(comparison: Compared, reference: str) -> Picture:
         "distances of estimates; the SD ratio says whether intervals are right."
         if comparison.table.loc[reference, "status"] != "fail"
         else "The largest distance of a method's estimates from the reference's means, and the "
-        "time it took. The reference failed its checks, so near to it need not be right."
+        "time it took. The reference failed its checks, so being near it proves nothing."
     )
     return Picture(
         "Time against accuracy",

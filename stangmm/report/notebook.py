@@ -17,13 +17,14 @@ from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
 from stangmm.report.pages import environment
 from stangmm.report.pictures import components_picture, density_picture
-from stangmm.report.tables import component_rows
 from stangmm.report.words import (
     comparison_answer,
     components_words,
     data_words,
     listed,
     method_words,
+    modes_words,
+    solutions_of,
 )
 
 _WHOLE = ("n_parameters", "bad_k", "smallest_rows")  # numbers of a selection without decimals
@@ -50,18 +51,19 @@ def model_html(model: MixtureSpec) -> str:
 def fit_html(fit: Fitted) -> str:
     """Picture, components, verdict and open checks of a fit."""
     diagnosis = diagnose(fit)
-    one_feature = fit.dataset.n_features == 1
+    solutions, modes = solutions_of(fit)
+    # Of several features, density_picture would be three times the size, or many panels.
+    draw = density_picture if fit.dataset.n_features == 1 else components_picture
     return _rendered(
         "fit",
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         verdict=diagnosis.verdict,
         facts=data_words(fit),
         seconds=fit.seconds,
-        # Of several features, density_picture would be three times the size, or many panels.
-        picture=density_picture(fit) if one_feature else components_picture(fit),
+        divided=modes_words(modes) if modes > 1 else "",
+        solutions=[(each.title, each.components, draw(each.fit)) for each in solutions],
         # Ids must differ between the outputs of a notebook, and stay when it is run again.
         prefix=f"stangmm-{zlib.crc32(fit.weights.tobytes() + fit.means.tobytes()):08x}",
-        components=list(component_rows(fit)),
         intervals=fit.kind != "point",
         n_features=fit.dataset.n_features,
         most=_MOST_FEATURES,

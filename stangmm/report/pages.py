@@ -8,9 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup, escape
@@ -18,10 +16,8 @@ from markupsafe import Markup, escape
 from stangmm import plots
 from stangmm.base.files import checked_target, write_whole
 from stangmm.base.progress import progress_bar
-from stangmm.judge.chains import chains_words
 from stangmm.judge.criteria import loo_is_affordable, psis_loo
 from stangmm.judge.diagnostics import diagnose
-from stangmm.judge.modes import is_divided, modes_of
 from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
 from stangmm.posterior.fitted import Fitted
@@ -49,14 +45,12 @@ from stangmm.report.pictures import (
 )
 from stangmm.report.tables import (
     comparison_call,
-    component_rows,
     fit_call,
     priors_words,
     settings_words,
     undecided_rows,
 )
 from stangmm.report.words import (
-    Solution,
     closing_words,
     comparison_answer,
     components_words,
@@ -66,14 +60,12 @@ from stangmm.report.words import (
     loo_words,
     method_words,
     opening_words,
+    solutions_of,
     undecided_words,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_MODES = 4  # that a report shows, of chains in several
 _UNBROKEN = 28  # letters of a name that a line of a phone has room for
+_SHORT = 14  # letters of one that a table's column on a phone has room for
 _BADGES: dict[str, tuple[str, str]] = {
     "ok": ("✓", "passed every check"),
     "warn": ("!", "use with care"),
@@ -103,12 +95,12 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     ModelError
         The folder does not exist, or the path is a folder.
     OSError
-        The file could not be written; what was there before is as it was.
+        The file could not be written; what was there before is unchanged.
     """
     target = checked_target(path, "report.html")
     loo = cache(partial(psis_loo, fit)) if loo_is_affordable(fit) else None
     diagnosis, parameters = diagnose(fit), summary(fit)
-    solutions, modes = _solutions(fit, parameters)
+    solutions, modes = solutions_of(fit, parameters)
     pooled = modes == 1  # else no number of all draws together means anything
     if pooled:
         pictures = {
@@ -153,19 +145,6 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     return target
 
 
-def _solutions(fit: Fitted, parameters: pd.DataFrame) -> tuple[list[Solution], int]:
-    """The fit as one solution or, if its chains are in several modes, some modes; how many."""
-    if not is_divided(fit):
-        return [Solution("", fit, list(component_rows(fit, parameters)))], 1
-    modes = modes_of(fit)
-    named = islice(zip(modes.chains, modes.fits, strict=True), _MODES)
-    solutions = [
-        Solution(f"Mode {m}, {chains_words(chains)}", own, list(component_rows(own)))
-        for m, (chains, own) in enumerate(named)
-    ]
-    return solutions, len(modes)
-
-
 def comparison_report(
     comparison: Compared, path: str | os.PathLike[str], *, progress: bool = True
 ) -> Path:
@@ -189,7 +168,7 @@ def comparison_report(
     ModelError
         The folder does not exist, or the path is a folder.
     OSError
-        The file could not be written; what was there before is as it was.
+        The file could not be written; what was there before is unchanged.
     """
     target = checked_target(path, "report.html")
     table = comparison.table
@@ -251,14 +230,15 @@ def environment(
 
 
 def _with_names(text: str, names: Sequence[str]) -> Markup:
-    """A text in which names of features are not broken, or long ones between their parts only."""
+    """A text in which names of features are not broken, or long ones only between their parts."""
     longest_first = sorted(filter(str.strip, names), key=len, reverse=True)
     known = "|".join(map(re.escape, longest_first))
     pieces = re.split(rf"(?<!\w)({known})(?!\w)", text) if known else [text]
     marked = Markup("")
     for place, piece in enumerate(pieces):
         if place % 2:
-            parts = Markup("<wbr>").join(re.split(r"(?<=[_./])", piece))
+            long = len(piece) > _SHORT
+            parts = Markup("<wbr>").join(re.split(r"(?<=[_./])", piece) if long else [piece])
             whole = len(piece) <= _UNBROKEN
             marked += Markup('<span class="name">{}</span>').format(parts) if whole else parts
         else:

@@ -253,7 +253,7 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
             "Are the data distributed like the mixture?",
             lambda: plots.pit(fit),
             "For each feature"
-            + (", and the density of all together," if several else "")
+            + (", and their joint density," if several else "")
             + " the share of the rows below each quantile of the mixture, minus the expected "
             "share, with the band in which it stays if the data come from the mixture.",
             "Black: the share of the rows below each quantile of the mixture, minus the expected "

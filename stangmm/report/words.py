@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
+from stangmm.judge.chains import chains_words
 from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
+from stangmm.judge.modes import is_divided, modes_of
 from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
 from stangmm.report.numbers import count, fixed, number, percent
-from stangmm.report.tables import UndecidedRows
+from stangmm.report.tables import UndecidedRows, component_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from stangmm.judge.elpd import Loo
 
 
 FEATURES_PLACED = 3  # features in which an answer says where components lie
 _PLACES = 6  # components of which it says so
+_MODES = 4  # that are shown, of chains in several
 _METHODS = {
     "em": "EM",
     "regularized_em": "regularized EM",
@@ -82,11 +88,11 @@ def opening_words(fit: Fitted, modes: int) -> str:
     else:
         says = f"Each component has this share of the data{interval}, and {what}:"
     if modes > 1:
-        says = (
-            f"The chains are in {count(modes, 'different mode')} and do not say how probable each "
-            f"is, so the modes are shown separately. {says}"
-        )
-    features = listed(data.feature_names)
+        says = f"{modes_words(modes)} {says}"
+    names = data.feature_names
+    features = listed(names)
+    if 1 < len(names) <= 6:
+        features = f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
 
 
@@ -153,6 +159,31 @@ class Solution:
     @property
     def _by_weight(self) -> list[dict[str, Any]]:
         return sorted(self.components, key=lambda row: -row["weight"]["mean"])
+
+
+def solutions_of(fit: Fitted, parameters: pd.DataFrame | None = None) -> tuple[list[Solution], int]:
+    """Give the fit as one solution or, if its chains are in several modes, some of them; how many.
+
+    ``parameters`` is what ``fit.summary()`` gave, so that it is not computed again.
+    """
+    if not is_divided(fit):
+        return [Solution("", fit, list(component_rows(fit, parameters)))], 1
+    modes = modes_of(fit)
+    named = islice(zip(modes.chains, modes.fits, strict=True), _MODES)
+    solutions = [
+        Solution(f"Mode {m}, {chains_words(chains)}", own, list(component_rows(own)))
+        for m, (chains, own) in enumerate(named)
+    ]
+    return solutions, len(modes)
+
+
+def modes_words(modes: int) -> str:
+    """Say that the chains are in several modes, and which of these are shown."""
+    most = f" The {_MODES} of highest log joint density are shown." if modes > _MODES else ""
+    return (
+        f"The chains are in {count(modes, 'different mode')} and do not say how probable each is, "
+        f"so the modes are shown separately.{most}"
+    )
 
 
 def closing_words(
@@ -256,7 +287,7 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
     if any(check.name == "modes" for check in open_checks):  # the others follow from that
         open_checks = [computation["modes"]]
     if verdict == "ok" and misfit:
-        return "The fit passed all other checks, those of the computation."
+        return "The computation passed all its checks."
     if verdict == "ok":
         return {
             "mcmc": "The fit passed every check: estimates and intervals can be used as they "

@@ -81,7 +81,7 @@ def _attribute(group: h5py.Group, name: str) -> Any:
     """A single value; more of them could be more than memory holds."""
     held = h5py.h5a.open(group.id, name.encode()).get_space().get_simple_extent_npoints()
     if held != 1:
-        raise ValueError(f"the attribute {name!r} is no single value")
+        raise ValueError(f"the attribute {name!r} is not a single value")
     return group.attrs[name]
 
 
@@ -90,7 +90,7 @@ def _array(group: h5py.Group, name: str) -> NDArray[Any]:
     data = _own(group, name)
     plain = data.chunks is None and data.external is None and not data.is_virtual
     if not plain or data.ndim != 1 or data.id.get_storage_size() != data.nbytes:
-        raise ValueError(f"{name!r} does not stand in the file as it is")
+        raise ValueError(f"{name!r} is not stored in the file uncompressed")
     return np.asarray(data[...])
 
 

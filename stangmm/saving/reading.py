@@ -49,37 +49,37 @@ def stored(source: Path) -> Stored:
     Raises
     ------
     DataError
-        The file is damaged, not by stangmm, or of another format.
+        The file is damaged, was not saved by stangmm, or has another format.
     OSError
-        There is no such file, or no right to read it.
+        There is no such file, or it may not be read.
     """
     shown = repr(str(source))
     if source.exists() and not source.is_file():  # a pipe could keep us waiting for ever
-        what = "a folder" if source.is_dir() else "no file, but a pipe, a device or the like"
+        what = "a folder" if source.is_dir() else "not a file but a pipe, a device or the like"
         raise DataError(f"{shown} is {what}. Give the path of a file that stangmm saved.")
     with source.open("rb") as file:
         head = file.read(len(_SIGNATURE))
         if head != _SIGNATURE:
             what = f"begins with {head!r}" if head else "is empty"
             raise DataError(
-                f"{shown} is not a file that stangmm saved: it {what}, and netCDF-4 begins with "
+                f"{shown} is not a file that stangmm saved: it {what}, but netCDF-4 begins with "
                 f"{_SIGNATURE!r}. Give another file, or save the fit again."
             )
         try:
             facts, text, arrays = _by_index(file) or _by_hdf5(source)
             written_in, written_by = int(facts["format"]), str(facts["stangmm_version"])[:_WORDS]
             if written_in == FORMAT and checksum(text, arrays) != facts["sha256"]:
-                raise ValueError("its checksum is not that of its numbers")
+                raise ValueError("its checksum does not match its numbers")
         except DataError as error:
             raise DataError(f"{shown} {error}") from None
         except Exception as error:  # there are many ways in which bytes make no sense
             raise DataError(
                 f"{shown} is damaged and cannot be read ({type(error).__name__}: "
-                f"{str(error)[:_WORDS]}). Take a copy of it that is whole, or fit and save again."
+                f"{str(error)[:_WORDS]}). Use an intact copy of it, or fit and save again."
             ) from error
     if written_in != FORMAT:
         raise DataError(
-            f"{shown} was written by stangmm {written_by} in format {written_in}, and this "
+            f"{shown} was written by stangmm {written_by} in format {written_in}, but this "
             f"version reads format {FORMAT}. "
             + ("Update stangmm." if written_in > FORMAT else REMEDY)
         )
@@ -152,7 +152,7 @@ def _by_hdf5(source: Path) -> _Read:
             env=os.environ | {"PYTHONPATH": os.pathsep.join(here)},
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"HDF5 came to no end in {seconds} s") from None
+        raise ValueError(f"HDF5 did not finish within {seconds} s") from None
     if done.returncode != 0:
         told = done.stderr.decode(errors="replace").strip().splitlines()
         raise ValueError(told[-1] if told else f"HDF5 was ended by code {done.returncode}")

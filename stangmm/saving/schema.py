@@ -477,22 +477,22 @@ def _fault_of_fit(fit: Fitted) -> str:
     if not needed <= (fit.mixture.corr_chol is not None) <= allowed:
         return "has correlations where the model has none, or the other way round"
     if (np.sort(fit.permutations, axis=-1) != np.arange(k)).any():
-        return "has permutations that are none"
+        return "has permutations that are not permutations"
     if labels is not None and labels.max(initial=-1) >= k:
-        return "has labels of components that it has not"
+        return "has labels of components that do not exist"
     return ""
 
 
 def _fault_of_combination(combination: Combination) -> str:
     chains, draws = combination.source.lp.shape
     if combination.draws.max(initial=0) >= chains * draws:
-        return "has draws that its source has not"
+        return "has draws that its source does not have"
     for mode in combination.modes:
         lengths = {end - first for _, first, end in mode.pieces}
         if len(lengths) != 1 or min(lengths) < 1:
             return "has a mode without draws, or in pieces of several lengths"
         if any(chain >= chains or end > draws for chain, _, end in mode.pieces):
-            return "has a mode with draws that its source has not"
+            return "has a mode with draws that its source does not have"
     return ""
 
 
@@ -500,7 +500,7 @@ def _fault_of_data(data: Dataset) -> str:
     if not data.x.size:
         return "is empty"
     if data.missing == "error" and np.isnan(data.x).any():
-        return "misses values, which it must not"
+        return "has missing values, which are not allowed"
     if data.sample_weight is not None and not data.sample_weight.sum() > 0:
         return "has only rows of weight zero"
     return ""
@@ -508,7 +508,7 @@ def _fault_of_data(data: Dataset) -> str:
 
 def _fault_of_selection(selection: Any) -> str:
     if not selection.fits or set(selection.fits) != set(selection.scores):
-        return "must have a score for each fit, and a fit"
+        return "must have at least one fit, and a score for each"
     fits = {**selection.fits, **selection.left_out}
     if any(fit.model.n_components != components_of(k) for k, fit in fits.items()):
         return "has a fit with another number of components"

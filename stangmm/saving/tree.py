@@ -34,7 +34,7 @@ def number_type(name: str) -> np.dtype[Any]:
     """
     dtype = np.dtype(name)
     if dtype.kind not in _NUMBERS or dtype.name != name:
-        raise ValueError(f"{name!r} is no type of numbers")
+        raise ValueError(f"{name!r} is not a type of numbers")
     return dtype
 
 
@@ -137,7 +137,7 @@ def decode(
         nonlocal left
         name, start, laid, axes = content
         if not all(isinstance(n, int) and n >= 0 for n in (start, *laid)):
-            raise ValueError(f"{content} is no place of an array")
+            raise ValueError(f"{content} is not the place of an array")
         part = arrays[name][start : start + math.prod(laid)]
         left -= part.nbytes
         if left < 0:
@@ -166,7 +166,7 @@ def decode(
             return None
         if what == "float":
             return float(content)
-        raise ValueError(f"{what!r} is no value")
+        raise ValueError(f"{what!r} is not a value")
 
     return decoded(tree)
 

@@ -49,7 +49,7 @@ def save(
         The folder does not exist, the path is a folder, or the object holds what cannot be saved,
         such as settings of a method that has no name of its own.
     OSError
-        The file could not be written; what was there before is as it was.
+        The file could not be written; what was there before is unchanged.
     """
     import xarray as xr
 

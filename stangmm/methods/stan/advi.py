@@ -51,15 +51,15 @@ class ADVI(StanMethod):
     """Settings of automatic differentiation variational inference.
 
     It starts at EM's optimum, or at starting values given by hand (``init``), and climbs by short
-    steps so that it stays with the components that are there. Where one is lost all the same, it
-    climbs once more by shorter steps.
+    steps so that it keeps the components that are there. If one is lost nevertheless,
+    it climbs again by shorter steps.
 
     Parameters
     ----------
     algorithm : {"meanfield", "fullrank"}
         A diagonal or a full covariance of the approximating Gaussian.
     iterations : int
-        At most so many steps of stochastic gradient ascent.
+        Maximum number of steps of stochastic gradient ascent.
     gradient_samples, elbo_samples : int
         Monte Carlo draws for each gradient and each estimate of the ELBO.
     evaluate_every : int

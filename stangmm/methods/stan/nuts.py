@@ -128,17 +128,17 @@ class NUTS(StanMethod):
     chains : int
     warmup : int, optional
         Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
-        nearly normal, for the step size alone: the metric then is the posterior's covariance as
-        the curvature at the optimum tells it. Elsewhere 300, in which the metric is adapted, or 500
+        nearly normal, for the step size alone: the metric is then the posterior's covariance,
+        from the curvature at the optimum. Elsewhere 300, in which the metric is adapted, or 500
         if a chain starts with components that hold no row.
     draws : int
         Iterations of each chain that are kept.
     thin : int, optional
-        Iterations for each draw that is kept. By default one; where the draws then depend on one
-        another too much (an effective sample size below a tenth of their number), the chains go on
-        with up to ten for each, and the draws of this longer run are kept.
+        Iterations for each draw that is kept. By default one; where the draws then are too
+        dependent (an effective sample size below a tenth of their number), the chains go on with up
+        to ten for each, and the draws of this longer run are kept.
     adapt_delta : float, optional
-        Target acceptance rate, in (0, 1); nearer to 1 means smaller steps. By default 0.8; where
+        Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
         more than one iteration in a thousand then diverges, the chains go on with 0.95, and the
         draws of that run are kept.
     max_tree_depth : int
@@ -146,9 +146,9 @@ class NUTS(StanMethod):
     parallel_chains : int, optional
         Chains at a time; default: as many as the processors allow.
     save_warmup : bool
-        Whether the warm-up of the chains whose draws are kept is kept, too: ``fit.info.warmup``.
+        Whether to keep the warm-up of these chains as well: ``fit.info.warmup``.
     threads_per_chain : int
-        Threads that share the likelihood of one chain; worth it for large data when there are
+        Threads that share the likelihood of one chain; worthwhile for large data when there are
         more processors than chains. The draws do not depend on it.
     kernel : {"auto", "native", "portable"}
         The likelihood's implementation: "auto" takes the native (C++) one where it compiles.

@@ -63,11 +63,11 @@ class Pathfinder(RecentStanMethod):
     Parameters
     ----------
     paths : int
-        How many runs, each of one path.
+        Number of runs, each of one path.
     draws : int
         Draws from the approximation.
     iterations : int
-        At most so many steps of L-BFGS in each path.
+        Maximum number of L-BFGS steps in each path.
     history : int
         Steps of the path that the approximation's covariance is made of. Stan's default of 5 is
         too few for the correlations of a mixture: on faithful, K = 2, k-hat is 0.70 and a standard

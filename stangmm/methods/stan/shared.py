@@ -106,8 +106,8 @@ class StanMethod(Method):
             f"CmdStan's files of {problem.n_observations:,} rows and {self.n_draws:,} draws",
             _BYTES * (problem.x.size + self.n_draws * problem.numbers_a_draw),
             tempfile.gettempdir(),
-            "Make room there, set the environment variable TMPDIR to a folder that has some, or "
-            "use fewer draws.",
+            "Make room there, set the environment variable TMPDIR to another folder, or use "
+            "fewer draws.",
         )
         kept = None if self.keep is None else _new_folder(self.keep, self.name)
         with cmdstan_run(model.exe, self.name) as cmdstan:
@@ -132,10 +132,10 @@ def _keep(directory: Path, kept: Path) -> None:
     try:
         shutil.copytree(directory, kept, dirs_exist_ok=True)
     except OSError as error:
-        reason = error.strerror or "some could not be copied, as on a full disk"
+        reason = error.strerror or "some could not be copied (is the disk full?)"
         warnings.warn(
-            f"CmdStan's files were not all kept in {str(kept)!r}: {reason}. Make room there, or "
-            "name another folder by keep=.",
+            f"Not all of CmdStan's files were kept in {str(kept)!r}: {reason}. Make room there, or "
+            "name another folder with keep=.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -153,7 +153,7 @@ def _new_folder(parent: str | os.PathLike[str], name: str) -> Path:
     except OSError as error:
         raise ModelError(
             f"CmdStan's files cannot be kept in {str(place)!r}: {error.strerror or error}. Name "
-            "another folder by keep=."
+            "another folder with keep=."
         ) from error
     raise AssertionError  # the numbers do not end
 
