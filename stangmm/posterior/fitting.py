@@ -80,8 +80,9 @@ def fitted(
             'method="em", or covariance_type="full", "tied" or "diag".'
         )
     given = problem
-    problem = given or Problem.build(dataset, model.n_components, structure, model.priors)
-    priors = model.priors.resolve(dataset, structure, model.n_components)
+    which = model.n_components, structure, model.priors, model.noise
+    problem = given or Problem.build(dataset, *which)
+    priors = model.priors.resolve(dataset, structure, model.n_components, model.noise)
     if init is not None:
         problem = replace(problem, start=start_from(init, problem, dataset))
     _check_memory(problem, settings)
