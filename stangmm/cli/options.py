@@ -120,6 +120,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="the form of the components' covariance matrices: full (default), tied, "
         "tied_correlation, diag, tied_diag, spherical or tied_spherical, or mclust's letters",
     )
+    parser.add_argument(
+        "--noise",
+        type=_volume,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="VOLUME",
+        help="a uniform component besides, over the box of the data or of a given volume",
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +290,17 @@ def _setting(text: str) -> tuple[str, Any]:
         return name.strip(), ast.literal_eval(value.strip())
     except (ValueError, SyntaxError):
         return name.strip(), value.strip()  # a word
+
+
+def _volume(text: str) -> float:
+    from stangmm.model.noise import checked_noise
+
+    try:
+        return float(checked_noise(float(text)))  # type: ignore[arg-type]  # a box is no number
+    except (ValueError, ModelError) as error:
+        raise argparse.ArgumentTypeError(
+            f"the volume of the noise must be a positive number, got {text!r}"
+        ) from error
 
 
 def _covariance_type(text: str) -> str:

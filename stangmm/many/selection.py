@@ -43,6 +43,7 @@ def select_components(
     criterion: str | None = None,
     covariance_type: CovarianceType | MclustName = "full",
     priors: Priors | None = None,
+    noise: bool | float = False,
     seed: int | None = None,
     sample_weight: Any = None,
     labels: Any = None,
@@ -80,6 +81,8 @@ def select_components(
         As in `GaussianMixture`.
     priors : Priors, optional
         The same for every number of components.
+    noise : bool or float
+        As in `GaussianMixture`, for every number of components.
     seed : int, optional
         Each number of components gets its own seed from it; the result does not depend on
         ``jobs``.
@@ -115,7 +118,7 @@ def select_components(
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method).at_first()
     rule = _criterion_for(criterion, settings)
-    models = _models(components, covariance_type, priors or Priors(), dataset)
+    models = _models(components, covariance_type, priors or Priors(), noise, dataset)
     seed = checked_seed(seed)
     if jobs is not None:
         check_count("jobs", jobs)
@@ -174,7 +177,11 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: CovarianceType | MclustName, priors: Priors, dataset: Dataset
+    components: Any,
+    covariance_type: CovarianceType | MclustName,
+    priors: Priors,
+    noise: bool | float,
+    dataset: Dataset,
 ) -> dict[int, GaussianMixture]:
     """One model for each number of components; priors must suit every one of them."""
     try:
@@ -188,9 +195,11 @@ def _models(
         )
     for k in numbers:
         check_count("Each of components", k)
-    models = {int(k): GaussianMixture(int(k), covariance_type, priors) for k in sorted(numbers)}
+    models = {
+        int(k): GaussianMixture(int(k), covariance_type, priors, noise) for k in sorted(numbers)
+    }
     for k in models:
-        priors.resolve(dataset, structure_named(covariance_type), k)
+        priors.resolve(dataset, structure_named(covariance_type), k, noise)
     return models
 
 
