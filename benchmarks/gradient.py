@@ -16,7 +16,8 @@ run. Per observation and component these are D(D+1) + 4D for full covariances (s
 whiten, square, weigh, sum first and second moments) and 6D for diagonal ones.
 
 With ``--before``, a folder that holds another version of the package (``git worktree add``), only
-the native kernels of both versions take turns, and the table shows how much longer today's takes.
+the native kernels of both versions take turns, and the table shows how much longer today's takes,
+and how much longer with a noise component.
 """
 
 from __future__ import annotations
@@ -291,18 +292,26 @@ def compare_with(before: Path, rounds: int, seconds: float) -> None:
         programs = {"native": make_model(folder, "native")}
         programs["before"] = make_model(folder, "native_before", before)
         print(
-            "| (N, D, K) | type | before, µs | now, µs | now / before, least times | medians |\n"
-            "|---|---|---|---|---|---|"
+            "| (N, D, K) | type | before, µs | now, µs | now / before, least times | medians "
+            "| with noise / without, least times | medians |\n"
+            "|---|---|---|---|---|---|---|---|"
         )
         for n, d, k in SIZES:
             for kind in COVARIANCE_TYPES:
                 data, point = mixture_problem(n, d, k, kind)
                 files = write_variables(folder / "data", data), write_variables(folder / "p", point)
                 found = {name: StanPeer(p, *files) for name, p in programs.items()}
+                noisy = mixture_problem(n, d, k, kind, noise=True)
+                files = (
+                    write_variables(folder / "data", noisy[0]),
+                    write_variables(folder / "p", noisy[1]),
+                )
+                found["noise"] = StanPeer(programs["native"], *files)
                 times = measure(found, rounds, seconds)
-                now, then = times["native"], times["before"]
+                now, then, noise = times["native"], times["before"], times["noise"]
                 cells = [f"({n}, {d}, {k})", kind, number(then["least"]), number(now["least"])]
                 cells += [f"{now[t] / then[t]:.3f}" for t in ("least", "processor")]
+                cells += [f"{noise[t] / now[t]:.3f}" for t in ("least", "processor")]
                 print("| " + " | ".join(cells) + " |", flush=True)
                 for peer in found.values():
                     peer.close()

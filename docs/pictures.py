@@ -180,7 +180,17 @@ def pictures(fits: Fits) -> dict[str, Any]:
         "prior-predictive": lambda: prior_data_sets().plot(),
         "all-densities": lambda: fits.all_methods.plot(),
         "all-estimates": lambda: all_estimates(fits),
+        "noise": lambda: in_noise().plot.components(),
     }
+
+
+def in_noise() -> sg.Fit:
+    """Two clusters in noise, as the page on it makes them."""
+    rng = np.random.default_rng(1)
+    first = rng.normal([0, 0], [1.0, 0.7], (200, 2))
+    second = rng.normal([6, 3], [0.6, 1.0], (200, 2))
+    rows = np.vstack([first, second, rng.uniform([-8, -8], [14, 12], (100, 2))])
+    return sg.GaussianMixture(2, noise=True).fit(rows, method="em", seed=1)
 
 
 def prior_data_sets() -> Any:

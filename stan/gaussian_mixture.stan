@@ -5,6 +5,7 @@
 //   corr_chol[r]       ~ LKJ(correlation_shape), as the Cholesky factor of a correlation matrix
 //   scales[c, s]       ~ HalfCauchy, HalfNormal, or InverseGamma on scales^2, above a bound
 //   x[n] | z[n] = k    ~ Normal(means[k], Sigma[k]),   P(z[n] = k) = weights[k]
+//   x[n] | z[n] = K+1  ~ Uniform(a box),  if there is noise
 //
 // with Sigma[k] = diag(scales) corr_chol corr_chol' diag(scales). The covariance types are choices
 // of how many scales and correlations there are:
@@ -97,11 +98,14 @@ data {
   array[n_groups] int<lower=0, upper=K> group_component;   // the known component, or 0
   array[n_groups, D] int<lower=0, upper=1> group_observed; // 1: the rows have this feature
 
+  int<lower=0, upper=1> noise;           // 1: a uniform component besides, whose weight is the last
+  vector[noise * D] noise_log_density;   // its log density in each feature, units of 1 / x
+
   int<lower=1> scale_components; // vectors of scales: K, or 1 when shared
   int<lower=1> scale_features;   // scales in each: D, or 1 when all features share one
   int<lower=0> n_correlations;   // correlation matrices: K, 1 (shared) or 0
 
-  vector<lower=0>[K] weights_concentration;                              // Dirichlet alpha
+  vector<lower=0>[K + noise] weights_concentration;                      // Dirichlet alpha
   array[K] vector[D] means_location;                                     // prior means, units of x
   array[K] vector<lower=0>[D] means_scale;                               // prior sds, units of x
   int<lower=1, upper=3> scale_family;                                    // see scale_prior_lpdf
@@ -126,7 +130,7 @@ transformed data {
   }
 }
 parameters {
-  simplex[K] weights;                                             // mixing proportions
+  simplex[K + noise] weights;                                     // mixing proportions
   array[K] vector[D] means;                                       // component means, units of x
   array[scale_components] vector<lower=0>[scale_features] excess; // of scales above their bounds
   array[n_correlations] cholesky_factor_corr[D] corr_chol;        // Cholesky factors of correlations
@@ -163,13 +167,13 @@ model {
   }
   if (use_likelihood) {
     target += mixture_lpdf(x | sample_weight, group_rows, group_component, group_observed,
-                           weights, means, scales, corr_chol);
+                           noise_log_density, weights, means, scales, corr_chol);
   }
 }
 generated quantities {
   real log_likelihood = 0; // of all rows; stays 0 when the likelihood is switched off
   if (use_likelihood) {
     log_likelihood = mixture_lpdf(x | sample_weight, group_rows, group_component, group_observed,
-                                  weights, means, scales, corr_chol);
+                                  noise_log_density, weights, means, scales, corr_chol);
   }
 }

@@ -208,7 +208,8 @@ class Fit(Fitted, Predictions):
         from stangmm.model.problem import Problem
 
         model = self.model
-        problem = Problem.build(self.dataset, model.n_components, model.structure, model.priors)
+        which = model.n_components, model.structure, model.priors, model.noise
+        problem = Problem.build(self.dataset, *which)
         return StanData.of(problem).values()
 
     def loo(self, refit: bool = False, *, progress: bool = True) -> Loo:
@@ -561,6 +562,8 @@ class Fit(Fitted, Predictions):
                 lines += (f"  {line}" for line in own._component_lines())
         else:
             lines += self._component_lines()
+        if self.model.noise:
+            lines.append(f"  noise: weight {self.noise_weight:.3f}")
         if d.n_features > _FEATURES_SHOWN:
             lines.append(
                 f"  (the first {_FEATURES_SHOWN} of {d.n_features} features; summary() has all)"

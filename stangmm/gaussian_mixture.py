@@ -39,11 +39,15 @@ class GaussianMixture(MixtureSpec):
     priors : Priors, optional
         Priors left out get defaults that are scaled by the data; EM and
         ``Optimize(objective="mle")`` do not use them.
+    noise : bool or float
+        True: beside the K components there is one with a uniform density over the box of the data,
+        which holds the rows that belong to none of them. A positive number is the volume that it
+        has instead, in the units of the data: the box is stretched evenly to it.
 
     Raises
     ------
     ModelError
-        K below 1, an unknown covariance type, or priors that are not `Priors`.
+        K below 1, an unknown covariance type, priors that are not `Priors`, or noise of no volume.
 
     Examples
     --------

@@ -51,7 +51,7 @@ def prior_predictive(
     model: MixtureSpec, dataset: Dataset, n: int, rng: np.random.Generator
 ) -> PriorPredictive:
     """Draw n mixtures from the prior, and from each as many rows as the data have."""
-    priors = model.priors.resolve(dataset, model.structure, model.n_components)
+    priors = model.priors.resolve(dataset, model.structure, model.n_components, model.noise)
     mixtures = priors.draw(n, model.structure, rng)
     rows = dataset.n_observations
     x = np.stack([predict.sample(mixtures[i : i + 1], rows, rng)[0] for i in range(n)])

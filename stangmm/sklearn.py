@@ -63,6 +63,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         same random state gives the same answer, and it needs no CmdStan.
     relabel : {"stephens", "ecr", "means"} or None
         How the components' labels are settled after sampling; see `Fit.relabel`.
+    noise : bool or float
+        Whether there is a uniform component besides, or its volume, as in `GaussianMixture`. Its
+        rows have the label -1, as scikit-learn's clusterers call noise.
     random_state : int, RandomState or None
         An integer is the ``seed`` of `GaussianMixture.fit`, for sorted rows; otherwise a seed is
         drawn, as everywhere in scikit-learn.
@@ -72,6 +75,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     weights_ : ndarray, shape (K,)
+        With noise they sum to what it leaves; `fit_.noise_weight` is its weight.
     means_ : ndarray, shape (K, D)
     covariances_ : ndarray
         Shape (K, D, D) for "full" and "tied_correlation", (D, D) for "tied", (K, D) for "diag",
@@ -114,6 +118,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         priors: Priors | None = None,
         method: MethodName | Method = "em",
         relabel: Relabelling | None = "stephens",
+        noise: bool | float = False,
         random_state: int | np.random.RandomState | None = None,
         progress: bool = False,
     ) -> None:
@@ -122,6 +127,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.priors = priors
         self.method = method
         self.relabel = relabel
+        self.noise = noise
         self.random_state = random_state
         self.progress = progress
 
@@ -161,7 +167,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             A check of the computation failed, or the likelihood has no maximum. Only
             ``fit_.diagnose()`` says when the mixture does not describe the data.
         """
-        model = GaussianMixture(self.n_components, self.covariance_type, self.priors or Priors())
+        priors = self.priors or Priors()
+        model = GaussianMixture(self.n_components, self.covariance_type, priors, self.noise)
         settings = as_method(self.method)
         x = self._validated(X, ensure_min_samples=2)
         x, sample_weight = _distinct(x, sample_weight)
@@ -208,7 +215,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """`GaussianMixture.fit` by `RegularizedEM`; what else is wrong with the data is raised."""
         dataset = Dataset.from_input(X, sample_weight)
         dataset.check_components(model.n_components)
-        problem = regularized_problem(dataset, model.n_components, model.structure)
+        problem = regularized_problem(dataset, model.n_components, model.structure, model.noise)
         regularized = RegularizedEM(**asdict(settings))
         relabel = checked_relabelling(self.relabel)
         return fitted(Fit, model, dataset, regularized, run, relabel=relabel, problem=problem)
@@ -234,16 +241,19 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.lower_bound_ += float(self._fixed.log_density(self._fixed.values[np.newaxis])[0])
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> IntArray:
-        """Fit, and give the most probable component (0 to K-1) of each row, shape (N,)."""
+        """Fit, and give the most probable component (0 to K-1; -1: noise) of each row, (N,)."""
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     def predict(self, X: Any) -> IntArray:
-        """Most probable component (0 to K-1) of each row, shape (N,)."""
+        """Most probable component (0 to K-1; -1: noise) of each row, shape (N,)."""
         x = self._rows(X)
         return np.asarray(self.fit_.predict(self._fixed.without(x), progress=False))
 
     def predict_proba(self, X: Any) -> FloatArray:
-        """Probability of each component for each row, averaged over the draws, shape (N, K)."""
+        """Probability of each component for each row, averaged over the draws, shape (N, K).
+
+        With noise there is one column more, the last.
+        """
         x = self._rows(X)
         return np.asarray(self.fit_.predict_proba(self._fixed.without(x), progress=False))
 
@@ -265,7 +275,7 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : ndarray, shape (n_samples, D)
             In random order; scikit-learn sorts them by component.
         y : ndarray of int, shape (n_samples,)
-            The component that each came from.
+            The component that each came from; -1: noise.
         """
         check_is_fitted(self)
         seed = self._seed()

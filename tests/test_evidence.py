@@ -102,8 +102,12 @@ def exact(
     width: np.ndarray,
     prior: PriorOfSd,
     floor: float,
+    noise: bool = False,
 ) -> float:
-    """Log evidence of data (N, D) for alpha (K,), locations (K, D), width (D,)."""
+    """Log evidence of data (N, D) for alpha (K,), locations (K, D), width (D,).
+
+    With noise, which is uniform over the range of the data, alpha has one more.
+    """
     sd = floor + np.exp(LOG_EXCESS)
     log_prior = prior.log_density(sd) - prior.log_above(np.array(floor))
     subsets = _subsets(x)
@@ -123,6 +127,10 @@ def exact(
     log_marginal = np.array(
         [_with_empty([marginal(rows, location) for rows in subsets]) for location in locations]
     )
+    if noise:
+        log_density = -np.log(np.ptp(x, axis=0)).sum()
+        uniform = _with_empty([len(rows) * log_density for rows in subsets])
+        log_marginal = np.concatenate([log_marginal, uniform[np.newaxis]])
     total = _over_allocations(log_marginal, alpha)
     if structure == "tied_diag":
         of_sd = (log_prior + LOG_EXCESS)[COARSELY]
@@ -218,6 +226,7 @@ class Case:
     alpha: Sequence[float] = (1.0,)  # one for each component, or one for all
     locations: Sequence[float] = (0.0,)
     rounded_to: float = 0.1
+    noise: bool = False  # its alpha is the last
 
     def fit(self, seed: int = 1, settings: sg.NUTS = NUTS) -> sg.Fit:
         locations = np.reshape(self.locations, (-1, 1))
@@ -226,7 +235,7 @@ class Case:
             means=sg.Normal(locations if len(locations) > 1 else locations[0], self.width),
             scales=PRIORS_OF_SD[self.family].prior,
         )
-        model = sg.GaussianMixture(self.k, self.structure, priors)
+        model = sg.GaussianMixture(self.k, self.structure, priors, self.noise)
         return fit_quick(model, self.x, settings, seed=seed)
 
     def exact(self) -> float:
@@ -237,11 +246,12 @@ class Case:
         return exact(
             self.structure,
             self.x,
-            np.broadcast_to(self.alpha, self.k),
+            np.broadcast_to(self.alpha, self.k + self.noise),
             np.broadcast_to(np.reshape(self.locations, (-1, 1)), (self.k, d)),
             np.full(d, self.width),
             prior,
             floor,
+            self.noise,
         )
 
 
@@ -266,6 +276,10 @@ CASES = {
     "K=2, equal values, half-normal": Case("diag", TIED, 2, "half-normal", rounded_to=1.0),
     "K=2, equal values, inverse gamma": Case("diag", TIED, 2, "inverse gamma", rounded_to=1.0),
     "K=2, D=2, full, equal rows": Case("full", TIED_PLANE, 2, "half-Cauchy", rounded_to=1.0),
+    "K=1 and noise": Case("diag", EIGHT, 1, "half-Cauchy", alpha=(1.0, 2.0), noise=True),
+    "K=2 and noise, D=2": Case(
+        "spherical", PLANE, 2, "half-Cauchy", alpha=(2.0, 2.0, 0.7), noise=True
+    ),
     "K=7, more than the data can tell": Case("diag", SEVEN, 7, "inverse gamma"),
 }
 

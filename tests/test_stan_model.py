@@ -150,7 +150,12 @@ def model(request: pytest.FixtureRequest) -> CompiledModel:
 
 
 def make_problem(
-    covariance_type: str, family: str = "half-Cauchy", k: int = 3, d: int = 2, weighted: bool = True
+    covariance_type: str,
+    family: str = "half-Cauchy",
+    k: int = 3,
+    d: int = 2,
+    weighted: bool = True,
+    noise: bool | float = False,
 ) -> Problem:
     """Random data in units far from 1, priors that differ between components and features.
 
@@ -163,14 +168,14 @@ def make_problem(
     width = rng.uniform(20, 60, structure.scale_shape(k, d))
     scales = replace(SCALES[family], scale=width**2 if family == "inverse gamma" else width)
     priors = sg.Priors(
-        sg.Dirichlet(rng.uniform(0.5, 3, k)),
+        sg.Dirichlet(rng.uniform(0.5, 3, k + bool(noise))),
         sg.Normal(rng.normal(1000, 50, (k, d)), rng.uniform(30, 90, (k, d))),
         scales,
         sg.LKJ(1.7),
         resolution=rng.uniform(20, 60, d),
     )
     weight = rng.integers(0, 4, 25) + rng.random(25) if weighted else None
-    return Problem.build(Dataset.from_input(x, weight), k, structure, priors)
+    return Problem.build(Dataset.from_input(x, weight), k, structure, priors, noise)
 
 
 def expected_parts(
@@ -264,6 +269,15 @@ def test_log_density_equals_numpy_for_every_size(
 
 
 @pytest.mark.stan
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_log_density_with_noise_equals_numpy(
+    model: CompiledModel, covariance_type: str, k: int
+) -> None:
+    check_log_density(model, make_problem(covariance_type, k=k, noise=1e5))
+
+
+@pytest.mark.stan
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_prior_alone_equals_numpy(model: CompiledModel, covariance_type: str) -> None:
     check_log_density(model, make_problem(covariance_type), use_likelihood=False)
@@ -304,7 +318,9 @@ def test_the_start_that_is_written_is_the_start_that_is_used(
 def test_gradient_equals_finite_differences(
     model: CompiledModel, covariance_type: str, family: str, k: int, d: int
 ) -> None:
-    problem = make_problem(covariance_type, family, k, d)
+    # Noise in some of the cases, so that each type and each size has it once.
+    noise = list(SCALES).index(family) == k - 1
+    problem = make_problem(covariance_type, family, k, d, noise=noise)
     with cmdstan_run(model.exe, "test") as run:
         data = run.write_json("data", StanData.of(problem).values())
         command = [model.exe, "diagnose", "test=gradient", "data", f"file={data}", "init=1"]

@@ -154,7 +154,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from stangmm.many.mending import with_modes_combined
 
     _check_files(arguments)
-    model = GaussianMixture(arguments.n_components, arguments.covariance)
+    model = GaussianMixture(arguments.n_components, arguments.covariance, noise=arguments.noise)
     (method,) = methods_of(arguments, [arguments.method])
     columns = columns_of(arguments)
     relabel = None if arguments.relabel == "none" else arguments.relabel
@@ -177,7 +177,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from stangmm.many.comparison import compare
 
     _check_files(arguments)
-    model = GaussianMixture(arguments.n_components, arguments.covariance)
+    model = GaussianMixture(arguments.n_components, arguments.covariance, noise=arguments.noise)
     methods = methods_of(arguments, arguments.methods)
     columns = columns_of(arguments)
     comparison = compare(model, columns.features, methods, **data_options(arguments, columns))
@@ -215,6 +215,7 @@ def _select(arguments: argparse.Namespace) -> int:
         method=method,
         criterion=arguments.criterion,
         covariance_type=arguments.covariance,
+        noise=arguments.noise,
         **data_options(arguments, columns),
     )
     _say(

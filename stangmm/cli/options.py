@@ -122,6 +122,15 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None
         + "; several, with commas between them, are tried all"
         * several,
     )
+    parser.add_argument(
+        "--noise",
+        type=_volume,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="VOLUME",
+        help="a uniform component besides, over the box of the data or of a given volume",
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -289,6 +298,17 @@ def _covariance_types(text: str) -> str | list[str]:
     """One name, or several in a list."""
     types = [_covariance_type(name) for name in names(text)]
     return types if len(types) > 1 else types[0]
+
+
+def _volume(text: str) -> float:
+    from stangmm.model.noise import checked_noise
+
+    try:
+        return float(checked_noise(float(text)))  # type: ignore[arg-type]  # a box is no number
+    except (ValueError, ModelError) as error:
+        raise argparse.ArgumentTypeError(
+            f"the volume of the noise must be a positive number, got {text!r}"
+        ) from error
 
 
 def _covariance_type(text: str) -> str:

@@ -13,7 +13,13 @@ import numpy as np
 
 from stangmm.report.numbers import number
 from stangmm.report.tables import component_rows
-from stangmm.report.words import comparison_answer, components_words, data_words, method_words
+from stangmm.report.words import (
+    comparison_answer,
+    components_words,
+    data_words,
+    method_words,
+    noise_words,
+)
 
 if TYPE_CHECKING:
     from stangmm.fit import Fit
@@ -31,6 +37,7 @@ def fit_text(fit: Fit) -> str:
         *_wrapped(data_words(fit)),
         "",
         *_components(fit),
+        *([noise_words(fit)] if fit.model.noise else []),
         "",
         f"log likelihood {fit.total_log_likelihood.mean():.4f}"
         + ("" if fit.kind == "point" else ", averaged over the draws"),
@@ -62,11 +69,13 @@ def fit_values(fit: Fit) -> dict[str, Any]:
         "kind": fit.kind,
         "n_components": fit.model.n_components,
         "covariance_type": fit.model.covariance_type,
+        "noise": fit.model.noise,
         "features": fit.dataset.feature_names,
         "n_observations": fit.dataset.n_observations,
         "seed": fit.seed,
         "seconds": fit.seconds,
         "weights": fit.weights,
+        "noise_weight": fit.noise_weight,
         "means": fit.means,
         "covariances": fit.covariances,
         "log_likelihood": fit.total_log_likelihood.mean(),

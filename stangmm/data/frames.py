@@ -8,6 +8,7 @@ here but by rows of its own.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -86,7 +87,13 @@ def numbers_of(X: Any) -> FloatArray | None:
     return np.stack(columns, axis=1) if columns else np.empty((len(found), 0))
 
 
-def like(X: Any, values: NDArray[Any], name: str, columns: str | None = None) -> Any:
+def like(
+    X: Any,
+    values: NDArray[Any],
+    name: str,
+    columns: str | None = None,
+    numbers: Sequence[int] | None = None,
+) -> Any:
     """Give values of rows the kind and the index of the rows.
 
     Parameters
@@ -98,7 +105,9 @@ def like(X: Any, values: NDArray[Any], name: str, columns: str | None = None) ->
     name : str
         What the values are.
     columns : str, optional
-        What the C values of a row are told apart by; they are numbered from 0.
+        What the C values of a row are told apart by.
+    numbers : sequence of int, optional
+        What they are called; default: 0 to C - 1.
 
     Returns
     -------
@@ -111,18 +120,18 @@ def like(X: Any, values: NDArray[Any], name: str, columns: str | None = None) ->
         The values as they are, for everything else.
     """
     pd, xr = sys.modules.get("pandas"), sys.modules.get("xarray")
+    if columns is not None and numbers is None:
+        numbers = range(values.shape[1])
     if pd is not None and isinstance(X, pd.DataFrame | pd.Series):
         if columns is None:
             return pd.Series(values, index=X.index, name=name)
-        return pd.DataFrame(
-            values, index=X.index, columns=pd.RangeIndex(values.shape[1], name=columns)
-        )
+        return pd.DataFrame(values, index=X.index, columns=pd.Index(numbers, name=columns))
     if xr is not None and isinstance(X, xr.DataArray | xr.Dataset):
         row = X.dims[0] if isinstance(X, xr.DataArray) else next(iter(X.sizes))
         coords = {label: c for label, c in X.coords.items() if c.dims == (row,)}
         dims = [row] if columns is None else [row, columns]
         if columns is not None:
-            coords[columns] = range(values.shape[1])
+            coords[columns] = numbers
         return xr.DataArray(values, coords, dims, name)
     found = None if _is_plain(X) else _known(eager(X))
     if found is None:
@@ -130,9 +139,9 @@ def like(X: Any, values: NDArray[Any], name: str, columns: str | None = None) ->
     import narwhals as nw
 
     backend = found.implementation
-    if columns is None:
+    if numbers is None:
         return nw.new_series(name, values, backend=backend).to_native()
-    return table_like(X, {str(j): values[:, j] for j in range(values.shape[1])})
+    return table_like(X, {str(j): values[:, i] for i, j in enumerate(numbers)})
 
 
 def table_like(X: Any, columns: dict[str, NDArray[Any]]) -> Any:

@@ -42,9 +42,9 @@ def modes_of_draws(fit: Fitted) -> tuple[IntArray, IntArray]:
         Which draws of each chain were looked at, the first and the last among them.
     modes : ndarray of int, shape (C, T)
     """
-    problem = Problem.build(
-        fit.dataset, fit.model.n_components, fit.model.structure, fit.model.priors
-    )
+    model = fit.model
+    which = model.n_components, model.structure, model.priors, model.noise
+    problem = Problem.build(fit.dataset, *which)
     space = EMSpace(problem, pseudo_rows=1.0)
     rng = Run(fit.seed).rng("modes")
     if space.n_rows > _ROWS:

@@ -125,21 +125,24 @@ class Beside:
         return self.data, self.simulated
 
     def drawn(self, component: IntArray) -> FloatArray:
-        """Rows of some components, rounded where the data are, shape (n, D)."""
+        """Rows of some components, -1 for noise, rounded where the data are, shape (n, D)."""
         mixture = self.unrounded
         x = self._rng.standard_normal((len(component), mixture.n_features))
         if mixture.corr_chol is not None:
             x = np.einsum("nij,nj->ni", mixture.corr_chol[component], x)
         x = mixture.means[component] + mixture.scales[component] * x
+        if mixture.noise is not None:
+            x[component < 0] = mixture.noise.box.draw(int((component < 0).sum()), self._rng)
         for d in np.flatnonzero(self.coarse):
             steps = np.round((x[:, d] - self._origin[d]) / self.step[d])
             x[:, d] = self._origin[d] + self.step[d] * steps
         return x
 
     def components(self) -> IntArray:
-        """Components of as many rows as are simulated, drawn by their weights."""
-        share = self.mixture.weights / self.mixture.weights.sum()
-        return self._rng.choice(self.mixture.n_components, SIMULATED, p=share)
+        """Components of as many rows as are simulated, drawn by their weights; -1 for noise."""
+        share = self.mixture.all_weights / self.mixture.all_weights.sum()
+        component = self._rng.choice(len(share), SIMULATED, p=share)
+        return np.where(component == self.mixture.n_components, -1, component)
 
     def _simulate(self, like: Rows) -> Rows:
         """Rows of the mixture that miss what some rows miss, and have their known labels."""
@@ -175,7 +178,7 @@ class Beside:
             second[g] = gain @ correlation @ np.swapaxes(gain, -1, -2)
         return Seen(
             rows,
-            mixture.responsibilities(x, rows.labels).T,
+            mixture.responsibilities(x, rows.labels).T[:, :k],
             deviation,
             second,
             group_of,
@@ -191,7 +194,11 @@ class Beside:
             own = np.arange(mixture.n_components) == labels[:, np.newaxis]
             share = np.where(labels[:, np.newaxis] >= 0, own, share)
         z = (values[:, np.newaxis] - mixture.means[:, feature]) / mixture.scales[:, feature]
-        return np.asarray(np.clip((share * ndtr(z)).sum(axis=1), 0.0, 1.0))
+        below = (share * ndtr(z)).sum(axis=1)
+        if mixture.noise is not None:
+            left = 1.0 - np.sum(share, axis=-1)  # nothing where the component is known
+            below += left * mixture.noise.box.cdf(feature, values)
+        return np.asarray(np.clip(below, 0.0, 1.0))
 
     def cell(self, rows: Rows, feature: int) -> tuple[FloatArray, FloatArray]:
         """Probabilities between which values lie that were rounded, each (N,)."""
@@ -230,7 +237,8 @@ def _before_rounding(mixture: Mixture, step: FloatArray, inverse: FloatArray) ->
     if mixture.corr_chol is None:
         return replace(mixture, scales=np.sqrt(mixture.scales**2 - off))
     covariances = mixture.covariances - off[:, np.newaxis] * np.eye(len(step))
-    return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+    rounded = Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+    return replace(rounded, noise=mixture.noise)
 
 
 def squared_distances(mixture: Mixture, x: FloatArray) -> FloatArray:

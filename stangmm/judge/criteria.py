@@ -298,7 +298,7 @@ def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> 
     # Defaults are scaled by the data: without the row they would be other priors.
     used = fit.priors
     priors = Priors(used.weights, used.means, used.scales, used.correlation, used.resolution)
-    model = replace(fit.model, priors=priors)
+    model = replace(fit.model, priors=priors, noise=used.box or False)
     advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
     failed = []
     for row in rows:

@@ -48,7 +48,8 @@ def directions_of(fit: Fitted) -> Directions:
     fit : Fit
         Of at least two features.
     """
-    weights, means, covariances = fit.weights, fit.means, fit.covariances
+    means, covariances = fit.means, fit.covariances
+    weights = fit.weights / fit.weights.sum()  # noise has no direction
     center = weights @ means
     within = np.tensordot(weights, covariances, axes=1)
     apart = means - center

@@ -210,7 +210,8 @@ class _Target:
     @classmethod
     def of(cls, fit: Fitted, run: Run) -> _Target:
         model = fit.model
-        problem = Problem.build(fit.dataset, model.n_components, model.structure, model.priors)
+        which = model.n_components, model.structure, model.priors, model.noise
+        problem = Problem.build(fit.dataset, *which)
         mixture = problem.from_user_units(fit.mixture).reshape(*fit.lp.shape)
         half = fit.lp.shape[1] // 2
         fitted, bridged = mixture[:, :half].reshape(-1), mixture[:, half:].reshape(-1)

@@ -208,7 +208,12 @@ def _holm(p: FloatArray) -> FloatArray:
 
 
 def _farthest(mixture: Mixture, rows: Rows) -> Test:
-    """Ask whether the row that is farthest from every component may come from one."""
+    """Ask whether the row that is farthest from every component may come from one.
+
+    Where there is noise, it need not.
+    """
+    if mixture.noise is not None:
+        return Test("far rows", 1.0, 0.0)
     distance, p = far(mixture, rows)
     beyond = is_far(p, rows)
     observed = (~np.isnan(rows.x)).sum(axis=1)

@@ -28,6 +28,7 @@ class Classes:
     entropy : float
         Relative entropy: 1 where every row surely belongs to one component, 0 where all are
         equally probable (Ramaswamy et al. 1993, doi:10.1287/mksc.12.1.103); NaN for one component.
+        Noise counts as one.
     smallest_rows : float
         Rows, by sample weight, that are most probably of the component that has fewest of them.
     smallest_share : float
@@ -45,11 +46,12 @@ def classes_of(fit: Fitted) -> Classes:
     k, total = fit.model.n_components, fit.dataset.total_weight
     probability = probabilities_of(fit)
     weight = fit.dataset.sample_weight
-    counts = np.bincount(probability.argmax(axis=1), weight, minlength=k).astype(float)
+    several = probability.shape[1]
+    counts = np.bincount(probability.argmax(axis=1), weight, minlength=several).astype(float)[:k]
     surprise = -np.log(np.where(probability > 0, probability, 1.0))
     doubt = float(np.average((probability * surprise).sum(axis=1), weights=weight))
     return Classes(
-        entropy=1.0 - doubt / float(np.log(k)) if k > 1 else float("nan"),
+        entropy=1.0 - doubt / float(np.log(several)) if several > 1 else float("nan"),
         smallest_rows=float(counts.min()),
         smallest_share=float(counts.min()) / total,
     )
@@ -69,8 +71,8 @@ def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:
     several = len(fit.mixture.weights) > 1
     band = predict.responsibility_band(fit.mixture, x, _INTERVAL, progress=progress)
     mean, low, high = (_known(fit, np.asarray(each)) for each in band)
-    component = mean.argmax(axis=1)
-    own = np.arange(len(x)), component
+    own = np.arange(len(x)), mean.argmax(axis=1)
+    component = predict.most_probable(mean, fit.model.n_components)
     rng = np.random.default_rng(fit.seed)
     tail = predict.outlier_score(fit.mixture, x, rng, progress=progress).tail_probability
     columns = {"component": component, "probability": mean[own]}
@@ -81,11 +83,11 @@ def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:
 
 
 def _known(fit: Fitted, probability: FloatArray) -> FloatArray:
-    """Probabilities (N, K) with those of rows of known component set to what is known."""
+    """Probabilities (N, K or K + 1) with those of rows of known component set to what is known."""
     labels = fit.dataset.labels
     if labels is None:
         return probability
     given = labels >= 0
     probability = probability.copy()
-    probability[given] = np.eye(fit.model.n_components)[labels[given]]
+    probability[given] = np.eye(probability.shape[1])[labels[given]]
     return probability

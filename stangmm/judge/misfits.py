@@ -115,7 +115,10 @@ def _far_rows(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
         f"{farthest:.3g} standard deviations from the nearest."
     )
     these = "these rows" if many else "this row"
-    advice = f"Look at {these}, and remove or model what belongs to no group."
+    advice = (
+        f"Look at {these}. Remove what belongs to no group, or give it a component of its own: "
+        "noise=True."
+    )
     return "far rows", which, words, advice
 
 

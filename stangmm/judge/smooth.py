@@ -77,8 +77,9 @@ class SmoothTests(Beside):
         r, t = seen.responsibility, seen.deviation
         k, d = t.shape[1:]
         unknown = (seen.rows.labels < 0)[:, np.newaxis]
-        parts = [(unknown * (r - self.mixture.weights))[:, : k - 1]]
-        tags = [np.full(k - 1, -1)]
+        free = self.mixture.n_weights - 1
+        parts = [(unknown * (r - self.mixture.weights))[:, :free]]
+        tags = [np.full(free, -1)]
 
         def collect(each: FloatArray, of: IntArray, pooled: bool) -> None:
             """Weigh (N, K, C) by responsibilities."""

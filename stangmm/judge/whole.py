@@ -82,14 +82,15 @@ def _with_empty(
     if len(fit.free_components) < k or k == 1 or dataset.sample_weight is not None:
         return evidence
     run = Run(seed)
-    problem = Problem.build(dataset, k, fit.model.structure, fit.model.priors)
+    model = fit.model
+    problem = Problem.build(dataset, k, model.structure, model.priors, model.noise)
     offset = problem.log_likelihood_offset
     rough = log_masses_with_empty(problem, run, evidence.log_evidence - offset)
     share = empty_share(fit.mixture, dataset.x, run.rng("components of rows"))
     masses = {m: mass + offset - evidence.log_evidence for m, mass in rough.items()}
     if not _can_matter(masses, share):
         return evidence
-    alpha = float(np.asarray(fit.priors.weights.concentration)[0])
+    alpha = np.asarray(fit.priors.weights.concentration)
     terms, errors = [np.log1p(-share)] if share < 1.0 else [], [evidence.standard_error]
     for m in sorted(masses, reverse=True):
         if masses[m] < np.log(_SMALL):
@@ -101,7 +102,8 @@ def _with_empty(
             return _too_low(evidence, masses, share)
         occupied = 1.0 - empty_share(other.mixture, dataset.x, run.rng(f"components of rows, {m}"))
         if occupied > 0.0:
-            times = log_times(k, m, alpha, dataset.n_observations)
+            of_noise = float(alpha[k:].sum())
+            times = log_times(k, m, float(alpha[0]), dataset.n_observations, of_noise)
             terms.append(part.log_evidence + times + np.log(occupied) - evidence.log_evidence)
             errors.append(part.standard_error)
         if not part.reliable:

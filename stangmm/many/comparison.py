@@ -448,9 +448,10 @@ def _label(name: str, taken: list[str]) -> str:
 
 
 def _check_same_problem(fit: Fit, model: GaussianMixture, dataset: Dataset) -> None:
-    if (fit.model.n_components, fit.model.covariance_type) != (
+    if (fit.model.n_components, fit.model.covariance_type, fit.model.noise) != (
         model.n_components,
         model.covariance_type,
+        model.noise,
     ):
         raise ModelError(f"All fits must be of one model, {model!r}, got one of {fit.model!r}.")
     _check_same_data(fit, dataset)

@@ -44,6 +44,7 @@ def select_components(
     criterion: str | None = None,
     covariance_type: CovarianceType | MclustName | Sequence[CovarianceType | MclustName] = "full",
     priors: Priors | None = None,
+    noise: bool | float = False,
     seed: int | None = None,
     sample_weight: Any = None,
     labels: Any = None,
@@ -86,6 +87,8 @@ def select_components(
         number of components: ``selection.fits["tied", 3]``.
     priors : Priors, optional
         The same for every fit.
+    noise : bool or float
+        As in `GaussianMixture`, for every fit.
     seed : int, optional
         Each number of components gets its own seed from it, for all covariance types the same; the
         result does not depend on ``jobs``.
@@ -121,7 +124,7 @@ def select_components(
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method).at_first()
     rule = _criterion_for(criterion, settings)
-    models = _models(components, covariance_type, priors or Priors(), dataset)
+    models = _models(components, covariance_type, priors or Priors(), noise, dataset)
     for model in models.values():
         check_fitted_by(settings, model.structure)
     seed = checked_seed(seed)
@@ -183,7 +186,11 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
 
 
 def _models(
-    components: Any, covariance_type: Any, priors: Priors, dataset: Dataset
+    components: Any,
+    covariance_type: Any,
+    priors: Priors,
+    noise: bool | float,
+    dataset: Dataset,
 ) -> dict[Candidate, GaussianMixture]:
     """The candidates; priors must suit every one of them."""
     numbers = [] if isinstance(components, str) else listed(components)
@@ -204,8 +211,10 @@ def _models(
     models: dict[Candidate, GaussianMixture] = {}
     for structure in map(structure_named, types):
         for k in sorted(map(int, numbers)):
-            models[k if one else (structure.name, k)] = GaussianMixture(k, structure.name, priors)
-            priors.resolve(dataset, structure, k)
+            models[k if one else (structure.name, k)] = GaussianMixture(
+                k, structure.name, priors, noise
+            )
+            priors.resolve(dataset, structure, k, noise)
     return models
 
 

@@ -10,8 +10,9 @@ components hold rows, the factors of the others are 1, and p(z | K) = r(K, m) p(
 
     r(K, m) = G(K alpha) G(m alpha + N) / (G(m alpha) G(K alpha + N)),
 
-the same for all such z. Under exchangeable priors the parameters of an empty component integrate
-to 1. Let Z(K) be the evidence and F(m) the part of Z(m) in which each of m components holds a row.
+the same for all such z. With noise, which has a concentration of its own, that is added to K alpha
+and to m alpha. Under exchangeable priors the parameters of an empty component integrate to 1. Let
+Z(K) be the evidence and F(m) the part of Z(m) in which each of m components holds a row.
 Sorting the allocations by how many components hold rows gives
 
     Z(K) = sum over m = 1 ... K of C(K, m) r(K, m) F(m),
@@ -35,20 +36,19 @@ from stangmm.model.mixture import Mixture
 _CELLS = 4_000_000  # draws times rows whose components are drawn at most
 
 
-def log_share(k: int, occupied: int, alpha: float, n: float) -> float:
-    """Log r(K, m): how much less K components make of an allocation to m of them than m do."""
-    return float(
-        gammaln(k * alpha)
-        - gammaln(k * alpha + n)
-        + gammaln(occupied * alpha + n)
-        - gammaln(occupied * alpha)
-    )
+def log_share(k: int, occupied: int, alpha: float, n: float, noise: float = 0.0) -> float:
+    """Log r(K, m): how much less K components make of an allocation to m of them than m do.
+
+    The noise, if there is some, has a concentration of ``noise``.
+    """
+    all_, some = k * alpha + noise, occupied * alpha + noise
+    return float(gammaln(all_) - gammaln(all_ + n) + gammaln(some + n) - gammaln(some))
 
 
-def log_times(k: int, occupied: int, alpha: float, n: float) -> float:
+def log_times(k: int, occupied: int, alpha: float, n: float, noise: float = 0.0) -> float:
     """Log of C(K, m) r(K, m): how often K components contain F(m)."""
     ways = gammaln(k + 1) - gammaln(occupied + 1) - gammaln(k - occupied + 1)
-    return float(ways) + log_share(k, occupied, alpha, n)
+    return float(ways) + log_share(k, occupied, alpha, n, noise)
 
 
 def empty_share(mixture: Mixture, x: FloatArray, rng: np.random.Generator) -> float:
@@ -73,8 +73,8 @@ def n_occupied(
     held = np.zeros((len(chosen), k), dtype=bool)
     for draws, rows in some.blocks(len(x)):
         known = None if labels is None else labels[rows]
-        upper = np.cumsum(some[draws].responsibilities(x[rows], known), axis=1)  # (S, K, N)
-        drawn = (rng.random((len(upper), 1, upper.shape[2])) > upper).sum(axis=1)  # (S, N)
+        upper = np.cumsum(some[draws].responsibilities(x[rows], known), axis=1)  # (S, K or K+1, N)
+        drawn = (rng.random((len(upper), 1, upper.shape[2])) > upper[:, :-1]).sum(axis=1)  # (S, N)
         for component in range(k):
-            held[draws, component] |= (np.minimum(drawn, k - 1) == component).any(axis=1)
+            held[draws, component] |= (drawn == component).any(axis=1)
     return np.asarray(held.sum(axis=1))

@@ -7,7 +7,7 @@ other. Only numpy and scipy are used here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.linalg import solve_triangular
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.data.groups import group_rows
+from stangmm.model.noise import Noise
 
 LOG_2PI = float(np.log(2 * np.pi))
 # Deviations beyond this many standard deviations count as this many, so that squares of them and
@@ -38,12 +39,15 @@ class Mixture:
         Standard deviations.
     corr_chol : ndarray, shape (..., K, D, D), or None
         Lower Cholesky factors of the correlation matrices; None without correlations.
+    noise : Noise or None
+        A uniform component beside the K normal ones; its weight is what theirs leave.
     """
 
     weights: FloatArray
     means: FloatArray
     scales: FloatArray
     corr_chol: FloatArray | None = None
+    noise: Noise | None = None
 
     @classmethod
     def from_covariances(
@@ -67,9 +71,24 @@ class Mixture:
         return int(self.weights.shape[-1])
 
     @property
+    def n_weights(self) -> int:
+        """K, or K + 1 with noise."""
+        return self.n_components + (self.noise is not None)
+
+    @property
     def n_features(self) -> int:
         """D."""
         return int(self.means.shape[-1])
+
+    @property
+    def all_weights(self) -> FloatArray:
+        """The weights with that of the noise, if there is noise, behind: (..., K) or (..., K + 1).
+
+        They sum to one.
+        """
+        if self.noise is None:
+            return self.weights
+        return np.concatenate([self.weights, self.noise.weight[..., np.newaxis]], axis=-1)
 
     @property
     def cholesky(self) -> FloatArray:
@@ -87,7 +106,8 @@ class Mixture:
     def __getitem__(self, index: Any) -> Mixture:
         """Mixtures at an index of the leading axes."""
         chol = None if self.corr_chol is None else self.corr_chol[index]
-        return Mixture(self.weights[index], self.means[index], self.scales[index], chol)
+        noise = self.noise and replace(self.noise, weight=np.asarray(self.noise.weight[index]))
+        return Mixture(self.weights[index], self.means[index], self.scales[index], chol, noise)
 
     def reshape(self, *batch_shape: int) -> Mixture:
         """Same mixtures with other leading axes."""
@@ -97,10 +117,14 @@ class Mixture:
             return array.reshape(*batch_shape, *array.shape[n:])
 
         chol = None if self.corr_chol is None else shaped(self.corr_chol)
-        return Mixture(shaped(self.weights), shaped(self.means), shaped(self.scales), chol)
+        noise = self.noise and replace(self.noise, weight=shaped(self.noise.weight))
+        return Mixture(shaped(self.weights), shaped(self.means), shaped(self.scales), chol, noise)
 
     def permute(self, permutation: IntArray) -> Mixture:
-        """Reorder components: new component k is the old one ``permutation[..., k]``."""
+        """Reorder components: new component k is the old one ``permutation[..., k]``.
+
+        Noise stays noise.
+        """
         p = np.broadcast_to(permutation, self.weights.shape)
 
         def taken(array: FloatArray) -> FloatArray:
@@ -108,27 +132,31 @@ class Mixture:
             return np.take_along_axis(array, index, axis=p.ndim - 1)
 
         chol = None if self.corr_chol is None else taken(self.corr_chol)
-        return Mixture(taken(self.weights), taken(self.means), taken(self.scales), chol)
+        weights, means, scales = taken(self.weights), taken(self.means), taken(self.scales)
+        return Mixture(weights, means, scales, chol, self.noise)
 
     def in_units(self, center: FloatArray, unit: FloatArray) -> Mixture:
         """Mixtures of ``center + unit * x``, for mixtures of x; both have shape (D,)."""
-        return Mixture(self.weights, center + unit * self.means, unit * self.scales, self.corr_chol)
+        noise = self.noise and replace(self.noise, box=self.noise.box.in_units(center, unit))
+        means, scales = center + unit * self.means, unit * self.scales
+        return Mixture(self.weights, means, scales, self.corr_chol, noise)
 
     def marginal(self, features: IntArray) -> Mixture:
         """Mixtures of some of the features (indices, any order), the others integrated out."""
         means, scales = self.means[..., features], self.scales[..., features]
+        noise = self.noise and replace(self.noise, box=self.noise.box.marginal(features))
         if self.corr_chol is None or len(features) == 1:
-            return Mixture(self.weights, means, scales)
+            return Mixture(self.weights, means, scales, noise=noise)
         rows = self.corr_chol[..., features, :]
         if np.array_equal(features, np.arange(len(features))):
-            return Mixture(self.weights, means, scales, rows[..., : len(features)])
+            return Mixture(self.weights, means, scales, rows[..., : len(features)], noise)
         try:
             factor = np.asarray(np.linalg.cholesky(rows @ np.swapaxes(rows, -1, -2)))
         except np.linalg.LinAlgError:  # a correlation of nearly one, lost in the product
             factor = np.swapaxes(np.linalg.qr(np.swapaxes(rows, -1, -2), mode="r"), -1, -2)
             sign = np.where(np.diagonal(factor, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
             factor = factor * sign[..., np.newaxis, :]
-        return Mixture(self.weights, means, scales, factor)
+        return Mixture(self.weights, means, scales, factor, noise)
 
     def component_log_density(self, x: FloatArray) -> FloatArray:
         """Log p(x_n | z_n = k), shape (..., K, N), for rows x of shape (N, D).
@@ -191,11 +219,14 @@ class Mixture:
         For a row whose component is known (``labels``, shape (N,), not negative) it is
         log p(x_n, z_n).
         """
-        return log_sum_exp(self._log_joint_labels(x, labels), axis=-2)
+        return log_sum_exp(self.log_joint(x, labels), axis=-2)
 
     def responsibilities(self, x: FloatArray, labels: IntArray | None = None) -> FloatArray:
-        """P(z_n = k | x_n), shape (..., K, N); sums to one over k."""
-        log_joint = self._log_joint_labels(x, labels)
+        """P(z_n = k | x_n), shape (..., K, N), or (..., K + 1, N) with noise, which is last.
+
+        Sums to one over k.
+        """
+        log_joint = self.log_joint(x, labels)
         log_joint -= log_joint.max(axis=-2, keepdims=True)
         joint = np.exp(log_joint)
         joint /= joint.sum(axis=-2, keepdims=True)
@@ -210,13 +241,18 @@ class Mixture:
             for first in range(0, self.batch_shape[0], draws):
                 yield slice(first, first + draws), slice(first_row, first_row + rows)
 
-    def _log_joint_labels(self, x: FloatArray, labels: IntArray | None) -> FloatArray:
+    def log_joint(self, x: FloatArray, labels: IntArray | None = None) -> FloatArray:
+        """Log p(x_n, z_n = k), shape (..., K, N), or (..., K + 1, N) with noise, which is last."""
         with np.errstate(divide="ignore"):  # a weight of zero has log -inf, as it should
-            log_weights = np.log(self.weights)
+            log_weights = np.log(self.all_weights)
         log_joint = self.component_log_density(x)
+        if self.noise is not None:
+            uniform = (~np.isnan(x) @ self.noise.box.log_density)[np.newaxis]
+            uniform = np.broadcast_to(uniform, (*self.batch_shape, 1, len(x)))
+            log_joint = np.concatenate([log_joint, uniform], axis=-2)
         log_joint += log_weights[..., np.newaxis]
         if labels is not None:
-            other = labels != np.arange(self.n_components)[:, np.newaxis]
+            other = labels != np.arange(log_joint.shape[-2])[:, np.newaxis]
             log_joint[..., other & (labels >= 0)] = -np.inf
         return log_joint
 

@@ -9,7 +9,7 @@ correlations are inverse hyperbolic tangents of the canonical partial correlatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import START_WEIGHT, Box, Noise
 
 # Of a scale: what is above its bound by less cannot be told from it.
 _LAST_BITS = float(np.finfo(np.float64).eps)
@@ -26,8 +27,9 @@ _LAST_BITS = float(np.finfo(np.float64).eps)
 class ParameterSpace:
     """The free parameters of the mixtures of one model.
 
-    In the order of an unconstrained vector: K - 1 coordinates of the weights, K D means, C S logs
-    of scales above their bounds, and D (D - 1) / 2 coordinates of each of R correlation matrices.
+    In the order of an unconstrained vector: one coordinate less than there are weights (K, or K + 1
+    with noise), K D means, C S logs of scales above their bounds, and D (D - 1) / 2 coordinates of
+    each of R correlation matrices.
 
     Attributes
     ----------
@@ -36,12 +38,20 @@ class ParameterSpace:
     structure : CovarianceStructure
     scale_floor : ndarray, shape (S,), or float
         Lower bounds of each feature's standard deviation given the features before it; 0: none.
+    box : Box or None
+        Where the noise lies; None without noise. Its weight is the last.
     """
 
     n_components: int
     n_features: int
     structure: CovarianceStructure
     scale_floor: FloatArray | float = 0.0
+    box: Box | None = None
+
+    @property
+    def n_weights(self) -> int:
+        """How many weights there are: K, or K + 1 with noise."""
+        return self.n_components + (self.box is not None)
 
     @property
     def size(self) -> int:
@@ -76,7 +86,7 @@ class ParameterSpace:
         """Shapes of the Stan model's parameters, by name."""
         k, d = self.n_components, self.n_features
         return {
-            "weights": (k,),
+            "weights": (self.n_weights,),
             "means": (k, d),
             "scales": self.scale_shape,
             "corr_chol": (self.n_correlations, d, d),
@@ -89,7 +99,7 @@ class ParameterSpace:
         if chol is None or not self.n_correlations:
             chol = np.empty((*mixture.batch_shape, 0, *self.stan_shapes["corr_chol"][1:]))
         return {
-            "weights": mixture.weights,
+            "weights": mixture.all_weights,
             "means": mixture.means,
             "scales": mixture.scales[..., :c, :s],
             "corr_chol": chol[..., : self.n_correlations, :, :],
@@ -137,17 +147,33 @@ class ParameterSpace:
 
         Parameters
         ----------
-        weights : ndarray, shape (..., K)
+        weights : ndarray, shape (..., K), or (..., K + 1) with noise
         means : ndarray, shape (..., K, D)
         scales : ndarray, shape (..., C, S)
         corr_chol : ndarray, shape (..., R, D, D), optional
             None, or none of them, without correlations.
         """
+        noise = None
+        if self.box is not None:
+            noise = Noise(weights[..., -1], self.box)
+            weights = weights[..., :-1]
         spread = np.array(np.broadcast_to(scales, means.shape))
         if corr_chol is None or not self.n_correlations:
-            return Mixture(weights, means, spread)
+            return Mixture(weights, means, spread, noise=noise)
         shape = (*means.shape, means.shape[-1])
-        return Mixture(weights, means, spread, np.array(np.broadcast_to(corr_chol, shape)))
+        return Mixture(weights, means, spread, np.array(np.broadcast_to(corr_chol, shape)), noise)
+
+    def with_noise(self, mixture: Mixture, weight: float = START_WEIGHT) -> Mixture:
+        """Give a mixture the noise that these have, of some weight if it has none itself."""
+        if self.box is not None and mixture.noise is not None:
+            return replace(mixture, noise=Noise(mixture.noise.weight, self.box))
+        if self.box is None and mixture.noise is None:
+            return mixture
+        share, noise = 0.0, None
+        if self.box is not None:
+            share, noise = weight, Noise(np.full(mixture.batch_shape, weight), self.box)
+        total = mixture.weights.sum(axis=-1, keepdims=True)
+        return replace(mixture, weights=mixture.weights * ((1.0 - share) / total), noise=noise)
 
     def nearest(self, mixture: Mixture) -> Mixture:
         """The nearest mixture, by its moments, that has the structure's covariances."""
@@ -157,7 +183,8 @@ class ParameterSpace:
         shape = covariances.shape
         covariances = self.structure.nearest(mixture.weights[np.newaxis], covariances[np.newaxis])
         covariances = np.array(np.broadcast_to(covariances[0], shape))
-        return Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+        same = Mixture.from_covariances(mixture.weights, mixture.means, covariances)
+        return replace(same, noise=mixture.noise)
 
     def coordinates(self, mixture: Mixture) -> dict[str, FloatArray]:
         """Coordinates of mixtures by what they are of, in the order of `vectors`.
@@ -170,8 +197,8 @@ class ParameterSpace:
         Returns
         -------
         dict of str to ndarray
-            ``weights`` (..., K - 1), ``means`` (..., K, D), ``scales`` (..., C, S), and, where
-            there are some, ``correlations`` (..., R, D (D - 1) / 2).
+            ``weights`` (..., K - 1), or (..., K) with noise, ``means`` (..., K, D), ``scales``
+            (..., C, S), and, where there are some, ``correlations`` (..., R, D (D - 1) / 2).
         """
         free = self.free(mixture)
         # A weight of zero is at infinity; the smallest double stands for it.
@@ -202,12 +229,12 @@ class ParameterSpace:
     def log_jacobian(self, vectors: FloatArray) -> FloatArray:
         """Log |d parameters / d vector|, shape (...), at vectors (..., P).
 
-        The parameters are those that `log_prior` is a density of: the first K - 1
-        weights, means, free scales, and what stands below the diagonals of the correlations'
+        The parameters are those that `log_prior` is a density of: all weights but the
+        last, means, free scales, and what stands below the diagonals of the correlations'
         Cholesky factors.
         """
         log_weights, _, log_excess, correlations = self._parts(vectors)
-        total = 0.5 * np.log(self.n_components) + log_weights.sum(axis=-1)
+        total = 0.5 * np.log(self.n_weights) + log_weights.sum(axis=-1)
         total = total + log_excess.sum(axis=(-2, -1))
         if self.n_correlations:
             # d C_ij / d u_ij = sech(u_ij)^2 times the sech of all before it in the row.
@@ -219,12 +246,12 @@ class ParameterSpace:
     def _sizes(self) -> tuple[int, int, int, int]:
         k, d = self.n_components, self.n_features
         c, s = self.scale_shape
-        return k - 1, k * d, c * s, self.n_correlations * self.n_pairs
+        return self.n_weights - 1, k * d, c * s, self.n_correlations * self.n_pairs
 
     @cached_property
     def _contrasts(self) -> FloatArray:
-        """Orthonormal basis (K, K - 1) of the vectors that sum to zero."""
-        k = self.n_components
+        """Orthonormal basis (W, W - 1) of the vectors of W weights that sum to zero."""
+        k = self.n_weights
         basis = np.zeros((k, k - 1))
         for j in range(1, k):
             basis[:j, j - 1] = 1.0
@@ -233,7 +260,7 @@ class ParameterSpace:
         return basis
 
     def _parts(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Log weights (..., K), means, log excess (..., C, S), correlations (..., R, pairs)."""
+        """Log weights (..., W), means, log excess (..., C, S), correlations (..., R, pairs)."""
         k, d = self.n_components, self.n_features
         batch = vectors.shape[:-1]
         weights, means, scales, correlations = np.split(

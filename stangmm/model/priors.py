@@ -32,6 +32,7 @@ from stangmm.model.covariance import (
     structure_named,
 )
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import Box
 from stangmm.model.parameters import ParameterSpace
 
 # A scale so near below its bound, relative to it, is on it: bounds and scales are rounded, too.
@@ -96,7 +97,8 @@ class Dirichlet:
     Parameters
     ----------
     concentration : float or array, shape (K,)
-        Positive; 1 is uniform on the simplex, less favours few large components.
+        Positive; 1 is uniform on the simplex, less favours few large components. With noise there
+        is one more, the last.
 
     Examples
     --------
@@ -546,7 +548,11 @@ class Priors:
         )
 
     def resolve(
-        self, dataset: Dataset, structure: CovarianceStructure, n_components: int
+        self,
+        dataset: Dataset,
+        structure: CovarianceStructure,
+        n_components: int,
+        noise: bool | float | Box = False,
     ) -> ResolvedPriors:
         """Fill in defaults from the data and spread every parameter to full shape.
 
@@ -556,6 +562,8 @@ class Priors:
         structure : CovarianceStructure
         n_components : int
             K.
+        noise : bool or float
+            Whether there is noise, in the box of the data; or the volume that it has.
 
         Returns
         -------
@@ -568,7 +576,12 @@ class Priors:
         """
         k, d = n_components, dataset.n_features
         weights, means, scales, correlation, step = self._completed(dataset, structure)
-        alpha = _spread("Dirichlet concentration", np.asarray(weights.concentration), (k,), "(K,)")
+        box = Box.of_range(*dataset.range(), noise) if noise else None
+        concentration, shape = (
+            np.asarray(weights.concentration),
+            "(K,)" if box is None else "(K + 1,)",
+        )
+        alpha = _spread("Dirichlet concentration", concentration, (k + (box is not None),), shape)
         location = _spread("Normal location", np.asarray(means.location), (k, d), "(K, D)")
         scale = _spread("Normal scale", np.asarray(means.scale), (k, d), "(K, D)")
         return ResolvedPriors(
@@ -577,6 +590,7 @@ class Priors:
             scales=scales.spread(ParameterSpace(k, d, structure).scale_shape),
             correlation=correlation,
             resolution=_spread("resolution", step, (d,), "(D,)"),
+            box=box,
         )
 
 
@@ -584,7 +598,8 @@ class Priors:
 class ResolvedPriors:
     """Complete priors: concentration (K,), means (K, D), scales (C, S) and LKJ shape.
 
-    And the resolution (D,) of the data, which bounds the scales from below.
+    And the resolution (D,) of the data, which bounds the scales from below, and the box of the
+    noise, whose concentration is the last of then K + 1.
     """
 
     weights: Dirichlet
@@ -592,12 +607,13 @@ class ResolvedPriors:
     scales: ScalePrior
     correlation: LKJ
     resolution: FloatArray = field(default_factory=lambda: np.zeros(1))
+    box: Box | None = None
 
     def space(self, structure: CovarianceStructure) -> ParameterSpace:
         """Give the space of the parameters, with the scales' lower bounds."""
         k, d = np.asarray(self.means.location).shape
         resolution = np.broadcast_to(self.resolution, (d,))
-        return ParameterSpace(k, d, structure, structure.scale_floor(resolution))
+        return ParameterSpace(k, d, structure, structure.scale_floor(resolution), self.box)
 
     def draw(self, n: int, structure: CovarianceStructure, rng: np.random.Generator) -> Mixture:
         """Draw mixtures (n,): the correlations first, which say how far down scales may go."""
@@ -611,8 +627,9 @@ class ResolvedPriors:
     @property
     def exchangeable(self) -> bool:
         """Whether the prior is the same for every component, so that labels mean nothing."""
+        k = len(np.asarray(self.means.location))
         parameters = (
-            self.weights.concentration,
+            np.asarray(self.weights.concentration)[:k],
             self.means.location,
             self.means.scale,
             self.scales.scale,
@@ -622,17 +639,17 @@ class ResolvedPriors:
 
     def of_components(self, k: int) -> ResolvedPriors:
         """Give the priors of the first ``k`` components; shared scales stay as they are."""
-        n = len(np.asarray(self.weights.concentration))
+        n = len(np.asarray(self.means.location))
 
         def first(prior: Any) -> Any:  # parameters of shape (K, ...), not (1, ...)
             arrays = {f.name: np.asarray(getattr(prior, f.name)) for f in fields(prior)}
             own = {name: a[:k] for name, a in arrays.items() if a.ndim == 2 and len(a) == n}
             return replace(prior, **own)
 
-        concentration = np.asarray(self.weights.concentration)[:k]
+        concentration = np.asarray(self.weights.concentration)
         return replace(
             self,
-            weights=Dirichlet(concentration),
+            weights=Dirichlet(np.concatenate([concentration[:k], concentration[n:]])),
             means=first(self.means),
             scales=first(self.scales),
         )
@@ -647,4 +664,5 @@ class ResolvedPriors:
             scales=self.scales.in_units_of(unit[:n_scale_features]),
             correlation=self.correlation,
             resolution=self.resolution / unit,
+            box=self.box and self.box.in_units(-center / unit, 1.0 / unit),
         )

@@ -17,6 +17,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.data.groups import RowGroup, group_rows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import Box
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import Priors, ResolvedPriors
 
@@ -67,9 +68,16 @@ class Problem:
 
     @classmethod
     def build(
-        cls, dataset: Dataset, n_components: int, structure: CovarianceStructure, priors: Priors
+        cls,
+        dataset: Dataset,
+        n_components: int,
+        structure: CovarianceStructure,
+        priors: Priors,
+        noise: bool | float | Box = False,
     ) -> Problem:
         """Check data and model against each other and standardize.
+
+        With ``noise``, True or a volume in the user's units, there is a uniform component, too.
 
         Raises
         ------
@@ -82,7 +90,7 @@ class Problem:
         dataset.check_components(n_components)
         center, sd = dataset.mean_and_sd()
         unit = structure.unit(sd)
-        resolved = priors.resolve(dataset, structure, n_components)
+        resolved = priors.resolve(dataset, structure, n_components, noise)
         counted = dataset.counted()
         x, sample_weight = counted.x, counted.sample_weight
         groups: tuple[RowGroup, ...] = ()

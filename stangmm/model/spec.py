@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+import numpy as np
+
 from stangmm.base.checked import check_count, shown
 from stangmm.base.errors import ModelError
 from stangmm.model.covariance import (
@@ -12,6 +14,7 @@ from stangmm.model.covariance import (
     MclustName,
     structure_named,
 )
+from stangmm.model.noise import Box, checked_noise
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.priors import Priors
 
@@ -30,22 +33,27 @@ class MixtureSpec:
         VVV, EEE, VVI, EEI, VII, EII.
     priors : Priors
         Those left out get defaults that are scaled by the data.
+    noise : bool or float
+        Whether there is a uniform component besides; the volume that it fills, if that is not the
+        box of the data.
 
     Raises
     ------
     ModelError
-        K below 1, an unknown covariance type, or priors that are not `Priors`.
+        K below 1, an unknown covariance type, priors that are not `Priors`, or noise of no volume.
     """
 
     n_components: int
     covariance_type: CovarianceType | MclustName = "full"
     priors: Priors = field(default_factory=Priors)
+    noise: bool | float | Box = False
 
     def __post_init__(self) -> None:
         check_count("n_components", self.n_components)
         object.__setattr__(self, "covariance_type", structure_named(self.covariance_type).name)
         if not isinstance(self.priors, Priors):
             raise ModelError(f"priors must be a Priors object, got {shown(self.priors)}.")
+        object.__setattr__(self, "noise", checked_noise(self.noise))
 
     def __repr__(self) -> str:
         """Only what differs from the defaults, beside the two that say most."""
@@ -55,9 +63,10 @@ class MixtureSpec:
             if (p := getattr(self.priors, f.name)) is not None
         ]
         priors = f", priors=Priors({', '.join(given)})" if given else ""
+        noise = f", noise={self.noise!r}" if self.noise else ""
         return (
             f"{type(self).__name__}(n_components={self.n_components}, "
-            f"covariance_type={self.covariance_type!r}{priors})"
+            f"covariance_type={self.covariance_type!r}{priors}{noise})"
         )
 
     @property
@@ -94,4 +103,6 @@ class MixtureSpec:
         n_features : int
             D.
         """
-        return ParameterSpace(self.n_components, n_features, self.structure)
+        unit_box = Box(np.zeros(n_features), np.ones(n_features))  # counting needs no data
+        box = unit_box if self.noise else None
+        return ParameterSpace(self.n_components, n_features, self.structure, box=box)

@@ -293,6 +293,8 @@ def replicated_counts(
     some = thinned(mixture, PPC_DATA_SETS)
     below = ndtr((edges[:, np.newaxis, np.newaxis] - some.means[..., 0]) / some.scales[..., 0])
     cumulative = (some.weights * below).sum(axis=-1).T
+    if some.noise is not None:
+        cumulative += some.noise.weight[:, np.newaxis] * some.noise.box.cdf(0, edges)
     inside = np.maximum(np.diff(cumulative, axis=1), 0.0)
     outside = np.maximum(1.0 - inside.sum(axis=1, keepdims=True), 0.0)
     share = np.concatenate([inside, outside], axis=1)

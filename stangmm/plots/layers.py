@@ -38,13 +38,14 @@ _SEED = 20_000  # which rows a thinned scatter shows is the same each time
 
 
 def component_curves(mixture: Mixture, points: FloatArray) -> FloatArray:
-    """Mean over the draws of weight_k N_k(x), shape (K, points); sums to the mixture density."""
-    total = np.zeros((mixture.n_components, len(points)))
+    """Mean over the draws of weight_k N_k(x), shape (K, points); sums to the mixture density.
+
+    With noise there is one more, the last.
+    """
+    total = np.zeros((mixture.n_weights, len(points)))
     x = points[:, np.newaxis]
     for draws, rows in mixture.blocks(len(x)):
-        part = mixture[draws]
-        density = np.exp(part.component_log_density(x[rows]))
-        total[:, rows] += (part.weights[..., np.newaxis] * density).sum(axis=0)
+        total[:, rows] += np.exp(mixture[draws].log_joint(x[rows])).sum(axis=0)
     return total / mixture.batch_shape[0]
 
 
@@ -150,7 +151,7 @@ def mixture_curves(ax: Axes, mixture: Mixture, low: float, high: float) -> float
     heights = curves.sum(axis=0)
     ax.plot(points, heights, color=INK, linewidth=1.3, label="mixture density", zorder=4)
     if len(curves) > 1:  # broad and under the mixture's line, so that both show where they agree
-        for k, curve in enumerate(curves):
+        for k, curve in enumerate(curves[: mixture.n_components]):
             seen = curve > 1e-3 * heights.max()
             part = np.where(seen, curve, np.nan)
             ax.plot(points, part, color=color(k), linestyle=line(k), linewidth=3.2, zorder=3)
@@ -188,6 +189,7 @@ def scatter(
     responsibilities: FloatArray,
     label: str,
     *,
+    n_components: int,
     weight: FloatArray | None = None,
     size: float = 14.0,
 ) -> None:
@@ -196,7 +198,7 @@ def scatter(
     Parameters
     ----------
     xy : ndarray, shape (N, 2)
-    responsibilities : ndarray, shape (N, K)
+    responsibilities : ndarray, shape (N, K), or (N, K + 1) with noise, which is grey
     weight : ndarray, shape (N,), optional
         Sample weights, shown as the markers' area.
     """
@@ -210,18 +212,22 @@ def scatter(
         area = area * np.clip(weight / weight[weight > 0].mean(), 0.0, 8.0)
     for each in np.unique(component):
         member = component == each
-        colors = np.tile(to_rgba(color(int(each))), (int(member.sum()), 1))
+        noise = each == n_components
+        shade = MUTED if noise else color(int(each))
+        colors = np.tile(to_rgba(shade), (int(member.sum()), 1))
         colors[:, 3] = alpha[member]
         ax.scatter(
             xy[member, 0],
             xy[member, 1],
             s=area[member],
             c=colors,
-            marker=marker(int(each)),
+            marker="." if noise else marker(int(each)),
             linewidths=0,
             rasterized=n > VECTOR_MARKERS,
             zorder=2,
         )
+        if noise:
+            ax.scatter([], [], s=size, color=MUTED, marker=".", linewidths=0, label="noise")
     ax.scatter([], [], s=size, color=MUTED, linewidths=0, label=label)
 
 

@@ -101,9 +101,10 @@ def telling_features(fit: Fitted) -> tuple[int, int]:
 
 def ranked_features(fit: Fitted) -> list[int]:
     """Features by how much the components' means differ, in the components' scales; most first."""
-    variance = fit.weights @ fit.scales**2
-    center = fit.weights @ fit.means
-    between = fit.weights @ (fit.means - center) ** 2
+    weights = fit.weights / fit.weights.sum()
+    variance = weights @ fit.scales**2
+    center = weights @ fit.means
+    between = weights @ (fit.means - center) ** 2
     ranked: list[int] = np.argsort(-between / variance, kind="stable").tolist()
     return ranked
 
@@ -142,6 +143,7 @@ def draw_pair(
         x[rows],
         responsibilities,
         label,
+        n_components=fit.model.n_components,
         weight=weight[rows] if weight is not None and len(rows) == len(x) else None,
         size=5.0 if small else 14.0,
     )
@@ -161,7 +163,7 @@ def draw_pair(
 
 
 def shown_responsibilities(fit: Fitted) -> FloatArray:
-    """Posterior mean of P(z = k | x) of the rows that a scatter shows, shape (rows, K)."""
+    """Posterior mean of P(z = k | x) of the rows that a scatter shows, shape (rows, K or K + 1)."""
     rows, _ = layers.shown_rows(fit.dataset)
     some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     return predict.responsibilities(some, fit.dataset.x[rows])
@@ -220,7 +222,9 @@ def _components_of_one(fit: Fitted, ax: Axes) -> Axes:
     tallest = layers.histogram(ax, x, weight)
     points = layers.curve_points(fit.mixture, *limits)
     curves = layers.component_curves(fit.mixture, points)
-    for k, curve in enumerate(curves):
+    if fit.model.noise:
+        ax.plot(points, curves[-1], color=MUTED, linewidth=1.8, label="noise", zorder=4)
+    for k, curve in enumerate(curves[: fit.model.n_components]):
         ax.fill_between(points, curve, color=color(k), alpha=0.22, linewidth=0, zorder=2)
         ax.plot(points, curve, color=color(k), linestyle=line(k), linewidth=1.8, zorder=4)
     tallest = max(tallest, float(curves.max()))
@@ -239,13 +243,13 @@ def _rug(ax: Axes, fit: Fitted, height: float) -> None:
     if n > _RUG_ROWS:
         rows = np.random.default_rng(n).choice(n, _RUG_ROWS, replace=False, shuffle=False)
     some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
-    label = predict.responsibilities(some, x[rows]).argmax(axis=1)
+    label = predict.most_probable(predict.responsibilities(some, x[rows]), some.n_components)
     for k in np.unique(label):
         ax.vlines(
             x[rows][label == k, 0],
             -1.2 * height,
             -0.2 * height,
-            color=color(int(k)),
+            color=color(int(k)) if k >= 0 else MUTED,
             linewidth=0.8,
             alpha=0.8,
             zorder=3,

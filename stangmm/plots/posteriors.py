@@ -76,21 +76,21 @@ def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
     order = np.lexsort((-certainty, component))
     edges = np.concatenate([[0.0], np.cumsum(weight[order])])
     ax = ax or new_axes(3.1)
-    k = fit.model.n_components
+    n, k = probability.shape[1], fit.model.n_components
     present, centers = [], []
-    for own in range(k):
+    for own in range(n):
         block = np.flatnonzero(component[order] == own)
         if not len(block):
             continue
         span = edges[block[0] : block[-1] + 2]
         bottom = np.zeros(len(block))
-        for part in (own, *(j for j in range(k) if j != own)):
+        for part in (own, *(j for j in range(n) if j != own)):
             top = bottom + probability[order[block], part]
             stairs(
                 ax,
                 top,
                 span,
-                color(part),
+                color(part) if part < k else MUTED,
                 baseline=bottom,
                 fill=True,
                 edgecolor=PAPER,
@@ -99,8 +99,11 @@ def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
                 gid=f"component-{part}",
             )
             bottom = top
-        present.append(own)
-        centers.append((span[0] + span[-1]) / 2)
+        if own < k:
+            present.append(own)
+            centers.append((span[0] + span[-1]) / 2)
+    if n > k:
+        ax.fill([], [], color=MUTED, linewidth=0, label="noise")
     undecided = float(weight[certainty < DECIDED].sum())
     total = float(weight.sum())
     noun = "rows" if fit.dataset.sample_weight is None else "rows, weighted"
@@ -123,12 +126,12 @@ def responsibilities(fit: Fitted, ax: Axes | None = None) -> Axes:
 
 
 def _membership(fit: Fitted, rows: IntArray) -> FloatArray:
-    """Posterior mean of P(z = k | x) of some rows, shape (rows, K); 1 where k is known."""
+    """Posterior mean of P(z = k | x) of some rows, (rows, K or K + 1); 1 where k is known."""
     some = predict.thinned(fit.mixture, _RESPONSIBILITY_DRAWS)
     probability = predict.responsibilities(some, fit.dataset.x[rows])
     if fit.dataset.labels is not None:
         known = fit.dataset.labels[rows]
-        probability[known >= 0] = np.eye(fit.model.n_components)[known[known >= 0]]
+        probability[known >= 0] = np.eye(probability.shape[1])[known[known >= 0]]
     return probability
 
 

@@ -60,6 +60,7 @@ def projection(fit: Fitted, ax: Axes | None = None) -> Axes:
         xy,
         shown_responsibilities(fit),
         label,
+        n_components=fit.model.n_components,
         weight=weight if len(rows) == data.n_observations else None,
     )
     layers.ellipses(ax, point)

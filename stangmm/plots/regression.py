@@ -48,7 +48,8 @@ def regression(fit: Fitted, target: Any, given: Any, ax: Axes | None = None) -> 
     line = both.conditional({both.feature_names[0]: points})
 
     rows, label = layers.shown_rows(fit.dataset)
-    layers.scatter(ax, xy[rows], predict.responsibilities(some, fit.dataset.x[rows]), label)
+    probability = predict.responsibilities(some, fit.dataset.x[rows])
+    layers.scatter(ax, xy[rows], probability, label, n_components=fit.model.n_components)
     mean, *of_mean = (each[:, 0] for each in line.mean(interval=_PROBABILITY))
     bands = {"of new rows": (0.1, [each[:, 0] for each in line.interval(_PROBABILITY)])}
     if fit.kind != "point":

@@ -284,8 +284,14 @@ class Fitted:
 
     @property
     def weights(self) -> FloatArray:
-        """Posterior mean of the weights, shape (K,)."""
+        """Posterior mean of the weights, shape (K,); with noise they sum to what it leaves."""
         return np.asarray(self.mixture.weights.mean(axis=0))
+
+    @property
+    def noise_weight(self) -> float:
+        """Posterior mean of the noise's weight; 0 without noise."""
+        noise = self.mixture.noise
+        return 0.0 if noise is None else float(noise.weight.mean())
 
     @property
     def means(self) -> FloatArray:
@@ -308,7 +314,7 @@ class Fitted:
 
         ``weights`` (chain, draw, component), ``means`` and ``scales`` (chain, draw, component,
         feature), ``covariances`` (chain, draw, component, feature, feature_bis), ``lp`` (chain,
-        draw).
+        draw); with noise, ``noise_weight`` (chain, draw).
         """
         import xarray as xr
 
@@ -338,8 +344,10 @@ def with_axes(mixture: Mixture) -> dict[str, tuple[tuple[str, ...], FloatArray]]
     """Parameters of mixtures (chain, draw), each after the names of its axes."""
     draws = ("chain", "draw")
     per_feature = (*draws, "component", "feature")
+    noise = {} if mixture.noise is None else {"noise_weight": (draws, mixture.noise.weight)}
     return {
         "weights": ((*draws, "component"), mixture.weights),
+        **noise,
         "means": (per_feature, mixture.means),
         "scales": (per_feature, mixture.scales),
         "covariances": ((*per_feature, "feature_bis"), mixture.covariances),

@@ -86,8 +86,9 @@ def fitted(
     structure = model.structure
     check_fitted_by(settings, structure)
     given = problem
-    problem = given or Problem.build(dataset, model.n_components, structure, model.priors)
-    priors = model.priors.resolve(dataset, structure, model.n_components)
+    which = model.n_components, structure, model.priors, model.noise
+    problem = given or Problem.build(dataset, *which)
+    priors = model.priors.resolve(dataset, structure, model.n_components, model.noise)
     if init is not None:
         problem = replace(problem, start=start_from(init, problem, dataset))
     _check_memory(problem, settings)

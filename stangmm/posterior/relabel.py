@@ -210,7 +210,7 @@ def representative_rows(
     if len(x) <= n:
         return x
     candidates = x[_spaced(len(x), _MAX_CANDIDATES)]
-    labels = mixture.responsibilities(candidates).argmax(axis=0)
+    labels = mixture.responsibilities(candidates)[: mixture.n_components].argmax(axis=0)
     share = max(1, n // mixture.n_components)
     members = [np.flatnonzero(labels == k) for k in range(mixture.n_components)]
     chosen = np.concatenate([each[_spaced(len(each), share)] for each in members])
@@ -231,7 +231,7 @@ def _spaced(n: int, at_most: int) -> IntArray:
 
 
 def _responsibilities(mixture: Mixture, x: FloatArray) -> FloatArray:
-    out = np.empty((*mixture.weights.shape, len(x)))
+    out = np.empty((*mixture.all_weights.shape, len(x)))
     for draws, rows in mixture.blocks(len(x)):
         out[draws, :, rows] = mixture[draws].responsibilities(x[rows])
     return out

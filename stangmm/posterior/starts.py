@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     ----------
     init : array or Fitted
         Means (K, D), or (K,) for one feature; components of the rows, integers of shape (N,); or
-        a fit, whose draw of highest log joint density is taken.
+        a fit, whose draw of highest log joint density is taken. Noise that these say nothing of
+        starts with a small weight.
     problem : Problem
     dataset : Dataset
         The data of the problem in the user's order.
@@ -39,6 +41,11 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     ModelError
         A fit with another number of components or other features.
     """
+    return problem.space.with_noise(_without_noise(init, problem, dataset))
+
+
+def _without_noise(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
+    """The mixture; of noise only what a fit has."""
     if isinstance(init, Fitted):
         return _from_fit(init, problem, dataset)
     k, d, n = problem.n_components, problem.n_features, dataset.n_observations
@@ -77,7 +84,7 @@ def _from_means(means: FloatArray, problem: Problem, dataset: Dataset) -> Mixtur
     x = (dataset.x - problem.center) / problem.unit
     distance = np.stack([np.nansum((x - mean) ** 2, axis=1) for mean in means])
     start = _moments(distance.argmin(axis=0), x, problem, dataset)
-    return Mixture(start.weights, means, start.scales, start.corr_chol)
+    return replace(start, means=means)
 
 
 def _from_labels(labels: IntArray, problem: Problem, dataset: Dataset) -> Mixture:

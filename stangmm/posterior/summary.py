@@ -136,8 +136,11 @@ def summary(fit: Fitted) -> pd.DataFrame:
     import pandas as pd
 
     mixture, size = fit.mixture, fit.lp.size
+    noise = [] if mixture.noise is None else [mixture.noise.weight[:, np.newaxis]]
     draws = np.hstack([
-        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS),
+        mixture.weights,
+        *noise,
+        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS[1:]),
         correlations(fit).reshape(size, -1),
     ])  # fmt: skip
     columns = {"mean": draws.mean(axis=0)}
@@ -147,7 +150,8 @@ def summary(fit: Fitted) -> pd.DataFrame:
     table = pd.DataFrame(columns, index=pd.Index(_names(fit), name="parameter"))
     chains, per_chain = fit.lp.shape
     if fit.kind == "mcmc" and per_chain >= FEWEST_DRAWS:
-        of = [*(measures_of(fit)[name] for name in PARAMETERS)]
+        names = ["weights", *(["noise_weight"] if noise else []), *PARAMETERS[1:]]
+        of = [measures_of(fit)[name] for name in names]
         of += correlation_measures_of(fit).values()
         found = {
             name: np.concatenate([np.ravel(each[i]) for each in of])
@@ -167,12 +171,14 @@ def _names(fit: Fitted) -> list[str]:
     pairs = [f"{a}, {b}" for i, b in enumerate(features) for a in features[:i]]
     own = [f"{i}, " for i in range(free)] if free > 1 or len(k) == 1 else [""] * free
     of_pairs = [f"correlations[{component}{pair}]" for component in own for pair in pairs]
-    return [*(f"weights[{i}]" for i in k), *of_features, *of_pairs]
+    noise = ["weights[noise]"] if fit.model.noise else []
+    return [*(f"weights[{i}]" for i in k), *noise, *of_features, *of_pairs]
 
 
 def _parameters(fit: Fitted) -> dict[str, FloatArray]:
     mixture = fit.shaped
-    return {name: getattr(mixture, name) for name in PARAMETERS} | {"lp": fit.lp}
+    noise = {} if mixture.noise is None else {"noise_weight": mixture.noise.weight}
+    return {name: getattr(mixture, name) for name in PARAMETERS} | noise | {"lp": fit.lp}
 
 
 def _extreme(values: FloatArray, find: Callable[[FloatArray], float]) -> float:

@@ -102,15 +102,21 @@ def thinned(mixture: Mixture, most: int | None) -> Mixture:
 
 
 def responsibilities(mixture: Mixture, x: FloatArray, *, progress: bool = False) -> FloatArray:
-    """Mean over S draws of P(z = k | x), shape (N, K)."""
-    return _mean(mixture, x, _responsibilities, mixture.n_components, progress)
+    """Mean over S draws of P(z = k | x), shape (N, K), or (N, K + 1) with noise, which is last."""
+    return _mean(mixture, x, _responsibilities, mixture.n_weights, progress)
 
 
 def responsibility_band(
     mixture: Mixture, x: FloatArray, share: float, *, progress: bool = False
 ) -> Band:
-    """P(z = k | x): mean and central interval of a share of the S draws, each (N, K)."""
-    return Band(*_band(mixture, x, _responsibilities, mixture.n_components, share, progress))
+    """As `responsibilities`: mean and central interval of a share of the S draws."""
+    return Band(*_band(mixture, x, _responsibilities, mixture.n_weights, share, progress))
+
+
+def most_probable(probability: FloatArray, n_components: int) -> IntArray:
+    """The component of most probability of each row, (N,), from (N, K or K + 1); -1: the noise."""
+    component = probability.argmax(axis=1)
+    return np.where(component == n_components, -1, component)
 
 
 def class_probabilities(
@@ -280,7 +286,10 @@ def check_sample(n: Any, n_features: int, each: int = 1) -> None:
 
 
 def sample(mixture: Mixture, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-    """New observations (n, D) with their components (n,), each from a draw taken at random."""
+    """New observations (n, D) with their components (n,), each from a draw taken at random.
+
+    Those of the noise, in its box, have the component -1.
+    """
     return _sampled(mixture, rng.integers(mixture.batch_shape[0], size=n), rng)
 
 
@@ -326,14 +335,22 @@ def _sampled(
     for first in range(0, len(draw), _SAMPLED):
         rows = slice(first, first + _SAMPLED)
         d = draw[rows]
-        cumulative = np.cumsum(mixture.weights[d], axis=1)
-        k = (rng.random((len(d), 1)) * cumulative[:, -1:] >= cumulative[:, :-1]).sum(axis=1)
+        k = drawn_components(mixture.all_weights[d], mixture.n_components, rng)
         step = rng.standard_normal((len(d), mixture.n_features))
         if mixture.corr_chol is not None:
             step = np.einsum("nij,nj->ni", mixture.corr_chol[d, k], step)
         x[rows] = mixture.means[d, k] + mixture.scales[d, k] * step
         assignments[rows] = k
+    if mixture.noise is not None:
+        x[assignments < 0] = mixture.noise.box.draw(int((assignments < 0).sum()), rng)
     return x, assignments
+
+
+def drawn_components(weights: FloatArray, n_components: int, rng: np.random.Generator) -> IntArray:
+    """Draw a component for each row of weights, (n, K or K + 1); -1: the noise."""
+    cumulative = np.cumsum(weights, axis=1)
+    k = (rng.random((len(weights), 1)) * cumulative[:, -1:] >= cumulative[:, :-1]).sum(axis=1)
+    return np.where(k == n_components, -1, k)
 
 
 def _responsibilities(joint: FloatArray) -> FloatArray:

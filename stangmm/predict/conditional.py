@@ -8,13 +8,14 @@ N(g | mu_g, A A') (Bishop 2006, Pattern Recognition and Machine Learning, sectio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.model.mixture import Mixture
+from stangmm.predict.averages import drawn_components
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,15 @@ class Conditional:
         g, weights = len(given), joint.weights
         mu_g, mu_r = joint.means[..., given], joint.means[..., rest]
         sd_g, sd_r = joint.scales[..., given], joint.scales[..., rest]
+        noise_g, noise_r = (
+            joint.noise and replace(joint.noise, box=joint.noise.box.marginal(features))
+            for features in (given, rest)
+        )
         if joint.corr_chol is None:
-            return cls(Mixture(weights, mu_g, sd_g), Mixture(weights, mu_r, sd_r))
+            return cls(
+                Mixture(weights, mu_g, sd_g, noise=noise_g),
+                Mixture(weights, mu_r, sd_r, noise=noise_r),
+            )
         factor = lower_factor(joint.corr_chol[..., np.concatenate([given, rest]), :])
         a, b, c = factor[..., :g, :g], factor[..., g:, :g], factor[..., g:, g:]
         # A' is triangular, so that solving is substitution.
@@ -53,8 +61,8 @@ class Conditional:
         slopes = np.swapaxes(across, -1, -2) * (sd_r[..., np.newaxis] / sd_g[..., np.newaxis, :])
         left = np.sqrt(np.square(c).sum(axis=-1))
         return cls(
-            Mixture(weights, mu_g, sd_g, _if_several(a)),
-            Mixture(weights, mu_r, sd_r * left, _if_several(c / left[..., np.newaxis])),
+            Mixture(weights, mu_g, sd_g, _if_several(a), noise_g),
+            Mixture(weights, mu_r, sd_r * left, _if_several(c / left[..., np.newaxis]), noise_r),
             slopes,
         )
 
@@ -96,11 +104,14 @@ class Conditional:
             deviation = values.T - self.given.means[..., np.newaxis]
             moved = rest.means[..., np.newaxis] + self.slopes @ deviation
             means = np.moveaxis(moved, -1, 1)
+        weights = np.moveaxis(self.given.responsibilities(values), -1, 1)
+        k = rest.n_components
         return Mixture(
-            np.moveaxis(self.given.responsibilities(values), -1, 1),
+            weights[..., :k],
             means,
             repeated(rest.scales),
             None if rest.corr_chol is None else repeated(rest.corr_chol),
+            rest.noise and replace(rest.noise, weight=weights[..., k]),
         )
 
     def mean(self, values: FloatArray) -> FloatArray:
@@ -120,11 +131,18 @@ class Conditional:
     def covariance(self, values: FloatArray) -> FloatArray:
         """Covariance of the rest in the mixture averaged over the draws, shape (M, R, R)."""
         mixture = self.at(values)
-        means, weights = mixture.means, mixture.weights[..., np.newaxis]
-        deviation = means - (weights * means).sum(axis=2, keepdims=True).mean(axis=0)
-        within = np.einsum("smk,skij->mij", mixture.weights, self.rest.covariances)
-        between = np.einsum("smki,smkj->mij", weights * deviation, deviation)
-        return np.asarray((within + between) / self.n_draws)
+        center = mixture_mean(mixture).mean(axis=0)  # (M, R)
+        deviation = mixture.means - center[:, np.newaxis]
+        total = np.einsum("smk,skij->mij", mixture.weights, self.rest.covariances)
+        of_means = mixture.weights[..., np.newaxis] * deviation
+        total += np.einsum("smki,smkj->mij", of_means, deviation)
+        if mixture.noise is not None:
+            box, weight = mixture.noise.box, mixture.noise.weight.sum(axis=0)
+            deviation = box.center - center
+            uniform = np.diag((box.upper - box.lower) ** 2 / 12.0)
+            products = deviation[:, :, np.newaxis] * deviation[:, np.newaxis]
+            total += weight[:, np.newaxis, np.newaxis] * (uniform + products)
+        return np.asarray(total / self.n_draws)
 
     def _blocks(self, n_rows: int) -> Iterator[tuple[slice, slice]]:
         return max(self.given, self.rest, key=lambda part: part.n_features).blocks(n_rows)
@@ -143,19 +161,27 @@ def lower_factor(rows: FloatArray) -> FloatArray:
 
 def mixture_mean(mixture: Mixture) -> FloatArray:
     """Mean of each mixture of a batch, shape (..., D)."""
-    return np.asarray(np.einsum("...k,...kd->...d", mixture.weights, mixture.means))
+    mean = np.einsum("...k,...kd->...d", mixture.weights, mixture.means)
+    if mixture.noise is not None:
+        mean += mixture.noise.weight[..., np.newaxis] * mixture.noise.box.center
+    return np.asarray(mean)
 
 
 def one_of_each(mixture: Mixture, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-    """One observation of each mixture of a batch (M,), shape (M, D), and its component, (M,)."""
+    """One observation of each mixture of a batch (M,), shape (M, D), and its component, (M,).
+
+    The component of the noise is -1.
+    """
     m = len(mixture.weights)
-    cumulative = np.cumsum(mixture.weights, axis=1)
-    labels = (rng.random((m, 1)) * cumulative[:, -1:] >= cumulative[:, :-1]).sum(axis=1)
+    labels = drawn_components(mixture.all_weights, mixture.n_components, rng)
     which = np.arange(m), labels
-    noise = rng.standard_normal((m, mixture.n_features))
+    step = rng.standard_normal((m, mixture.n_features))
     if mixture.corr_chol is not None:
-        noise = np.einsum("mij,mj->mi", mixture.corr_chol[which], noise)
-    return mixture.means[which] + mixture.scales[which] * noise, labels
+        step = np.einsum("mij,mj->mi", mixture.corr_chol[which], step)
+    x = mixture.means[which] + mixture.scales[which] * step
+    if mixture.noise is not None:
+        x[labels < 0] = mixture.noise.box.draw(int((labels < 0).sum()), rng)
+    return x, labels
 
 
 def _if_several(factor: FloatArray) -> FloatArray | None:

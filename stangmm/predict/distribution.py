@@ -18,7 +18,7 @@ from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.predict import averages as predict
 from stangmm.predict.averages import Band
 from stangmm.predict.conditional import Conditional, one_of_each
-from stangmm.predict.quantiles import mixture_quantile
+from stangmm.predict.quantiles import Uniform, mixture_quantile
 
 BLOCK = 2**20  # largest array that all draws make of a block of rows, in numbers: 8 MB
 
@@ -276,7 +276,7 @@ class MixtureDistribution:
         -------
         x : ndarray, shape (n, R), or (n, M, R)
         assignments : ndarray of int, shape (n,), or (n, M)
-            The component that each came from.
+            The component that each came from; -1 for noise.
         """
         each = self.shape[0] if self.shape else 1
         predict.check_sample(n, len(self._kept), each)
@@ -298,7 +298,10 @@ class MixtureDistribution:
 
     @property
     def weights(self) -> FloatArray:
-        """Posterior mean of the components' weights at the given values, shape (K,)."""
+        """Posterior mean of the components' weights at the given values, shape (K,).
+
+        With noise they sum to what it leaves.
+        """
         core, values = self._conditional, self._values
         return self._over_values(lambda rows: core.at(values[rows]).weights.mean(axis=0))
 
@@ -369,7 +372,11 @@ class MixtureDistribution:
             found = [
                 [
                     mixture_quantile(
-                        weights, _terms(mixture.means[..., j]), _terms(mixture.scales[..., j]), q
+                        weights,
+                        _terms(mixture.means[..., j]),
+                        _terms(mixture.scales[..., j]),
+                        q,
+                        _uniform(mixture, j),
                     )
                     for q in levels.tolist()
                 ]
@@ -477,3 +484,12 @@ def _as_values(name: str, value: Any) -> FloatArray:
 def _terms(array: FloatArray) -> FloatArray:
     """(S, M, K) as (S * K, M): the mixture averaged over the draws has S * K parts."""
     return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
+
+
+def _uniform(mixture: Mixture, feature: int) -> Uniform | None:
+    """What the noise of mixtures (S, M) is of a feature, averaged over the draws."""
+    if mixture.noise is None:
+        return None
+    box = mixture.noise.box
+    weight = mixture.noise.weight.mean(axis=0)
+    return Uniform(weight, float(box.lower[feature]), float(box.upper[feature]))

@@ -64,7 +64,7 @@ class Predictions:
     def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any: ...
 
     def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any:
-        """Most probable component (0 to K-1) of each row.
+        """Most probable component (0 to K-1) of each row; -1 for noise.
 
         Parameters
         ----------
@@ -78,7 +78,8 @@ class Predictions:
         """
         x, mixture = self._ready(X, max_draws)
         probabilities = _predict.responsibilities(mixture, x, progress=progress)
-        return like(X, probabilities.argmax(axis=1), "component")
+        component = _predict.most_probable(probabilities, mixture.n_components)
+        return like(X, component, "component")
 
     @overload
     def predict_proba(
@@ -136,18 +137,20 @@ class Predictions:
 
         Returns
         -------
-        ndarray or DataFrame, shape (N, K)
-            Posterior means, which sum to 1; columns of a DataFrame are the components.
+        ndarray or DataFrame, shape (N, K), or (N, K + 1) with noise
+            Posterior means, which sum to 1; columns of a DataFrame are the components. The last is
+            that of the noise, and is called -1.
         Band
             With ``interval``: ``mean``, ``lower`` and ``upper``, each of that form.
         """
         x, mixture = self._ready(X, max_draws)
+        columns = [*range(mixture.n_components), *([] if mixture.noise is None else [-1])]
         if interval is None:
             mean = _predict.responsibilities(mixture, x, progress=progress)
-            return like(X, mean, "probability", "component")
+            return like(X, mean, "probability", "component", columns)
         check_positive("interval", interval, below=1.0)
         band = _predict.responsibility_band(mixture, x, interval, progress=progress)
-        return Band(*(like(X, each, "probability", "component") for each in band))
+        return Band(*(like(X, each, "probability", "component", columns) for each in band))
 
     @overload
     def log_density(
@@ -279,7 +282,7 @@ class Predictions:
         -------
         x : ndarray, shape (n, D)
         assignments : ndarray of int, shape (n,)
-            The component that each came from.
+            The component that each came from; -1 for noise, which is drawn in its box.
         """
         check_sample(n, self.dataset.n_features)
         return _predict.sample(self.mixture, n, random_generator(seed))

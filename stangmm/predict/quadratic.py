@@ -48,7 +48,7 @@ class LogJoint:
             self._center, self._unit = np.median(means, axis=0), np.median(scales, axis=0)
             spread = np.quantile(np.hypot(means - self._center, scales), 0.9, axis=0)
             self._reach = _REACH * spread / self._unit
-            self._coefficients = np.empty((k, self._n_terms, n))
+            self._coefficients = np.empty((mixture.n_weights, self._n_terms, n))
             self._deviant = np.empty(n, dtype=bool)
             step = max(1, BLOCK // (k * max(1, d) ** 2))
             for first in range(0, n, step):
@@ -65,7 +65,10 @@ class LogJoint:
                 yield slice(first_row, first_row + rows), slice(first, first + draws)
 
     def __call__(self, x: FloatArray, draws: slice) -> FloatArray:
-        """Log joint densities, shape (K, n, s), of rows (n, D) under some of the mixtures."""
+        """Log joint densities, shape (K, n, s), of rows (n, D) under some of the mixtures.
+
+        With noise there are K + 1, the noise last.
+        """
         mixture = self.mixture[draws]
         if self._coefficients is None:
             return _from_deviations(x, mixture)
@@ -111,6 +114,11 @@ class LogJoint:
                 precision = np.swapaxes(inverse, -1, -2) @ inverse
                 square = precision[..., i, j] * np.where(i == j, 1.0, 2.0)
             terms = np.concatenate([constant[..., np.newaxis], linear, -0.5 * square], axis=-1)
+            if mixture.noise is not None:
+                uniform = np.zeros((len(terms), 1, self._n_terms))
+                log_density = mixture.noise.box.log_density.sum()
+                uniform[:, 0, 0] = np.log(mixture.noise.weight) + log_density
+                terms = np.concatenate([terms, uniform], axis=1)
             # A weight of zero has log -inf, which is no error.
             finite = np.where(np.isneginf(terms), 0.0, np.abs(terms))
             size = finite @ self._monomials(self._reach[np.newaxis])[0]
@@ -122,11 +130,7 @@ class LogJoint:
 
 def _from_deviations(x: FloatArray, mixture: Mixture) -> FloatArray:
     """Log joint densities from the rows' deviations from the means: slower, right everywhere."""
-    out = np.empty((mixture.n_components, len(x), mixture.batch_shape[0]))
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(mixture.weights)
+    out = np.empty((mixture.n_weights, len(x), mixture.batch_shape[0]))
     for draws, rows in mixture.blocks(len(x)):
-        block = mixture[draws].component_log_density(x[rows])
-        block += log_weights[draws, :, np.newaxis]
-        out[:, rows, draws] = np.moveaxis(block, 0, -1)
+        out[:, rows, draws] = np.moveaxis(mixture[draws].log_joint(x[rows]), 0, -1)
     return out

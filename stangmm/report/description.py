@@ -63,9 +63,11 @@ def _model(fit: Fitted) -> str:
     if data.labels is not None:
         given.append(f"{count(int((data.labels >= 0).sum()), 'row')} with a known component")
     beside = f", with {' and '.join(given)}," if given else ""
+    noise = " and a uniform noise component" if fit.model.noise else ""
+    free = fit.model.n_parameters(data.n_features)
     return (
         f"A Gaussian mixture model of {count(k, 'component')} with "
-        f"{fit.model.structure.words} ({fit.model.n_parameters(data.n_features):,} "
+        f"{fit.model.structure.words}{noise} ({free:,} "
         f"free parameters) was fitted to {data.n_observations:,} rows of "
         f"{count(data.n_features, 'feature')} ({listed(data.feature_names)}){beside} by "
         f"{method_words(fit.method)}."

@@ -39,6 +39,7 @@ def component_rows(fit: Fitted, table: pd.DataFrame | None = None) -> Iterator[d
     """
     table = summary(fit) if table is None else table
     k, d = fit.model.n_components, fit.dataset.n_features
+    means = fit.mixture.n_weights  # the first row of a mean
     bounds = ["mean", "q5", "q95"] if "q5" in table else ["mean"] * 3  # of a point: itself
     cells = [
         {"mean": float(m), "low": float(lo), "high": float(hi)}
@@ -51,8 +52,8 @@ def component_rows(fit: Fitted, table: pd.DataFrame | None = None) -> Iterator[d
             "features": [
                 {
                     "name": fit.dataset.feature_names[j],
-                    "mean": cells[k + component * d + j],
-                    "scale": cells[k + k * d + component * d + j],
+                    "mean": cells[means + component * d + j],
+                    "scale": cells[means + k * d + component * d + j],
                     "unit": float(fit.scales[component, j]),
                 }
                 for j in range(d)
@@ -106,11 +107,14 @@ def undecided_rows(fit: Fitted) -> UndecidedRows:
     for i in worst:
         first, second = np.argsort(-probability[i], kind="stable")[:2].tolist()
         values = data.x[numbers[i], : len(features)]
-        units = fit.scales[first, : len(features)]
+        units = fit.scales[min(first, fit.model.n_components - 1), : len(features)]
         rows.append({
             "row": int(numbers[i]),
             "values": [number(float(v), float(u)) for v, u in zip(values, units, strict=True)],
-            "likeliest": [(k, float(probability[i, k])) for k in (first, second)],
+            "likeliest": [
+                ("noise" if k == fit.model.n_components else k, float(probability[i, k]))
+                for k in (first, second)
+            ],
         })  # fmt: skip
     return UndecidedRows(len(numbers), len(below), features, rows)
 
@@ -126,6 +130,7 @@ def priors_words(fit: Fitted) -> dict[str, str]:
         return {}
     used = {f.name: getattr(fit.priors, f.name) for f in fields(fit.priors)}
     resolution = used.pop("resolution")
+    del used["box"]
     if not fit.model.space(fit.dataset.n_features).n_correlations:
         used.pop("correlation", None)
     words = {name: _prior_words(prior) for name, prior in used.items()}

@@ -93,7 +93,20 @@ def opening_words(fit: Fitted, modes: int) -> str:
     features = listed(names)
     if 1 < len(names) <= 6:
         features = f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}. {says}"
+    opening = f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
+    return " ".join(filter(None, [opening, noise_words(fit), says]))
+
+
+def noise_words(fit: Fitted) -> str:
+    """What the noise holds; empty without noise."""
+    noise = fit.mixture.noise
+    if noise is None:
+        return ""
+    share = percent(fit.noise_weight)
+    if fit.kind != "point":
+        low, high = np.quantile(noise.weight, [0.05, 0.95])
+        share += f" ({percent(low)} to {percent(high)})"
+    return f"Uniform noise beside them holds {share} of the data."
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from stangmm.methods.base import AbsentMethod, Method
 from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo, Warmup
 from stangmm.model.covariance import STRUCTURES
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import Box, Noise
 from stangmm.model.priors import (
     FAMILIES,
     LKJ,
@@ -137,6 +138,10 @@ def _is_resolution(value: Any, sizes: Sizes) -> bool:
     return value is None or np.ndim(value) <= 1  # `Priors` has looked at the numbers
 
 
+def _is_noise(value: Any, sizes: Sizes) -> bool:
+    return isinstance(value, bool | float)  # `MixtureSpec` has looked at the number
+
+
 def _is_full_resolution(value: Any, sizes: Sizes) -> bool:
     """As `numbers`; a single one is that of all features."""
     letter = "features that share one" if np.shape(value) == (1,) else "D"
@@ -224,6 +229,8 @@ KINDS = (
          text),
         ("priors", "priors", "priors, as the user gave them",
          object_of("priors")),
+        ("noise", "noise", "truth value: whether there is a uniform component; or its volume",
+         _is_noise),
     ),
     _kind(
         "data", "The table, in the user's units.", Dataset,
@@ -242,7 +249,7 @@ KINDS = (
     ),
     _kind(
         "mixtures", "Mixtures of D features, with leading axes (...).", Mixture,
-        ("weights", "weights", "numbers (..., K), summing to 1",
+        ("weights", "weights", "numbers (..., K), summing to 1, or to what the noise leaves",
          numbers("...", "K", within=(0.0, 1.0 + 1e-6))),
         ("means", "means", "numbers (..., K, D)",
          numbers("...", "K", "D", within=_FINITE)),
@@ -251,6 +258,22 @@ KINDS = (
         ("correlation_factors", "corr_chol", "numbers (..., K, D, D): lower Cholesky factors of "
          "the correlation matrices; null without correlations",
          or_null(numbers("...", "K", "D", "D", within=_FINITE))),
+        ("noise", "noise", "noise; null without it",
+         or_null(object_of("noise"))),
+    ),
+    _kind(
+        "noise", "A uniform component of mixtures.", Noise,
+        ("weight", "weight", "numbers (...)",
+         numbers("...", within=(0.0, 1.0 + 1e-6))),
+        ("box", "box", "box",
+         object_of("box")),
+    ),
+    _kind(
+        "box", "Where the noise lies, in the units of its mixtures.", Box,
+        ("lower", "lower", "numbers (D,)",
+         numbers("D", within=_FINITE)),
+        ("upper", "upper", "numbers (D,), above the lower ones",
+         numbers("D", within=_FINITE)),
     ),
     _kind(
         "priors", "Priors of a model; those left out are null.", Priors,
@@ -268,8 +291,8 @@ KINDS = (
     _kind(
         "full priors", "Priors with full shapes; there are C scale vectors of S' scales.",
         ResolvedPriors,
-        ("weights", "weights", "prior (K,)",
-         _prior(Dirichlet, "K")),
+        ("weights", "weights", "prior (K,), or (K + 1,) with noise",
+         _prior(Dirichlet, "weights")),
         ("means", "means", "prior (K, D)",
          _prior(Normal, "K", "D")),
         ("scales", "scales", "prior (C, S')",
@@ -278,6 +301,8 @@ KINDS = (
          _prior(LKJ)),
         ("resolution", "resolution", "numbers (D,): steps of rounding, which bound the scales",
          _is_full_resolution),
+        ("box", "box", "box of the noise; null without it",
+         or_null(object_of("box"))),
     ),
     _kind(
         "restarts", "Facts of a point estimate.", RestartInfo,
@@ -476,6 +501,11 @@ def _fault_of_fit(fit: Fitted) -> str:
     allowed, needed = fit.model.structure.correlated, fit.model.space(d).n_correlations > 0
     if not needed <= (fit.mixture.corr_chol is not None) <= allowed:
         return "has correlations where the model has none, or the other way round"
+    noises = [fit.mixture.noise is not None, fit.priors.box is not None]
+    if noises != [bool(fit.model.noise)] * 2:
+        return "has noise where the model has none, or the other way round"
+    if len(np.asarray(fit.priors.weights.concentration)) != fit.mixture.n_weights:
+        return "has a prior of another number of weights"
     if (np.sort(fit.permutations, axis=-1) != np.arange(k)).any():
         return "has permutations that are not permutations"
     if labels is not None and labels.max(initial=-1) >= k:
@@ -520,7 +550,12 @@ def _fault_of_selection(selection: Any) -> str:
     return ""
 
 
+def _fault_of_box(box: Box) -> str:
+    return "" if (box.lower < box.upper).all() else "has an upper end that is not above the lower"
+
+
 _FAULTS: dict[str, Callable[[Any], str]] = {
+    "box": _fault_of_box,
     "fit": _fault_of_fit,
     "combination": _fault_of_combination,
     "data": _fault_of_data,

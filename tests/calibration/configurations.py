@@ -1,4 +1,4 @@
-"""The twelve configurations: their priors, and parameters and data drawn from them.
+"""The configurations: their priors, and parameters and data drawn from them.
 
 The draws come from numpy and scipy alone, so that the package's densities are not their own
 reference.
@@ -17,6 +17,7 @@ from scipy import stats
 import stangmm as sg
 from stangmm.model.covariance import STRUCTURES, CovarianceStructure
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import Box, Noise
 from stangmm.model.priors import ScalePrior
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +30,7 @@ ROWS = (20, 50, 200)
 CONCENTRATION = 4.0  # of the weights: components without any rows are rare, not excluded
 MEANS_SCALE = 2.5  # prior sd of the means, in units of a typical component scale
 LKJ_SHAPE = 2.0
+HALF_WIDTH = 6.0  # of the box of the noise, in which most means lie
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,20 @@ SCALE_FAMILIES = {
 
 @dataclass(frozen=True)
 class Configuration:
-    """A covariance type with a family of scale priors."""
+    """A covariance type with a family of scale priors, and with noise or without."""
 
     covariance_type: str
     scale_family: str
+    box: Box | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.covariance_type}-{self.scale_family}"
+        return f"{self.covariance_type}-{self.scale_family}{'-noise' if self.box else ''}"
+
+    @property
+    def kind(self) -> str:
+        """The covariance type, and whether there is noise."""
+        return f"{self.covariance_type}{', noise' if self.box else ''}"
 
     @property
     def structure(self) -> CovarianceStructure:
@@ -86,7 +94,8 @@ class Configuration:
         """Draw parameters from the prior; no draw is rejected."""
         k, d = N_COMPONENTS, N_FEATURES
         shape = self.structure.scale_shape(k, d)
-        weights = rng.dirichlet(np.full(k, CONCENTRATION))
+        weights = rng.dirichlet(np.full(k + bool(self.box), CONCENTRATION))
+        noise = Noise(weights[k], self.box) if self.box else None
         means = rng.normal(0.0, MEANS_SCALE, (k, d))
         scales = SCALE_FAMILIES[self.scale_family].draw(rng, shape)
         n_correlations = self.structure.n_correlations(k, d)
@@ -96,14 +105,19 @@ class Configuration:
             correlation = 2.0 * rng.beta(LKJ_SHAPE, LKJ_SHAPE, n_correlations) - 1.0
             factors = np.array([[[1.0, 0.0], [r, np.sqrt(1.0 - r**2)]] for r in correlation])
             corr_chol = np.broadcast_to(factors, (k, d, d))
-        return Mixture(weights, means, np.broadcast_to(scales, (k, d)), corr_chol)
+        return Mixture(weights[:k], means, np.broadcast_to(scales, (k, d)), corr_chol, noise)
 
 
 def draw_rows(mixture: Mixture, n_rows: int, rng: np.random.Generator) -> FloatArray:
     """Draw rows (n_rows, D) from a mixture."""
-    labels = rng.choice(mixture.n_components, n_rows, p=mixture.weights)
-    noise = rng.standard_normal((n_rows, mixture.n_features))
-    return mixture.means[labels] + np.einsum("nij,nj->ni", mixture.cholesky[labels], noise)
+    labels = rng.choice(mixture.n_weights, n_rows, p=mixture.all_weights)
+    own = labels % mixture.n_components  # the noise's rows are drawn anew below
+    steps = rng.standard_normal((n_rows, mixture.n_features))
+    x = mixture.means[own] + np.einsum("nij,nj->ni", mixture.cholesky[own], steps)
+    if mixture.noise is not None:
+        uniform = rng.uniform(mixture.noise.box.lower, mixture.noise.box.upper, x.shape)
+        x = np.where(labels[:, np.newaxis] == mixture.n_components, uniform, x)
+    return x
 
 
 CONFIGURATIONS = {
@@ -112,3 +126,6 @@ CONFIGURATIONS = {
     if not structure.em_only
     for configuration in [Configuration(covariance_type, family) for family in SCALE_FAMILIES]
 }
+_BOX = Box(np.full(N_FEATURES, -HALF_WIDTH), np.full(N_FEATURES, HALF_WIDTH))
+NOISY = Configuration("full", "HalfNormal", _BOX)
+CONFIGURATIONS[NOISY.name] = NOISY

@@ -23,7 +23,7 @@ def draw_ecdf_differences(
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    covariance_types = list(dict.fromkeys(c.covariance_type for c in CONFIGURATIONS.values()))
+    kinds = list(dict.fromkeys(c.kind for c in CONFIGURATIONS.values()))
     families = list(SCALE_FAMILIES)
     quantities = list(dict.fromkeys(name for of_one in ranks.values() for name in of_one))
     styles = {
@@ -36,10 +36,10 @@ def draw_ecdf_differences(
     points = np.arange(1, RANKED_AMONG + 1) / (RANKED_AMONG + 1)
     with mpl.rc_context({"font.size": 8.0}):
         figure = Figure(figsize=(7.5, 9.0), layout="constrained")
-        panels = figure.subplots(len(covariance_types), len(families), sharex=True, sharey=True)
+        panels = figure.subplots(len(kinds), len(families), sharex=True, sharey=True)
         for configuration, of_one in ranks.items():
             axes = panels[
-                covariance_types.index(configuration.covariance_type),
+                kinds.index(configuration.kind),
                 families.index(configuration.scale_family),
             ]
             n_ranks = len(next(iter(of_one.values())))
@@ -51,7 +51,7 @@ def draw_ecdf_differences(
                 below = counts_below(values, RANKED_AMONG) / n_ranks
                 axes.plot(points, below - points, lw=0.9, label=name, **styles[name])
             axes.set_title(
-                f"{configuration.covariance_type}, {configuration.scale_family} ({n_ranks})",
+                f"{configuration.kind}, {configuration.scale_family} ({n_ranks})",
                 fontsize=8.0,
             )
         for axes in panels.flat:

@@ -45,6 +45,8 @@ def quantities(
         "smallest log scale": log_scales.min(axis=(-2, -1)),
         "log density at a point": mixture.log_density(_POINT)[..., 0],
     }
+    if mixture.noise is not None:
+        values["noise weight"] = mixture.noise.weight
     if mixture.corr_chol is not None:
         correlations = mixture.corr_chol[..., 1, 0]
         values["average correlation"] = (mixture.weights * correlations).sum(axis=-1)

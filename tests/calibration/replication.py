@@ -87,9 +87,8 @@ def _ranked(
     truth = configuration.draw(rng)
     x = draw_rows(truth, n_rows, rng)
     structure = configuration.structure
-    problem = Problem.build(
-        Dataset.from_input(x), N_COMPONENTS, structure, fitted or configuration.priors
-    )
+    priors, noise = fitted or configuration.priors, configuration.box or False
+    problem = Problem.build(Dataset.from_input(x), N_COMPONENTS, structure, priors, noise)
     settings = SETTINGS[method]
     for longer in LENGTHENED:
         run = Run(int(rng.integers(1, 2**31 - 1)))

@@ -69,7 +69,7 @@ def table(results: Sequence[Result], method: str) -> list[dict[str, Any]]:
             p = envelopes.p_value(ranks, RANKED_AMONG)
             row: dict[str, Any] = {
                 "method": method,
-                "covariance_type": result.configuration.covariance_type,
+                "covariance_type": result.configuration.kind,
                 "scale_family": result.configuration.scale_family,
                 "quantity": quantity,
                 "replications": len(ranks),

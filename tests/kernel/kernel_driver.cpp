@@ -5,9 +5,9 @@
 //
 // "native" and "portable" go through Stan's types; the names of instruction sets run that form of
 // the native kernel's inner loops. A point in the file is
-//   N D K n_sample_weight n_groups n_scales scale_size n_correlations
-// and then group_rows, group_component, group_observed (by rows), x (by columns), sample_weight,
-// weights, means, scales, and corr_chol (by rows). Every point gives one line: the value without a
+//   N D K n_sample_weight n_groups n_scales scale_size n_correlations n_noise
+// and then group_rows, group_component, group_observed (by rows), noise_log_density (D or 0
+// numbers), x (by columns), sample_weight, weights, means, scales, and corr_chol (by rows). Every point gives one line: the value without a
 // gradient, the value with it, and the gradient in the order of the parameters (0 above the
 // diagonal of corr_chol); or "error" and the message.
 //
@@ -29,7 +29,7 @@ struct point {
   std::vector<int> group_rows, group_component;
   std::vector<std::vector<int>> group_observed;
   Eigen::MatrixXd x;
-  Eigen::VectorXd sample_weight, weights;
+  Eigen::VectorXd noise_log_density, sample_weight, weights;
   std::vector<Eigen::VectorXd> means, scales;
   std::vector<Eigen::MatrixXd> corr_chol;
 };
@@ -48,8 +48,9 @@ void read_columns(std::istream& in, M& m) {
 }
 
 bool read_point(std::istream& in, point& p) {
-  int N, D, K, n_weights, n_groups, n_scales, scale_size, n_correlations;
-  if (!(in >> N >> D >> K >> n_weights >> n_groups >> n_scales >> scale_size >> n_correlations)) {
+  int N, D, K, n_weights, n_groups, n_scales, scale_size, n_correlations, n_noise;
+  if (!(in >> N >> D >> K >> n_weights >> n_groups >> n_scales >> scale_size >> n_correlations
+        >> n_noise)) {
     return false;
   }
   p.group_rows.resize(n_groups);
@@ -60,10 +61,12 @@ bool read_point(std::istream& in, point& p) {
   for (auto& group : p.group_observed) for (int& yes : group) in >> yes;
   p.x.resize(N, D);
   p.sample_weight.resize(n_weights);
-  p.weights.resize(K);
+  p.noise_log_density.resize(n_noise);
+  p.weights.resize(K + (n_noise > 0));
   p.means.assign(K, Eigen::VectorXd(D));
   p.scales.assign(n_scales, Eigen::VectorXd(scale_size));
   p.corr_chol.assign(n_correlations, Eigen::MatrixXd(D, D));
+  read_columns(in, p.noise_log_density);
   read_columns(in, p.x);
   read_columns(in, p.sample_weight);
   read_columns(in, p.weights);
@@ -93,15 +96,17 @@ template <typename T>
 T call(const std::string& kernel, const point& p, const parameters<T>& q) {
   // Maps, as in a model's data block.
   const Eigen::Map<Eigen::MatrixXd> x(const_cast<double*>(p.x.data()), p.x.rows(), p.x.cols());
-  const Eigen::Map<Eigen::VectorXd> w(const_cast<double*>(p.sample_weight.data()),
-                                      p.sample_weight.size());
+  const auto map = [](const Eigen::VectorXd& v) {
+    return Eigen::Map<Eigen::VectorXd>(const_cast<double*>(v.data()), v.size());
+  };
+  const auto w = map(p.sample_weight), noise = map(p.noise_log_density);
   if (kernel == "portable") {
     return portable_model_namespace::mixture_lpdf<false>(
-        x, w, p.group_rows, p.group_component, p.group_observed, q.weights, q.means, q.scales,
-        q.corr_chol, &std::cerr);
+        x, w, p.group_rows, p.group_component, p.group_observed, noise, q.weights, q.means,
+        q.scales, q.corr_chol, &std::cerr);
   }
   return gaussian_mixture_model_namespace::mixture_lpdf<false>(
-      x, w, p.group_rows, p.group_component, p.group_observed, q.weights, q.means, q.scales,
+      x, w, p.group_rows, p.group_component, p.group_observed, noise, q.weights, q.means, q.scales,
       q.corr_chol, &std::cerr);
 }
 
@@ -135,7 +140,10 @@ void through_stan(const std::string& kernel, const point& p) {
 
 void through_instruction_set(stangmm::chunk_function run_chunk, const point& p) {
   const parameters<double> q(p);
-  const auto values = stangmm::to_values(p.x.cols(), q.weights, q.means, q.scales, q.corr_chol);
+  const stangmm::data_vector noise(const_cast<double*>(p.noise_log_density.data()),
+                                   p.noise_log_density.size());
+  const auto values
+      = stangmm::to_values(p.x.cols(), noise, q.weights, q.means, q.scales, q.corr_chol);
   stangmm::mixture_values gradient;
   const stangmm::mixture_data data{p.x.data(), p.x.rows(), p.x.rows(),
                                    p.sample_weight.size() ? p.sample_weight.data() : nullptr,

@@ -24,9 +24,18 @@ def write_variables(path: Path, variables: dict[str, Any]) -> Path:
 
 
 def mixture_problem(
-    n: int, d: int, k: int, covariance_type: str, *, seed: int = 1, missing: float = 0.0
+    n: int,
+    d: int,
+    k: int,
+    covariance_type: str,
+    *,
+    seed: int = 1,
+    missing: float = 0.0,
+    noise: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Draw a mixture and data from it, of which a share of the values is missing.
+
+    With noise, the model has a uniform component of a twentieth of the weight.
 
     Returns
     -------
@@ -46,10 +55,11 @@ def mixture_problem(
     chol /= np.sqrt((chol**2).sum(axis=2, keepdims=True))
     weights = rng.dirichlet(np.full(k, 20.0))
     z = rng.choice(k, size=n, p=weights)
-    noise = rng.normal(size=(n, d))
+    steps = rng.normal(size=(n, d))
     if correlations:
-        noise = np.einsum("nij,nj->ni", chol[np.minimum(z, correlations - 1)], noise)
-    x = means[z] + scales[np.minimum(z, components - 1)] * noise
+        steps = np.einsum("nij,nj->ni", chol[np.minimum(z, correlations - 1)], steps)
+    x = means[z] + scales[np.minimum(z, components - 1)] * steps
+    log_density = -np.log(np.ptp(x, axis=0)) if noise else np.empty(0)
     groups: tuple[RowGroup, ...] = ()
     if missing:
         x[rng.random(x.shape) < missing] = np.nan
@@ -63,10 +73,12 @@ def mixture_problem(
         "n_sample_weights": 0,
         "sample_weight": np.empty(0),
         **group_data(groups, d),
+        "noise": int(noise),
+        "noise_log_density": log_density,
         "scale_components": components,
         "scale_features": features,
         "n_correlations": correlations,
-        "weights_concentration": np.ones(k),
+        "weights_concentration": np.ones(k + noise),
         "means_location": np.zeros((k, d)),
         "means_scale": np.full((k, d), 5.0),
         "scale_family": 1,
@@ -79,7 +91,7 @@ def mixture_problem(
     }
     at = scales * rng.uniform(0.9, 1.1, scales.shape)
     parameters = {
-        "weights": weights,
+        "weights": np.append(0.95 * weights, 0.05) if noise else weights,
         "means": means + 0.1 * rng.normal(size=(k, d)),
         "excess": at,
         "scales": at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import logsumexp
@@ -29,18 +29,19 @@ class Point:
 
     x: np.ndarray  # (N, D), NaN where missing
     sample_weight: np.ndarray  # (N,) or (0,)
-    weights: np.ndarray  # (K,)
+    weights: np.ndarray  # (K,), or (K + 1,) with noise
     means: np.ndarray  # (K, D)
     scales: np.ndarray  # (K or 1, D or 1)
     corr_chol: np.ndarray  # (K, 1 or 0, D, D)
     groups: tuple[RowGroup, ...] = ()
+    noise_log_density: np.ndarray = field(default_factory=lambda: np.empty(0))  # (D,) or (0,)
 
     def text(self) -> str:
         n, d = self.x.shape
         groups = group_data(self.groups, d)
-        sizes = [n, d, len(self.weights), self.sample_weight.size, groups.pop("n_groups")]
-        sizes += [*self.scales.shape, len(self.corr_chol)]
-        arrays = [self.x.T, self.sample_weight, self.weights, self.means]
+        sizes = [n, d, len(self.means), self.sample_weight.size, groups.pop("n_groups")]
+        sizes += [*self.scales.shape, len(self.corr_chol), self.noise_log_density.size]
+        arrays = [self.noise_log_density, self.x.T, self.sample_weight, self.weights, self.means]
         arrays += [self.scales, self.corr_chol]
         integers = np.concatenate([sizes, *(np.ravel(a) for a in groups.values())])
         numbers = np.concatenate([np.ravel(a) for a in arrays])
@@ -49,16 +50,24 @@ class Point:
     def grouped(self, rng: np.random.Generator, missing: float, known: float) -> Point:
         """Take a share of the values away, and say of a share of the rows where they belong."""
         x = np.where(rng.random(self.x.shape) < missing, np.nan, self.x)
-        labels = rng.integers(len(self.weights), size=len(x))
+        labels = rng.integers(len(self.means), size=len(x))
         order, groups = group_rows(x, np.where(rng.random(len(x)) < known, labels, -1))
         weight = self.sample_weight[order] if self.sample_weight.size else self.sample_weight
         return replace(self, x=x[order], sample_weight=weight, groups=groups)
 
-    def parts(self) -> Iterator[tuple[slice, np.ndarray, list[int]]]:
-        """Rows, the features that they have, and the components they may come from."""
-        d, k = self.x.shape[1], len(self.weights)
+    def with_noise(self, rng: np.random.Generator) -> Point:
+        """Add a uniform component over some box, with a tenth of the weight."""
+        weights = np.append(0.9 * self.weights, 0.1)
+        log_density = -np.log(rng.uniform(5.0, 20.0, self.x.shape[1]))
+        return replace(self, weights=weights, noise_log_density=log_density)
+
+    def parts(self) -> Iterator[tuple[slice, np.ndarray, list[int], bool]]:
+        """Rows, their features, the components they may come from, and whether from the noise."""
+        d, k = self.x.shape[1], len(self.means)
         for g in self.groups or [RowGroup(slice(None), np.arange(d))]:
-            yield g.rows, g.observed, list(range(k)) if g.component is None else [g.component]
+            known = g.component is not None
+            components = [g.component] if known else list(range(k))
+            yield g.rows, g.observed, components, not known and self.noise_log_density.size > 0
 
 
 def random_point(
@@ -69,6 +78,7 @@ def random_point(
     k: int,
     *,
     sample_weight: str = "none",
+    noise: bool = False,
 ) -> Point:
     """Draw a mixture, and data from around its means."""
     components = 1 if covariance_type in ("tied", "tied_diag", "tied_spherical") else k
@@ -86,7 +96,8 @@ def random_point(
         "counts": rng.integers(0, 4, n).astype(float),
         "fractions": rng.uniform(0, 2, n),
     }[sample_weight]
-    return Point(x, weight, rng.dirichlet(np.ones(k)), means, scales, chol)
+    point = Point(x, weight, rng.dirichlet(np.ones(k)), means, scales, chol)
+    return point.with_noise(rng) if noise else point
 
 
 def reference(p: Point) -> tuple[float, np.ndarray, np.ndarray]:
@@ -99,20 +110,24 @@ def reference(p: Point) -> tuple[float, np.ndarray, np.ndarray]:
     gradient, terms = (
         [np.zeros(a.shape) for a in (p.weights, p.means, p.scales, p.corr_chol)] for _ in range(2)
     )
-    for rows, features, components in p.parts():
+    for rows, features, components, noise in p.parts():
         x = p.x[rows][:, features]
         w = p.sample_weight[rows] if p.sample_weight.size else np.ones(len(x))
         normals = [_Normal(p, k, features) for k in components]
         log_normal = np.array([normal.log_density(x) for normal in normals]).T
+        weights = components
+        if noise:
+            uniform = np.full((len(x), 1), p.noise_log_density[features].sum())
+            log_normal, weights = np.hstack([log_normal, uniform]), [*components, len(p.means)]
         with np.errstate(divide="ignore"):
-            log_joint = np.log(p.weights[components]) + log_normal
+            log_joint = np.log(p.weights[weights]) + log_normal
         log_density = logsumexp(log_joint, axis=1)
         value += float(w @ log_density)
         r = w[:, None] * np.exp(log_joint - log_density[:, None])
         by_weight = w @ np.exp(log_normal - log_density[:, None])
         for sums, absolute in ((gradient, False), (terms, True)):
-            sums[0][components] += by_weight
-            for normal, responsibility in zip(normals, r.T, strict=True):
+            sums[0][weights] += by_weight
+            for normal, responsibility in zip(normals, r.T[: len(normals)], strict=True):
                 normal.add_gradient(x, responsibility, sums, absolute)
     return value, *(np.concatenate([np.ravel(a) for a in part]) for part in (gradient, terms))
 

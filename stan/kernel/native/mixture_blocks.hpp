@@ -145,6 +145,20 @@ STANGMM_TARGET inline void responsibilities(const double* log_const, int K, int 
   }
 }
 
+// Sums over the block of r, or of r from its root.
+template <int Power>
+STANGMM_TARGET inline void add_count(const double* e, const double* factor, int rows,
+                                     double* count) {
+  STANGMM_LANES(lane) {
+    vec c = load(count + lane);
+    for (int n = lane; n < rows; n += lanes) {
+      const vec t = load(e + n) * load(factor + n);
+      c = Power == 2 ? fma(t, t, c) : c + t;
+    }
+    store(count + lane, c);
+  }
+}
+
 // Sums over the block of r (if i0 = 0), r z and r z^2 with z = x - mean, for the R features from
 // i0 on.
 template <int R>
@@ -296,10 +310,11 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
   const int n_moments = 1 + D + task.n_second;
   double* value = memory;
   double* moments = value + lanes;
-  double* x = moments + static_cast<std::ptrdiff_t>(K) * n_moments * lanes;
+  double* noise_count = moments + static_cast<std::ptrdiff_t>(K) * n_moments * lanes;
+  double* x = noise_count + task.noise * lanes;
   double* y = x + static_cast<std::ptrdiff_t>(D) * block;
   double* q = y + static_cast<std::ptrdiff_t>(K) * D * block;
-  double* w = q + static_cast<std::ptrdiff_t>(K) * block;
+  double* w = q + static_cast<std::ptrdiff_t>(K + task.noise) * block;
   double* factor = w + block;
   double* root = factor + block;
   for (double* p = memory; p < x; ++p) *p = 0;
@@ -340,8 +355,14 @@ STANGMM_TARGET inline void run_chunk(const chunk_task& task, std::ptrdiff_t begi
     const auto to_responsibilities
         = weighted ? (roots ? responsibilities<true, 2> : responsibilities<true, 1>)
                    : (roots ? responsibilities<false, 2> : responsibilities<false, 1>);
-    to_responsibilities(task.log_const, K, rows, w, q, factor, value);
+    if (task.noise) {  // its density is the same everywhere
+      for (int n = 0; n < rows; ++n) q[K * block + n] = 0;
+    }
+    to_responsibilities(task.log_const, K + task.noise, rows, w, q, factor, value);
     if (!task.gradient) continue;
+    if (task.noise) {
+      (roots ? add_count<2> : add_count<1>)(q + K * block, factor, rows, noise_count);
+    }
     for (int k = 0; k < K; ++k) {
       double* count = moments + static_cast<std::ptrdiff_t>(k) * n_moments * lanes;
       double* first = count + lanes;

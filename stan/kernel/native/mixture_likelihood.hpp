@@ -11,6 +11,8 @@
 //   d/d weights_k = N_k / weights_k          d/d means_k = L_k^{-T} g_k
 //   d/d C         = H_k                      d/d scales_k = diag(H_k C') / scales_k
 //
+// Noise is one component more, whose log density is a constant: it has a count and no moments.
+//
 // The data are complete here; row_groups.hpp is for those that are not.
 #ifndef STANGMM_MIXTURE_LIKELIHOOD_HPP
 #define STANGMM_MIXTURE_LIKELIHOOD_HPP
@@ -37,7 +39,8 @@ namespace stangmm {
 // What a pass over the data needs to know, in raw memory.
 //
 // The sums it returns are: the value; then for each component N, g (D numbers) and the second
-// moments: S's diagonal (D numbers), or its lower triangle by rows if the task is correlated.
+// moments: S's diagonal (D numbers), or its lower triangle by rows if the task is correlated; last
+// the noise's N, if there is noise.
 struct chunk_task {
   static constexpr int block = 128;  // rows whose features and intermediate results fit the cache
   static constexpr int together = 32;  // rows: whole vectors under every instruction set
@@ -48,10 +51,11 @@ struct chunk_task {
   const double* sample_weight;   // N, or null: every row counts once
   int D;
   int K;
+  int noise;                     // 1: there is noise
   bool correlated;
   bool gradient;                 // false: only the value
   int n_second;                  // second moments of a component
-  const double* log_const;       // K: log weight - log |L| - D/2 log(2 pi)
+  const double* log_const;       // K: log weight - log |L| - D/2 log(2 pi); then the noise's
   const double* means;           // K x D
   const double* inv_scales;      // K x D: 1 / L[i, i]
   const double* unit_chol;       // D x D by rows: L[i, j] / L[i, i]
@@ -158,12 +162,12 @@ struct mixture_data {
 inline void run_carefully(const mixture_data& data, const mixture_values& p,
                           const mixture_constants& constants, std::vector<double>& sums,
                           std::vector<double>& weight_gradient) {
-  const int D = p.D, K = p.K;
+  const int D = p.D, K = p.K, all = K + p.noise;
   const bool correlated = p.n_correlations > 0;
   const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
-  std::vector<double> y(static_cast<std::size_t>(K) * D), log_normal(K), log_joint(K);
-  sums.assign(1 + static_cast<std::size_t>(K) * n_moments, 0.0);
-  weight_gradient.assign(K, 0.0);
+  std::vector<double> y(static_cast<std::size_t>(K) * D), log_component(all), log_joint(all);
+  sums.assign(1 + static_cast<std::size_t>(K) * n_moments + p.noise, 0.0);
+  weight_gradient.assign(all, 0.0);
   for (std::ptrdiff_t n = 0; n < data.N; ++n) {
     const double w = data.sample_weight ? data.sample_weight[n] : 1.0;
     if (w == 0) continue;
@@ -180,22 +184,28 @@ inline void run_carefully(const mixture_data& data, const mixture_values& p,
         q += z * z;
       }
       // q is NaN where y overflowed to opposite infinities: as far away as can be.
-      log_normal[k] = std::isnan(q) ? -std::numeric_limits<double>::infinity()
-                                    : constants.log_const[k] - 0.5 * q;
-      log_joint[k] = std::log(p.weights[k]) + log_normal[k];
+      log_component[k] = std::isnan(q) ? -std::numeric_limits<double>::infinity()
+                                       : constants.log_const[k] - 0.5 * q;
+    }
+    if (p.noise) log_component[K] = constants.log_const[K];
+    for (int k = 0; k < all; ++k) {
+      log_joint[k] = std::log(p.weights[k]) + log_component[k];
       top = std::max(top, log_joint[k]);
     }
     double sum = 0;
-    for (int k = 0; k < K; ++k) sum += std::exp(log_joint[k] - top);
+    for (int k = 0; k < all; ++k) sum += std::exp(log_joint[k] - top);
     const double log_density = top + std::log(sum);
     sums[0] += w * log_density;
-    for (int k = 0; k < K; ++k) {
-      if (is_tiny(p.weights[k])) weight_gradient[k] += w * std::exp(log_normal[k] - log_density);
+    for (int k = 0; k < all; ++k) {
+      if (is_tiny(p.weights[k])) {
+        weight_gradient[k] += w * std::exp(log_component[k] - log_density);
+      }
       const double r = w * std::exp(log_joint[k] - log_density);
       if (!(r > 0)) continue;
       double* moments = sums.data() + 1 + static_cast<std::size_t>(k) * n_moments;
-      double* second = moments + 1 + D;
       moments[0] += r;
+      if (k == K) continue;
+      double* second = moments + 1 + D;
       for (int i = 0; i < D; ++i) {
         const double ry = r * y[k * D + i];
         moments[1 + i] += ry;
@@ -258,6 +268,7 @@ inline void chain_rule(const mixture_values& p, const mixture_constants& constan
   const bool correlated = p.n_correlations > 0;
   const int n_moments = 1 + D + (correlated ? D * (D + 1) / 2 : D);
   std::vector<double> h(correlated ? static_cast<std::size_t>(D) * D : 0);
+  if (p.noise) gradient.weights[p.K] = sums.back() / p.weights[p.K];
   for (int k = 0; k < p.K; ++k) {
     const double count = sums[1 + static_cast<std::size_t>(k) * n_moments];
     const double* first = sums.data() + 1 + static_cast<std::size_t>(k) * n_moments + 1;
@@ -317,7 +328,7 @@ inline std::vector<double> run_chunks(const mixture_data& data, const mixture_va
                                       chunk_function run_chunk) {
   const int D = p.D, K = p.K;
   std::vector<double> log_const(constants.log_const);
-  for (int k = 0; k < K; ++k) log_const[k] += std::log(p.weights[k]);
+  for (int k = 0; k < K + p.noise; ++k) log_const[k] += std::log(p.weights[k]);
   chunk_task task;
   task.x = data.x;
   task.x_stride = data.x_stride;
@@ -325,6 +336,7 @@ inline std::vector<double> run_chunks(const mixture_data& data, const mixture_va
   task.sample_weight = data.sample_weight;
   task.D = D;
   task.K = K;
+  task.noise = p.noise;
   task.correlated = p.n_correlations > 0;
   task.gradient = gradient;
   task.n_second = task.correlated ? D * (D + 1) / 2 : D;
@@ -335,10 +347,11 @@ inline std::vector<double> run_chunks(const mixture_data& data, const mixture_va
   task.unit_chol_stride = p.n_correlations > 1 ? static_cast<std::ptrdiff_t>(D) * D : 0;
 
   const std::size_t n_sums
-      = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) : 0);
+      = 1 + (gradient ? static_cast<std::size_t>(K) * (1 + D + task.n_second) + p.noise : 0);
   const int n_chunks = chunk_count(data.N, D, K, task.correlated);
-  const std::size_t n_memory = lanes * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second))
-                               + static_cast<std::size_t>(chunk_task::block) * (K + 1) * (D + 3);
+  const std::size_t n_memory
+      = lanes * (1 + static_cast<std::size_t>(K) * (1 + D + task.n_second) + p.noise)
+        + static_cast<std::size_t>(chunk_task::block) * ((K + 1) * (D + 3) + p.noise);
   std::vector<double> parts(n_sums * n_chunks);
   for_each_chunk(n_chunks, [&](int i) {
     run_chunk(task, chunk_begin(data.N, n_chunks, i), chunk_begin(data.N, n_chunks, i + 1),

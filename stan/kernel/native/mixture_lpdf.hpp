@@ -18,10 +18,14 @@
 
 namespace stangmm {
 
+typedef Eigen::Map<Eigen::Matrix<double, -1, -1>> data_matrix;
+typedef Eigen::Map<Eigen::Matrix<double, -1, 1>> data_vector;
+
 // The parameters' values, whatever their type. They stay in memory of this thread until the next
 // evaluation: where rows are few, allocating is a good part of the time.
 template <typename T>
-const mixture_values& to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
+const mixture_values& to_values(int D, const data_vector& noise_log_density,
+                                const Eigen::Matrix<T, -1, 1>& weights,
                                 const std::vector<Eigen::Matrix<T, -1, 1>>& means,
                                 const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
                                 const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol) {
@@ -32,9 +36,12 @@ const mixture_values& to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
   p.n_scales = static_cast<int>(scales.size());
   p.scale_size = static_cast<int>(scales.front().size());
   p.n_correlations = static_cast<int>(corr_chol.size());
+  p.noise = noise_log_density.size() > 0;
+  p.noise_log_density.assign(noise_log_density.data(),
+                             noise_log_density.data() + noise_log_density.size());
   p.resize();
+  for (int k = 0; k < p.K + p.noise; ++k) p.weights[k] = value_of(weights.coeff(k));
   for (int k = 0; k < p.K; ++k) {
-    p.weights[k] = value_of(weights.coeff(k));
     for (int i = 0; i < D; ++i) p.means[k * D + i] = value_of(means[k].coeff(i));
   }
   for (int c = 0; c < p.n_scales; ++c) {
@@ -50,9 +57,6 @@ const mixture_values& to_values(int D, const Eigen::Matrix<T, -1, 1>& weights,
   return p;
 }
 
-typedef Eigen::Map<Eigen::Matrix<double, -1, -1>> data_matrix;
-typedef Eigen::Map<Eigen::Matrix<double, -1, 1>> data_vector;
-
 inline mixture_data to_data(const data_matrix& x, const data_vector& sample_weight) {
   const double* weight = sample_weight.size() == 0 ? nullptr : sample_weight.data();
   return {x.data(), x.rows(), x.rows(), weight, nullptr};
@@ -61,11 +65,13 @@ inline mixture_data to_data(const data_matrix& x, const data_vector& sample_weig
 // Values only. A point without a density is log(0), so that generated quantities, which Stan
 // writes after the fact, never end a run.
 inline double mixture_lpdf(const data_matrix& x, const data_vector& sample_weight,
-                           const row_groups& groups, const Eigen::Matrix<double, -1, 1>& weights,
+                           const row_groups& groups, const data_vector& noise_log_density,
+                           const Eigen::Matrix<double, -1, 1>& weights,
                            const std::vector<Eigen::Matrix<double, -1, 1>>& means,
                            const std::vector<Eigen::Matrix<double, -1, 1>>& scales,
                            const std::vector<Eigen::Matrix<double, -1, -1>>& corr_chol) {
-  const mixture_values& p = to_values(x.cols(), weights, means, scales, corr_chol);
+  const mixture_values& p
+      = to_values(x.cols(), noise_log_density, weights, means, scales, corr_chol);
   if (!invalid_parameter(p).empty()) return -std::numeric_limits<double>::infinity();
   return log_likelihood(to_data(x, sample_weight), groups, p, nullptr, fastest_chunk_function());
 }
@@ -74,11 +80,12 @@ inline double mixture_lpdf(const data_matrix& x, const data_vector& sample_weigh
 // algorithm of Stan's rejects the proposal and goes on.
 inline stan::math::var mixture_lpdf(
     const data_matrix& x, const data_vector& sample_weight, const row_groups& groups,
-    const Eigen::Matrix<stan::math::var, -1, 1>& weights,
+    const data_vector& noise_log_density, const Eigen::Matrix<stan::math::var, -1, 1>& weights,
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& means,
     const std::vector<Eigen::Matrix<stan::math::var, -1, 1>>& scales,
     const std::vector<Eigen::Matrix<stan::math::var, -1, -1>>& corr_chol) {
-  const mixture_values& p = to_values(x.cols(), weights, means, scales, corr_chol);
+  const mixture_values& p
+      = to_values(x.cols(), noise_log_density, weights, means, scales, corr_chol);
   const std::string problem = invalid_parameter(p);
   if (!problem.empty()) throw std::domain_error("mixture_lpdf: " + problem);
   thread_local mixture_values gradient;
@@ -94,8 +101,8 @@ inline stan::math::var mixture_lpdf(
     operands.push_back(operand);
     partials.push_back(partial);
   };
+  for (int k = 0; k < p.K + p.noise; ++k) add(weights.coeff(k), gradient.weights[k]);
   for (int k = 0; k < p.K; ++k) {
-    add(weights.coeff(k), gradient.weights[k]);
     for (int i = 0; i < p.D; ++i) add(means[k].coeff(i), gradient.means[k * p.D + i]);
   }
   for (int c = 0; c < p.n_scales; ++c) {
@@ -126,12 +133,13 @@ template <bool propto__, typename T>
 T mixture_lpdf(const stangmm::data_matrix& x, const stangmm::data_vector& sample_weight,
                const std::vector<int>& group_rows, const std::vector<int>& group_component,
                const std::vector<std::vector<int>>& group_observed,
+               const stangmm::data_vector& noise_log_density,
                const Eigen::Matrix<T, -1, 1>& weights,
                const std::vector<Eigen::Matrix<T, -1, 1>>& means,
                const std::vector<Eigen::Matrix<T, -1, 1>>& scales,
                const std::vector<Eigen::Matrix<T, -1, -1>>& corr_chol, std::ostream*) {
   return stangmm::mixture_lpdf(x, sample_weight, {group_rows, group_component, group_observed},
-                               weights, means, scales, corr_chol);
+                               noise_log_density, weights, means, scales, corr_chol);
 }
 
 }  // namespace STANGMM_MODEL_NAMESPACE

@@ -21,10 +21,12 @@ struct mixture_values {
   int n_scales = 0;        // K or 1 vectors of scales ...
   int scale_size = 0;      // ... of D or 1 numbers
   int n_correlations = 0;  // K, 1 or 0
+  int noise = 0;           // 1: the weight of a uniform component is behind the others
+  std::vector<double> noise_log_density;  // its log density in each feature: no parameters
   std::vector<double> weights, means, scales, corr_chol;  // corr_chol by rows
 
   void resize() {
-    weights.assign(K, 0.0);
+    weights.assign(K + noise, 0.0);
     means.assign(static_cast<std::size_t>(K) * D, 0.0);
     scales.assign(static_cast<std::size_t>(n_scales) * scale_size, 0.0);
     corr_chol.assign(static_cast<std::size_t>(n_correlations) * D * D, 0.0);
@@ -35,6 +37,7 @@ struct mixture_values {
     n_scales = other.n_scales;
     scale_size = other.scale_size;
     n_correlations = other.n_correlations;
+    noise = other.noise;
     resize();
   }
   mixture_values& operator+=(const mixture_values& other) {
@@ -86,7 +89,7 @@ inline std::string invalid_parameter(const mixture_values& p) {
     return message.str();
   };
   const std::size_t D = p.D;
-  for (int k = 0; k < p.K; ++k) {
+  for (int k = 0; k < p.K + p.noise; ++k) {
     const double w = p.weights[k];
     if (!(w >= 0 && std::isfinite(w))) {
       return describe("weights", {static_cast<std::size_t>(k)}, w, " and >= 0");
@@ -115,12 +118,12 @@ inline std::string invalid_parameter(const mixture_values& p) {
 
 // The parameters in the form the passes use.
 struct mixture_constants {
-  std::vector<double> log_const;   // K, without the log weight
+  std::vector<double> log_const;   // K + noise, without the log weight
   std::vector<double> inv_scales;  // K x D: 1 / L[i, i]
   std::vector<double> unit_chol;   // n_correlations x D x D: C[i, j] / C[i, i]
 
   explicit mixture_constants(const mixture_values& p)
-      : log_const(p.K), inv_scales(static_cast<std::size_t>(p.K) * p.D),
+      : log_const(p.K + p.noise), inv_scales(static_cast<std::size_t>(p.K) * p.D),
         unit_chol(p.corr_chol.size()) {
     for (int k = 0; k < p.K; ++k) {
       log_const[k] = -0.5 * p.D * 1.8378770664093453 /* log(2 pi) */;
@@ -135,6 +138,7 @@ struct mixture_constants {
         inv_scales[k * p.D + i] = 1 / diagonal;
       }
     }
+    for (double each : p.noise_log_density) log_const[p.K] += each;
     for (int r = 0; r < p.n_correlations; ++r) {
       const double* chol = p.chol(r);
       double* unit = unit_chol.data() + (chol - p.corr_chol.data());

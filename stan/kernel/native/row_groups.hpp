@@ -49,7 +49,13 @@ class group_mixture {
     values_.n_scales = std::min(values_.K, p.n_scales);
     values_.scale_size = std::min(d, p.scale_size);
     values_.n_correlations = std::min(values_.K, p.n_correlations);
+    values_.noise = known ? 0 : p.noise;  // a known component is not the noise
     values_.resize();
+    values_.noise_log_density.clear();
+    if (values_.noise) {
+      values_.weights[p.K] = p.weights[p.K];
+      for (int i : features_) values_.noise_log_density.push_back(p.noise_log_density[i]);
+    }
     for (int k = 0; k < values_.K; ++k) {
       values_.weights[k] = p.weights[first_ + k];
       for (int a = 0; a < d; ++a) {
@@ -70,8 +76,10 @@ class group_mixture {
   // Adds the gradient by values() to that by the whole mixture's parameters.
   void add_gradient(const mixture_values& gradient, mixture_values& total) const {
     const int d = values_.D, D = total.D;
-    for (int k = 0; k < values_.K; ++k) {
+    for (int k = 0; k < values_.K + values_.noise; ++k) {
       total.weights[first_ + k] += gradient.weights[k];
+    }
+    for (int k = 0; k < values_.K; ++k) {
       for (int a = 0; a < d; ++a) {
         total.means[(first_ + k) * D + features_[a]] += gradient.means[k * d + a];
       }

@@ -32,7 +32,10 @@ Distances: TypeAlias = Callable[[slice], FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class EMParameters:
-    """R running mixtures in EM's own space: covariances as variances or matrices."""
+    """R running mixtures in EM's own space: covariances as variances or matrices.
+
+    With noise, its weight is what the others leave of one.
+    """
 
     weights: FloatArray  # (R, K)
     means: FloatArray  # (R, K, D)
@@ -49,6 +52,11 @@ class EMParameters:
 
     def __getitem__(self, index: BoolArray | IntArray) -> EMParameters:
         return EMParameters(self.weights[index], self.means[index], self.covariances[index])
+
+    @property
+    def noise_weight(self) -> FloatArray:
+        """What the components' weights leave, shape (R,)."""
+        return np.asarray(np.maximum(1.0 - self.weights.sum(axis=1), 0.0))
 
     def component(self, k: int) -> EMParameters:
         """One component of each mixture, with its weight as it is."""
@@ -256,6 +264,7 @@ class CorrelatedAlgebra(Algebra):
         frame: FloatArray,
         sample_weight: FloatArray | None,
         structure: CovarianceStructure,
+        noise: bool,
     ) -> None:
         n, d = x.shape
         self._affine = np.empty((d + 1, n))  # with a row of ones: it takes the mean off below
@@ -263,7 +272,8 @@ class CorrelatedAlgebra(Algebra):
         np.matmul(np.linalg.inv(frame), x.T, out=self.columns)
         self._affine[d] = 1.0
         weighted = self.columns if sample_weight is None else self.columns * sample_weight
-        self._total = weighted @ self.columns.T
+        # What all components share is that of all rows, unless some are noise.
+        self._total = None if noise else weighted @ self.columns.T
 
     def narrow(self, covariances: FloatArray) -> BoolArray:
         """Where the mean taken off after whitening would lose digits."""
@@ -309,7 +319,7 @@ class CorrelatedAlgebra(Algebra):
         """Zeros; the pooled second moment is that of all data, whatever the responsibilities."""
         d = len(self.columns)
         if self.structure.pooled:
-            pooled = self._total[np.newaxis, np.newaxis]
+            pooled = np.zeros((r, 1, d, d)) if self._total is None else self._total[None, None]
             return Sums(np.zeros((r, k)), np.zeros((r, k, d)), pooled)
         return Sums(np.zeros((r, k)), np.zeros((r, k, d)), np.zeros((r, k, d, d)), origin)
 
@@ -326,6 +336,9 @@ class CorrelatedAlgebra(Algebra):
             return
         sums.first += (responsibilities.reshape(r * k, b) @ columns.T).reshape(r, k, -1)
         if self.structure.pooled:
+            if self._total is None:
+                share = responsibilities.sum(axis=1)
+                sums.second[:, 0] += (share[:, np.newaxis] * columns) @ columns.T
             return
         if len(columns) < _ONE_BY_ONE_FROM:
             weighted = responsibilities[:, :, np.newaxis] * columns
@@ -340,11 +353,14 @@ def algebra_for(
     frame: FloatArray | None,
     sample_weight: FloatArray | None,
     structure: CovarianceStructure,
+    *,
+    noise: bool,
 ) -> Algebra:
     """Choose by whether features may be correlated within a component.
 
-    With a frame (D, D), rows are whitened: frame^-1 x takes the place of x.
+    With a frame (D, D), rows are whitened: frame^-1 x takes the place of x. With noise, rows belong
+    to the components in parts.
     """
     if frame is None:
         return IndependentAlgebra(x, structure)
-    return CorrelatedAlgebra(x, frame, sample_weight, structure)
+    return CorrelatedAlgebra(x, frame, sample_weight, structure, noise)

@@ -164,8 +164,9 @@ class _Memory:
         self, trial: EMParameters, image: EMParameters, falls: BoolArray
     ) -> tuple[EMParameters, FloatArray]:
         """Next trials, and how many nats they are expected to gain."""
-        at, metric = encoded(trial)
-        residual = encoded(image)[0] - at
+        noise = self._space.noise
+        at, metric = encoded(trial, noise=noise)
+        residual = encoded(image, noise=noise)[0] - at
         if not hasattr(self, "best"):
             self.best, self._image, self._at, self._residual = trial, image, at, residual
             self._metric = metric
@@ -199,7 +200,8 @@ class _Memory:
         largest = np.sqrt(self.best.weights.max(axis=1, keepdims=True))
         size = np.abs(step * metric / largest).max(axis=1, keepdims=True)
         step *= np.minimum(1.0, _LONGEST / np.maximum(size, 1e-300))
-        moved = self._space.bounded(decoded(self._at + step, self._image))
+        trials = decoded(self._at + step, self._image, noise=self._space.noise)
+        moved = self._space.bounded(trials)
         return _chosen(~self.accelerated, self._image, moved), to_gain
 
     def _accelerated_step(self, metric: FloatArray) -> FloatArray:
@@ -229,10 +231,11 @@ def _chosen(second: BoolArray, one: EMParameters, other: EMParameters) -> EMPara
     )
 
 
-def encoded(parameters: EMParameters) -> tuple[FloatArray, FloatArray]:
+def encoded(parameters: EMParameters, *, noise: bool) -> tuple[FloatArray, FloatArray]:
     """Free numbers u (R, P), and the square roots of their complete-data information a row.
 
-    They are log weights, means, and log standard deviations or Cholesky factors with log diagonal.
+    They are log weights, with that of the noise if there is noise, means, and log standard
+    deviations or Cholesky factors with log diagonal.
     """
     weights, means, covariances = parameters.weights, parameters.means, parameters.covariances
     (r, k), c = weights.shape, covariances.shape[1]
@@ -250,20 +253,24 @@ def encoded(parameters: EMParameters) -> tuple[FloatArray, FloatArray]:
         of_spread[..., diagonal, diagonal] = np.sqrt(2.0) * own
         spread = factor
         spread[..., diagonal, diagonal] = log_diagonal
+    if noise:
+        weights = np.column_stack([weights, parameters.noise_weight])
     u = [np.log(np.maximum(weights, 1e-300)), means, spread]
-    metric = [root[..., 0], root / sd, of_spread]
+    metric = [np.sqrt(weights), root / sd, of_spread]
     flat = [np.concatenate([a.reshape(r, -1) for a in arrays], axis=1) for arrays in (u, metric)]
     return flat[0], flat[1]
 
 
-def decoded(u: FloatArray, like: EMParameters) -> EMParameters:
+def decoded(u: FloatArray, like: EMParameters, *, noise: bool) -> EMParameters:
     """The inverse of `encoded`; weights are made to sum to one."""
     (r, k), d = like.weights.shape, like.means.shape[-1]
-    log_weights = u[:, :k] - u[:, :k].max(axis=1, keepdims=True)
+    n_weights = k + noise
+    log_weights = u[:, :n_weights] - u[:, :n_weights].max(axis=1, keepdims=True)
     weights = np.exp(log_weights)
     weights /= weights.sum(axis=1, keepdims=True)
-    means = u[:, k : k + k * d].reshape(r, k, d)
-    spread = u[:, k + k * d :].reshape(like.covariances.shape)
+    weights = weights[:, :k]
+    means = u[:, n_weights : n_weights + k * d].reshape(r, k, d)
+    spread = u[:, n_weights + k * d :].reshape(like.covariances.shape)
     if spread.ndim == 3:
         return EMParameters(weights, means, np.exp(2.0 * spread))
     factor = np.tril(spread)

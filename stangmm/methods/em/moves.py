@@ -20,7 +20,7 @@ from stangmm.methods.em.partitions import (
     k_means,
     rounded,
 )
-from stangmm.methods.em.starts import Starter, leaning
+from stangmm.methods.em.starts import Starter, leaning, without_noise
 
 _STEPS = 5  # of EM with one component more
 _TEMPERATURES = (30.0, 10.0)  # nats
@@ -66,6 +66,7 @@ def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
     for i in range(n_starts):
         noise = starter.rng.gumbel(size=log_share.shape)
         z = (log_share / _TEMPERATURES[i % len(_TEMPERATURES)] + noise).argmax(axis=0)
+        z = without_noise(z, starter.space)
         partitions.append(np.where(starter.labels >= 0, starter.labels, z))
     return starter.moments(partitions)
 

@@ -13,6 +13,7 @@ from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.steps import EMSpace
 from stangmm.model.covariance import CovarianceStructure, structure_named
+from stangmm.model.noise import Box
 from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
 
@@ -36,13 +37,13 @@ class RegularizedEM(EM):
 
 
 def regularized_problem(
-    dataset: Dataset, n_components: int, structure: CovarianceStructure
+    dataset: Dataset, n_components: int, structure: CovarianceStructure, noise: bool | float | Box
 ) -> Problem:
     """Give the problem without priors, whose features may determine one another."""
     if not structure.correlated:
-        return Problem.build(dataset, n_components, structure, Priors())
+        return Problem.build(dataset, n_components, structure, Priors(), noise)
     # Without correlations, features may be anything.
-    problem = Problem.build(dataset, n_components, structure_named("diag"), Priors())
+    problem = Problem.build(dataset, n_components, structure_named("diag"), Priors(), noise)
     size = np.sqrt(EMSpace(problem).typical)
     floor = np.maximum(structure.scale_floor(problem.priors.resolution), _NARROWEST * size)
     return replace(problem, structure=structure, scale_floor=floor)

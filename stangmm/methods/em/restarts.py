@@ -8,7 +8,6 @@ from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import InferenceError
 from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.draws import Optimum, RestartInfo
-from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
@@ -25,11 +24,12 @@ _SAME_OPTIMUM = 1e-4  # objectives that differ by less (in nats) are one optimum
 _TIE = 1e-3
 
 
-def too_few_rows(structure: CovarianceStructure, rows: FloatArray, n_features: int) -> BoolArray:
+def too_few_rows(problem: Problem, rows: FloatArray) -> BoolArray:
     """Whether a component has shrunk onto a few rows, for each of R mixtures.
 
     The likelihood of a mixture is unbounded there (Kiefer & Wolfowitz 1956,
-    doi:10.1214/aoms/1177728066), or it rests on hardly more rows than it has free numbers.
+    doi:10.1214/aoms/1177728066), or it rests on hardly more rows than it has free numbers. A single
+    component holds all rows, unless some are noise.
 
     Parameters
     ----------
@@ -40,9 +40,10 @@ def too_few_rows(structure: CovarianceStructure, rows: FloatArray, n_features: i
     -------
     ndarray of bool, shape (R,)
     """
-    if rows.shape[1] == 1:
+    if problem.space.n_weights == 1:
         return np.zeros(len(rows), dtype=bool)
-    return np.asarray((rows < max(structure.min_rows(n_features), 1e-8)).any(axis=1))
+    least = max(problem.structure.min_rows(problem.n_features), 1e-8)
+    return np.asarray((rows < least).any(axis=1))
 
 
 def effective_rows(n_rows: int, total_weight: float) -> float:
@@ -59,7 +60,7 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     For mixtures (R,) in the problem's units. If all others are, spikes are none.
     """
     n_rows = effective_rows(problem.n_observations, problem.total_weight)
-    few = too_few_rows(problem.structure, mixture.weights * n_rows, problem.n_features)
+    few = too_few_rows(problem, mixture.weights * n_rows)
     bad: BoolArray = np.asarray(few | flat(mixture))
     spike = at_resolution(mixture, problem) & (mixture.weights < SHARE_OF_TIES)
     spiked: BoolArray = np.asarray(bad | spike.any(axis=1))

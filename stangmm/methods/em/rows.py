@@ -19,6 +19,7 @@ from stangmm.data.groups import RowGroup
 from stangmm.methods.em.algebra import EMParameters, Sums, algebra_for
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import LOG_2PI
+from stangmm.model.noise import Box
 
 # Responsibilities are at least exp of this: of no weight, and no subnormal number, which is slow.
 _NEGLIGIBLE = -600.0
@@ -37,6 +38,8 @@ class EMRows:
         EM's coordinates of complete rows are ``frame^-1 x``.
     structure : CovarianceStructure
     group : RowGroup
+    box : Box or None
+        Where the noise lies, of the problem.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class EMRows:
         frame: FloatArray | None,
         structure: CovarianceStructure,
         group: RowGroup,
+        box: Box | None,
     ) -> None:
         self.component = group.component
         self._completion: Completion | None = None
@@ -63,7 +67,11 @@ class EMRows:
         total = float(self.n_rows if sample_weight is None else sample_weight.sum())
         log_unit = 0.0 if frame is None else float(np.log(np.diag(frame)).sum())
         self._log_jacobian = -total * log_unit
-        self._algebra = algebra_for(x, frame, sample_weight, structure)
+        self._log_noise: float | None = None  # log density of noise, in EM's coordinates
+        if box is not None and self.component is None:
+            self._log_noise = float(box.log_density[group.observed].sum()) + log_unit
+        noise = self._log_noise is not None
+        self._algebra = algebra_for(x, frame, sample_weight, structure, noise=noise)
 
     def filled(self) -> FloatArray:
         """Rows (N, D) with what is missing at its mean, given the rest, over all data."""
@@ -101,6 +109,7 @@ class EMRows:
         distances, log_det = self._algebra.distances(means, covariances, narrow)
         with np.errstate(divide="ignore"):
             log_weights = np.log(parameters.weights)
+            log_noise = np.log(parameters.noise_weight)[:, np.newaxis] + (self._log_noise or 0.0)
         constant = (log_weights - log_det - 0.5 * self._n_observed * LOG_2PI)[..., np.newaxis]
         log_lik = np.zeros(r)
         # Moments of incomplete rows are completed about zero, so these stay there.
@@ -113,10 +122,14 @@ class EMRows:
             log_joint *= -0.5
             log_joint += constant
             peak = log_joint.max(axis=1)
+            if self._log_noise is not None:
+                np.maximum(peak, log_noise, out=peak)
             log_joint -= peak[:, np.newaxis]
             np.maximum(log_joint, _NEGLIGIBLE, out=log_joint)
             joint = np.exp(log_joint, out=log_joint)
             total = joint.sum(axis=1)
+            if self._log_noise is not None:
+                total += np.exp(log_noise - peak)
             weight = None if self._sample_weight is None else self._sample_weight[block]
             joint *= (1.0 / total if weight is None else weight / total)[:, np.newaxis]
             log_density = np.log(total, out=total)

@@ -166,7 +166,7 @@ class Search:
         best = self.optima()[:1]
         if not best:
             return False
-        if self.space.n_components == 1:
+        if self.space.problem.space.n_weights == 1:
             return True
         # To have come back to where they started from says nothing about other optima.
         fresh = np.array([kind not in (MOVED, SHAKEN) for kind in self.kinds])

@@ -22,6 +22,7 @@ from stangmm.methods.em.merging import merged, n_small_clusters
 from stangmm.methods.em.partitions import dense_balls, far_balls, k_means, rounded
 from stangmm.methods.em.steps import EMSpace
 from stangmm.model.covariance import CovarianceStructure
+from stangmm.model.noise import START_WEIGHT
 
 # Partitions are made of so many random rows at least, and so many for each component.
 _ROWS, _ROWS_PER_COMPONENT = 2000, 100
@@ -166,12 +167,12 @@ class Starter:
         return z
 
     def classified(self, mixture: EMParameters) -> IntArray:
-        """The most probable component of each row under one mixture (leading axis 1)."""
-        likely = self.responsibilities(mixture).argmax(axis=0)
+        """The most probable component of each row under one mixture (leading axis 1); -1: noise."""
+        likely = without_noise(self.responsibilities(mixture).argmax(axis=0), self.space)
         return np.where(self.labels >= 0, self.labels, likely)
 
     def responsibilities(self, mixture: EMParameters) -> FloatArray:
-        """Of the rows, shape (K, N), under one mixture (leading axis 1)."""
+        """Of the rows, shape (K or K + 1, N), under one mixture (leading axis 1)."""
         x = self.space.problem.x
         x = x if self.subset.rows is None else x[self.subset.rows]
         return self.space.mixture_of(mixture)[0].responsibilities(x)
@@ -181,7 +182,8 @@ class Starter:
     def moments(self, partitions: list[IntArray]) -> EMParameters:
         """Mixtures with the moments of the parts of each partition.
 
-        Where most rows belong to nobody (-1), each covariance is that of all data.
+        Rows that belong to nobody (-1) are noise. Where the parts are single rows, each covariance
+        is that of all data.
         """
         each = [self._moments(z) for z in partitions]
         stacked = (np.stack(arrays) for arrays in zip(*each, strict=True))
@@ -197,19 +199,29 @@ class Starter:
         means = (part.T * w) @ x / np.maximum(counts, 1e-300)[:, np.newaxis]
         for j in np.flatnonzero(counts == 0):
             means[j] = x[self.rng.integers(len(x))]
-        if (z < 0).any():
-            return np.full(k, 1 / k), means, np.broadcast_to(typical, (c, *typical.shape)).copy()
+        nobody, noise = z < 0, self.space.noise
+        left = 1.0 - START_WEIGHT * noise  # by the noise
+        if nobody.any() and (not noise or (part.sum(axis=0) <= 1).all()):
+            covariances = np.broadcast_to(typical, (c, *typical.shape)).copy()
+            return np.full(k, left / k), means, covariances
+        if nobody.any():
+            left = min(left, float(counts.sum() / w.sum()))
         y = x - means[z]
         if structure.correlated:
             second = np.stack([(w[own, np.newaxis] * y[own]).T @ y[own] for own in part.T])
         else:
             second = (part.T * w) @ y**2
-        within = second.sum(axis=0) / w.sum() + 1e-6 * typical
-        weights = (counts + 1.0) / (counts + 1.0).sum()
+        within = second.sum(axis=0) / counts.sum() + 1e-6 * typical
+        weights = left * (counts + 1.0) / (counts + 1.0).sum()
         if structure.pooled:
             within = np.full_like(within, within.mean()) if structure.one_scale else within
             return weights, means, within[np.newaxis]
         return weights, means, leaning(structure, counts, second, within)
+
+
+def without_noise(z: IntArray, space: EMSpace) -> IntArray:
+    """Components of rows with -1 where that is the noise, which is numbered last."""
+    return np.where(z == space.n_components, -1, z)
 
 
 def leaning(

@@ -7,6 +7,7 @@ N x K is ever stored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +20,7 @@ from stangmm.methods.em.restarts import effective_rows, too_few_rows
 from stangmm.methods.em.rows import EMRows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
+from stangmm.model.noise import Noise
 from stangmm.model.problem import Problem
 
 # A random subset of the rows keeps so many of each component that has known ones, since without
@@ -57,6 +59,7 @@ class EMSpace:
         self.problem, self.rows, self.pseudo_rows = problem, rows, pseudo_rows
         self.structure: CovarianceStructure = problem.structure
         self.n_components = problem.n_components
+        self.noise = problem.space.box is not None
         self.frame: FloatArray | None = None
         if self.structure.correlated and not self.structure.affine:
             self.frame = np.eye(problem.n_features)
@@ -75,6 +78,7 @@ class EMSpace:
                 self.frame,
                 self.structure,
                 group,
+                problem.space.box,
             )
             for group, index in rows_by_group(problem, rows)
         )
@@ -142,7 +146,7 @@ class EMSpace:
             covariances = (1 - share) * covariances + share * self._target(covariances)
             few = np.zeros(len(counts), dtype=bool)
         else:
-            few = too_few_rows(self.structure, self.rows_held(counts), self.n_features)
+            few = too_few_rows(self.problem, self.rows_held(counts))
         updated = EMParameters(counts / self.total, sums.means, covariances)
         return self.bounded(updated), few
 
@@ -272,7 +276,9 @@ class EMSpace:
             means = means @ self.frame.T
             covariances = self.frame @ covariances @ self.frame.T
         covariances = np.repeat(covariances, k // covariances.shape[1], axis=1)
-        return Mixture.from_covariances(parameters.weights, means, covariances)
+        mixture = Mixture.from_covariances(parameters.weights, means, covariances)
+        box = self.problem.space.box
+        return replace(mixture, noise=Noise(parameters.noise_weight, box) if box else None)
 
     def parameters_of(self, mixture: Mixture) -> EMParameters:
         """Bring mixtures from the problem's coordinates to EM's, as a batch (R,)."""

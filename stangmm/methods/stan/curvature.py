@@ -61,6 +61,8 @@ def inverse_metric(
     free, own = problem.space.size, problem.space.size_of_component
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
     held = float(mixture.weights.min()) * problem.total_weight * seen_least
+    if mixture.noise is not None:  # which has its weight only
+        held = min(held, own * float(mixture.noise.weight) * problem.total_weight)
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
     of_means = mixture.scales**2 / counts[:, np.newaxis]
     needed = float(of_means.min()) < _FINE or _condition(mixture) > _CORRELATED
@@ -112,7 +114,8 @@ def _blocks_of_scores(
     n = problem.n_observations
     weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
     scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
-    transforms = weights_jacobian(mixture.weights, stick_breaking), correlation_jacobians(mixture)
+    of_weights = weights_jacobian(mixture.all_weights, stick_breaking)
+    transforms = of_weights, correlation_jacobians(mixture)
     step = max(1, _BLOCK // problem.space.size)
     for group, index in rows_by_group(problem, rows):
         x, weight_of_group = problem.x[index], scale * weight[index]
@@ -131,11 +134,12 @@ def _add_for_bounds(
     scale / sqrt(N_k).
     """
     k, d = mixture.means.shape
+    before = mixture.n_weights - 1
     inverse = np.linalg.inv(mixture.cholesky)
     known = np.swapaxes(inverse, -1, -2) @ inverse  # (K, D, D), precisions of known labels
     known *= (mixture.weights * problem.total_weight)[:, np.newaxis, np.newaxis]
     for component in range(k):
-        own = slice(k - 1 + component * d, k - 1 + (component + 1) * d)
+        own = slice(before + component * d, before + (component + 1) * d)
         missing = np.maximum(1.0 - complete[own] / known[component].diagonal(), 0.0)
         complete[own] += missing * known[component].diagonal()
         root = np.sqrt(missing)
@@ -173,9 +177,9 @@ def scores(
     observed = np.flatnonzero(seen)
     marginal = mixture.marginal(observed)
     if component is None:
-        responsibility = marginal.responsibilities(x[:, observed]).T  # (N, K)
+        responsibility = marginal.responsibilities(x[:, observed]).T  # (N, K or K + 1)
     else:
-        responsibility = np.tile(np.eye(k)[component], (len(x), 1))
+        responsibility = np.tile(np.eye(mixture.n_weights)[component], (len(x), 1))
     inverse = np.linalg.inv(marginal.cholesky)
     precision = np.zeros((k, d, d))
     precision[:, observed[:, np.newaxis], observed] = np.swapaxes(inverse, -1, -2) @ inverse
@@ -184,6 +188,7 @@ def scores(
     scale = (g * deviation - 1.0 * seen).reshape(len(x), k, s, d // s).sum(axis=3)  # (N, K, S)
     above = problem.space.share_above(mixture)
     parts, squares = [responsibility @ of_weights], [responsibility @ of_weights**2]
+    responsibility = responsibility[:, :k]
     for each, shared in ((g, False), (above * scale, c < k)):
         _collect(parts, squares, each, responsibility, shared)
     if n_corr and mixture.corr_chol is not None:
@@ -211,7 +216,7 @@ def _collect(
 
 
 def weights_jacobian(weights: FloatArray, stick_breaking: bool) -> FloatArray:
-    """D log weights / d unconstrained, shape (K, K - 1)."""
+    """D log weights / d unconstrained, shape (W, W - 1) of W weights."""
     k = len(weights)
     if stick_breaking:
         left = np.cumsum(weights[::-1])[::-1]
@@ -255,7 +260,8 @@ def correlation_jacobians(mixture: Mixture) -> FloatArray:
 
 def _prior_precision(mixture: Mixture, problem: Problem, free: int) -> FloatArray:
     """Roughly what the prior adds: exact for the means, of the order of 1 on the log scales."""
-    k, d = problem.n_components, problem.n_features
+    scale = np.asarray(problem.priors.means.scale).ravel()
+    before = problem.space.n_weights - 1
     precision = np.ones(free)
-    precision[k - 1 : k - 1 + k * d] = 1.0 / np.asarray(problem.priors.means.scale).ravel() ** 2
+    precision[before : before + len(scale)] = 1.0 / scale**2
     return precision

@@ -28,10 +28,12 @@ class StanData:
     group_rows: IntArray  # (G,), how many rows
     group_component: IntArray  # (G,), 1 to K, or 0 where unknown
     group_observed: IntArray  # (G, D), 1 for features that the rows have
+    noise: int  # 1 with a uniform component, else 0
+    noise_log_density: FloatArray  # (noise * D,)
     scale_components: int  # C: K, or 1 when shared
     scale_features: int  # S: D, or 1 when all features share one
     n_correlations: int  # R: K, 1 or 0
-    weights_concentration: FloatArray  # (K,)
+    weights_concentration: FloatArray  # (K + noise,)
     means_location: FloatArray  # (K, D)
     means_scale: FloatArray  # (K, D)
     scale_family: int  # 1 half-Cauchy, 2 half-normal, 3 inverse gamma on the variance
@@ -50,7 +52,7 @@ class StanData:
         k, d = problem.n_components, problem.n_features
         c, s = problem.space.scale_shape
         weight = np.empty(0) if problem.sample_weight is None else problem.sample_weight
-        priors = problem.priors
+        priors, box = problem.priors, problem.space.box
         return cls(
             N=problem.n_observations,
             D=d,
@@ -59,6 +61,8 @@ class StanData:
             n_sample_weights=len(weight),
             sample_weight=weight,
             **group_data(problem.groups, d),
+            noise=int(box is not None),
+            noise_log_density=np.empty(0) if box is None else box.log_density,
             scale_components=c,
             scale_features=s,
             n_correlations=problem.space.n_correlations,

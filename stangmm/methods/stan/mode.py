@@ -44,6 +44,8 @@ def posterior_mode(mixture: Mixture, problem: Problem, rng: np.random.Generator)
     """
     held = float(mixture.weights.min()) * problem.total_weight
     enough = held >= _MANY_ROWS * problem.space.size_of_component
+    if mixture.noise is not None:
+        enough &= float(mixture.noise.weight) * problem.total_weight >= _MANY_ROWS
     if enough or problem.space.size > MAX_PARAMETERS:
         return mixture
     start = problem.space.vectors(mixture)

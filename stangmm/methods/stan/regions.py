@@ -118,25 +118,27 @@ class Region:
         variances = space.vectors(mixtures).var(axis=0)
         alpha = np.asarray(priors.weights.concentration)
         # One empty component's log weight against the rows' or against another's.
-        variances[: space.n_components - 1] = float(polygamma(1, alpha[0]))
-        variances[self.problem.n_components : space.n_components - 1] *= 2.0
+        variances[: space.n_weights - 1] = float(polygamma(1, alpha[0]))
+        variances[self.problem.n_components : space.n_weights - 1] *= 2.0
         return significant(variances)
 
     def _with_empty(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
         m, k = self.problem.n_components, self.whole.n_components
         drawn = _from_prior(self.whole, 1, rng)[0]
         alpha = np.asarray(self.whole.priors.weights.concentration)
-        each = alpha / (alpha.sum() + self.whole.total_weight)
-        weights = np.concatenate([mixture.weights * (1.0 - each[m:].sum()), each[m:]])
+        each = (alpha / (alpha.sum() + self.whole.total_weight))[m:k]
+        left = 1.0 - each.sum()
+        weights = np.concatenate([left * mixture.weights, each])
+        noise = mixture.noise and replace(mixture.noise, weight=left * mixture.noise.weight)
         means = np.concatenate([mixture.means, drawn.means[m:]])
         pooled = self.whole.space.scale_shape[0] < k
         of_all = np.repeat(mixture.scales[:1], k - m, axis=0)
         scales = np.concatenate([mixture.scales, of_all if pooled else drawn.scales[m:]])
         if mixture.corr_chol is None or drawn.corr_chol is None:
-            return Mixture(weights, means, scales)
+            return Mixture(weights, means, scales, noise=noise)
         pooled = self.whole.space.n_correlations < k
         chol = np.repeat(mixture.corr_chol[:1], k - m, axis=0) if pooled else drawn.corr_chol[m:]
-        return Mixture(weights, means, scales, np.concatenate([mixture.corr_chol, chol]))
+        return Mixture(weights, means, scales, np.concatenate([mixture.corr_chol, chol]), noise)
 
 
 def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple[Region, ...]:
@@ -247,8 +249,8 @@ def _log_labellings(problem: Problem) -> float:
 def _log_of_empty(fewer: Problem, problem: Problem) -> float:
     """Log of what the region with these components makes of their own evidence."""
     k, m = problem.n_components, fewer.n_components
-    alpha = float(np.asarray(problem.priors.weights.concentration)[0])
-    return log_times(k, m, alpha, problem.total_weight)
+    alpha = np.asarray(problem.priors.weights.concentration)
+    return log_times(k, m, float(alpha[0]), problem.total_weight, float(alpha[k:].sum()))
 
 
 def _from_prior(problem: Problem, n: int, rng: np.random.Generator) -> Mixture:
@@ -263,7 +265,7 @@ def _shapes(space: ParameterSpace) -> list[tuple[int, int]]:
     """(components, numbers of each) of weights, means, scales and correlations, in their order."""
     c, s = space.scale_shape
     return [
-        (space.n_components - 1, 1),
+        (space.n_weights - 1, 1),
         (space.n_components, space.n_features),
         (c, s),
         (space.n_correlations, space.n_pairs),

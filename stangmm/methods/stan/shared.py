@@ -207,16 +207,20 @@ def plausible(optima: tuple[Optimum, ...], problem: Problem, within: float) -> t
 
 
 def _inside(optimum: Optimum, problem: Problem) -> Optimum:
-    """An optimum whose scales are above their bounds, not on them.
+    """An optimum whose scales are above their bounds, not on them, and whose noise has a weight.
 
     With N_k equal values the likelihood falls by one nat where the scale is above its bound by the
-    N_k-th part.
+    N_k-th part; by about as much where noise that holds nothing gets the weight of one row.
     """
     space, mixture = problem.space, optimum.mixture
+    noise, least = mixture.noise, 1.0 / problem.total_weight
+    raised = noise is not None and noise.weight < least
+    if raised:
+        mixture = space.with_noise(replace(mixture, noise=None), least)
     held = np.maximum(mixture.weights * problem.total_weight, 1.0)[:, np.newaxis]
     held = held if space.scale_shape[0] == len(held) else held.sum(axis=0, keepdims=True)
     bounds, excess = space.scale_bounds(mixture.corr_chol), space.excess(mixture)
-    if (excess >= bounds / held).all():
+    if (excess >= bounds / held).all() and not raised:
         return optimum
     free = space.free(mixture) | {"scales": bounds + np.maximum(excess, bounds / held)}
     mixture = space.from_free(**free)
@@ -292,9 +296,9 @@ def _random_directions(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Changes of one posterior standard deviation for known labels.
 
-    Of the log weights (K,); of the means (K, D) in units of their components' Cholesky factors;
-    and of these factors (K, D, D): below the diagonal of what they are multiplied by, and on it of
-    the logs of what is above the bounds.
+    Of the log weights (K,), with noise (K + 1,); of the means (K, D) in units of their components'
+    Cholesky factors; and of these factors (K, D, D): below the diagonal of what they are multiplied
+    by, and on it of the logs of what is above the bounds.
     """
     k, d = mixture.means.shape
     c, s = problem.space.scale_shape
@@ -307,7 +311,8 @@ def _random_directions(
         below = np.tril(rng.standard_normal((len(held), d, d)), -1)
         factors += below / np.sqrt(held)[:, np.newaxis, np.newaxis]
     means = rng.standard_normal((k, d)) / np.sqrt(counts)[:, np.newaxis]
-    return rng.standard_normal(k) / np.sqrt(counts), means, factors
+    all_counts = np.maximum(mixture.all_weights * problem.total_weight, 1.0)
+    return rng.standard_normal(len(all_counts)) / np.sqrt(all_counts), means, factors
 
 
 def _moved(
@@ -318,7 +323,8 @@ def _moved(
     factors: FloatArray,
 ) -> Mixture:
     """Change a mixture as `_random_directions` says."""
-    weights = mixture.weights * np.exp(log_weights)
+    weights = mixture.all_weights * np.exp(log_weights)
+    weights /= weights.sum()
     cholesky = mixture.cholesky
     moved = mixture.means + (cholesky @ means[..., np.newaxis])[..., 0]
     triangle = np.tril(factors, -1)
@@ -332,7 +338,8 @@ def _moved(
         factor = cholesky @ triangle
         scales = np.sqrt((factor**2).sum(axis=-1))
         corr_chol = factor / scales[..., np.newaxis]
-    return Mixture(weights / weights.sum(), moved, scales, corr_chol)
+    noise = mixture.noise and replace(mixture.noise, weight=weights[-1])
+    return Mixture(weights[: len(moved)], moved, scales, corr_chol, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +352,7 @@ class CompleteDataVariances:
     has a curvature of 1.
     """
 
-    log_weights: FloatArray  # (K,)
+    log_weights: FloatArray  # (K,), or (K + 1,) with noise
     means: FloatArray  # (K, D)
     log_excess: FloatArray  # (C, S), of scales above their bounds
     correlations: FloatArray  # (R, D (D - 1) / 2)
@@ -363,7 +370,7 @@ class CompleteDataVariances:
         share = problem.space.share_above(mixture)
         of_scales = 2.0 * d * held[:, np.newaxis] / s
         return cls(
-            log_weights=1.0 / counts,
+            log_weights=1.0 / np.maximum(mixture.all_weights * total, 1.0),
             means=mixture.scales**2 / counts[:, np.newaxis],
             log_excess=1.0 / (share**2 * of_scales + (1.0 - share)),
             correlations=np.broadcast_to(1.0 / together[:, np.newaxis], (r, problem.space.n_pairs)),
@@ -389,7 +396,7 @@ def rounded(mixture: Mixture, space: ParameterSpace) -> Mixture:
     unconstrained scale has no place for them, are brought above.
     """
     excess = space.excess(mixture)
-    weights = significant(np.maximum(mixture.weights, 1e-10), bits=16)
+    weights = significant(np.maximum(mixture.all_weights, 1e-10), bits=16)
     corr_chol = mixture.corr_chol if space.n_correlations else None
     if corr_chol is not None:
         corr_chol = corr_chol[..., : space.n_correlations, :, :]
