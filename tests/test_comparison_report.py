@@ -241,7 +241,7 @@ def test_time_is_drawn_against_distance_and_the_reference_at_its_error() -> None
     assert failed.get_markerfacecolor() == "none"
     assert marker_of(ax, "em").get_markerfacecolor() != "none"
     assert ax.get_xscale() == ax.get_yscale() == "log"
-    assert "good" in ax.get_title(loc="left")
+    assert "better" in ax.get_title(loc="left")
 
 
 def test_within_one_decade_no_label_is_a_power() -> None:

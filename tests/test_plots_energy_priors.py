@@ -179,7 +179,7 @@ def test_the_first_features_are_shown_and_the_legend_says_so() -> None:
     ax = plots.priors(fit_of("mcmc", d=5))
     drawn(ax)
     assert [p.get_xlabel() for p in ax.child_axes[1::3]] == [f"mean of x{j}" for j in range(3)]
-    assert legend_of(ax)[0] == "prior; first 3 of 5 features"
+    assert legend_of(ax)[0] == "prior; 3 of 5 features"
 
 
 def test_a_fit_without_priors_says_where_there_are_some() -> None:

@@ -255,8 +255,8 @@ def thin_ellipses(ax: Axes, mixture: Mixture) -> None:
                 colors=color(j),
                 alpha=0.16,
                 linewidths=0.7,
-                # Their pixels, pale and smooth, take as many bytes as ten times the points.
-                rasterized=paths.size > 20 * VECTOR_POINTS,
+                # Pixels of many pale shades are larger than other pictures' pixels.
+                rasterized=paths.size > 6 * VECTOR_POINTS,
                 zorder=3,
             ),
             autolim=False,

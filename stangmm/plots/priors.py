@@ -17,7 +17,6 @@ from stangmm.plots.style import (
     MIDDLE,
     MUTED,
     color,
-    first_of,
     legend_below,
     line,
     name,
@@ -90,7 +89,7 @@ def priors(fit: Fitted, ax: Axes | None = None) -> Axes:
             of = [_one(prior, component, d) for component in drawn]
             _panel(panel, of, values[..., d], _limits(what, of))
             panel.set_xlabel(f"{what} of{gap}{label}")
-    _priors_legend(ax, fit, first_of(len(names), total))
+    _priors_legend(ax, fit, "" if len(names) == total else f"; {len(names)} of {total} features")
     return ax
 
 
