@@ -22,6 +22,7 @@ from stangmm.plots.style import (
 )
 
 _HATCHES = (None, "///", "...")  # where colours begin again
+_LEGEND_ROW = 0.24  # inches
 _WIDTH = 0.38  # of a bar, of the distance between two numbers of components
 
 
@@ -43,7 +44,6 @@ def model_probabilities(posterior: Weighed, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
     """
-    ax = ax or new_axes(3.4)
     by_number = posterior.by_components
     numbers = by_number.index.to_numpy()
     probability = dict(zip(posterior.fits, posterior.probability.tolist(), strict=True))
@@ -51,6 +51,7 @@ def model_probabilities(posterior: Weighed, ax: Axes | None = None) -> Axes:
     left = numbers - (0.0 if weighted else 0.53 * _WIDTH)
     bottom = np.zeros(len(numbers))
     types = list(dict.fromkeys(type_of(k) for k in in_order(probability)))
+    ax = ax or new_axes(3.4 + _LEGEND_ROW * (len(types) // 2))
     for i, name in enumerate(types):
         own = {components_of(k): p for k, p in probability.items() if type_of(k) == name}
         heights = np.array([own.get(n, 0.0) for n in numbers.tolist()])

@@ -31,6 +31,7 @@ _NAMES = {
     "evidence": "log evidence",
 }
 _BAND_WIDTH = 0.56  # of the distance between two numbers of components
+_LEGEND_ROW = 0.24  # inches
 _SPREAD = 0.3  # over which covariance types stand beside each other, in the same unit
 
 
@@ -52,13 +53,13 @@ def model_choice(selection: Selected, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
     """
-    ax = ax or new_axes(3.4)
     candidates = in_order(selection.scores)
     values = {k: selection.scores[k].value for k in candidates}
     errors = {k: selection.difference(k)[1] for k in candidates}
     known = bool(np.isfinite(list(errors.values())).any())
     everything = in_order([*candidates, *selection.failures])
     types = list(dict.fromkeys(map(type_of, everything)))
+    ax = ax or new_axes(3.4 + _LEGEND_ROW * (len(types) // 3))
     # Beside each other, so that no bar hides another; lines without bars are drawn in one place.
     beside = np.linspace(-0.5, 0.5, len(types)) * _SPREAD if known and len(types) > 1 else None
     offsets = dict.fromkeys(types, 0.0) if beside is None else dict(zip(types, beside, strict=True))
