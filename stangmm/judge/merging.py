@@ -15,7 +15,6 @@ from scipy.special import xlogy
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_count
-from stangmm.base.printed import PrintedTable
 from stangmm.judge.membership import probabilities_of
 from stangmm.posterior.fitted import Fitted, once
 
@@ -67,6 +66,8 @@ class MergePath:
         ``entropy`` is in nats, and ``decrease`` is how much the step took away.
         """
         import pandas as pd
+
+        from stangmm.base.printed import PrintedTable
 
         k = len(self.entropy)
         joined = ["", *(" with ".join(map(_words, self.joined(m))) for m in range(k - 1, 0, -1))]

@@ -18,7 +18,6 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.errors import DataError
-from stangmm.base.printed import PrintedTable
 from stangmm.judge.allocations import (
     Allocations,
     entropic,
@@ -115,6 +114,8 @@ class Partition:
         ``affinity``, after their own, and ``affinity`` is that. Missing for a single cluster.
         """
         import pandas as pd
+
+        from stangmm.base.printed import PrintedTable
 
         rows = []
         for c in range(self.n_clusters):
