@@ -30,7 +30,7 @@ ROWS = (20, 50, 200)
 CONCENTRATION = 4.0  # of the weights: components without any rows are rare, not excluded
 MEANS_SCALE = 2.5  # prior sd of the means, in units of a typical component scale
 LKJ_SHAPE = 2.0
-HALF_WIDTH = 6.0  # of the box of the noise, in which most means lie
+HALF_WIDTH = 15.0  # of the box of the noise: no component reaches beyond, where there is no noise
 
 
 @dataclass(frozen=True)
