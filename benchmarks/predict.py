@@ -46,7 +46,8 @@ def fitted(folder: Path, *, quick: bool) -> None:
     draws = 250 if quick else 1000
     x = mixture_data(2000, D, K)
     fit = sg.GaussianMixture(K, "full").fit(x, sg.NUTS(draws=draws), seed=1, progress=False)
-    np.savez(folder / "draws.npz", **vars(fit.mixture))
+    arrays = {name: array for name, array in vars(fit.mixture).items() if array is not None}
+    np.savez(folder / "draws.npz", **arrays)
 
 
 def memory(name: str) -> float:
