@@ -175,7 +175,7 @@ def main() -> None:
     if facts["scikit-learn"] == "missing":
         print("scikit-learn is missing: pip install scikit-learn")
         return
-    sizes = SIZES[:3] if arguments.quick else SIZES
+    sizes = SIZES[:2] if arguments.quick else SIZES
     seconds = 0.3 if arguments.quick else 3.0
     results: list[dict[str, Any]] = []
     notes: list[str] = []

@@ -212,7 +212,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--max-n", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    largest = min(arguments.max_n, 10_000) if arguments.quick else arguments.max_n
+    largest = min(arguments.max_n, 1000) if arguments.quick else arguments.max_n
     facts = machine(["stangmm", "numpy", "cmdstanpy"])
     from stangmm.cmdstan import compiled_model
 

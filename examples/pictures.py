@@ -27,7 +27,7 @@ def main() -> None:
     compared = sg.compare(models, eruptions, seed=1)
     weighed = sg.select_components(
         sg.datasets.galaxies(),
-        [2, 3, 4],
+        [2, 3],
         covariance_type=["full", "tied"],
         criterion="evidence",
         seed=1,

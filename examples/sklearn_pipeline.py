@@ -16,12 +16,14 @@ warnings.simplefilter("ignore", sg.ConvergenceWarning)
 def main() -> None:
     faithful = sg.datasets.faithful()
     quick = sg.EM(restarts=30)  # in a search over a grid, where each fit counts little
-    pipeline = make_pipeline(StandardScaler(), StanGaussianMixture(method=quick, random_state=1))
+    pipeline = make_pipeline(
+        StandardScaler(), StanGaussianMixture(covariance_type="tied", method=quick, random_state=1)
+    )
     pipeline.set_output(transform="pandas")  # the names of the features go through to the fit
     search = GridSearchCV(
         pipeline,
         {"stangaussianmixture__n_components": range(1, 5)},
-        cv=KFold(5, shuffle=True, random_state=0),
+        cv=KFold(3, shuffle=True, random_state=0),
     )
     search.fit(faithful)
     results = search.cv_results_
