@@ -129,6 +129,21 @@ def test_vectors_have_a_coordinate_more_and_its_jacobian(covariance_type: str) -
     assert own == pytest.approx(np.linalg.slogdet(jacobian)[1], abs=1e-7)
 
 
+@pytest.mark.parametrize("share", [0.06, 0.2])
+def test_the_partition_has_the_noise_apart_and_no_component_joins_it(share: float) -> None:
+    rng = np.random.default_rng(8)
+    clusters = [rng.normal(center, 1.0, (150, 2)) for center in ([-5, 0], [5, 1])]
+    noise = rng.uniform(-30, 30, (round(300 * share), 2))
+    x = np.vstack([*clusters, noise])
+    fit = sg.GaussianMixture(2, noise=True).fit(x, method="em", seed=1, progress=False)
+    found, truth = fit.partition(), np.repeat([0, 1, 2], [150, 150, len(noise)])
+    assert found.n_clusters == 3
+    assert found.distance(truth) < 0.2
+    path = fit.merge_path()
+    assert path.clusters == (((0, 1),), ((0,), (1,)))
+    assert path.probabilities.shape == (len(x), 2)
+
+
 def test_a_volume_stretches_the_box_evenly() -> None:
     x, _ = two_clusters(0.1)
     low, high = x.min(axis=0), x.max(axis=0)

@@ -70,7 +70,7 @@ class Allocations:
         rng: np.random.Generator,
     ) -> Allocations:
         """Draw components of some rows, each of a weight, from fits of which each has a share."""
-        k = max(fit.model.n_components for fit, _ in parts)
+        k = max(fit.mixture.n_weights for fit, _ in parts)
         n_draws = int(np.clip(_CELLS // (k * len(rows)), _FEWEST_DRAWS, _DRAWS))
         spaced = [
             _spaced(fit.lp.size, max(_FEWEST_DRAWS, round(n_draws * share))) for fit, share in parts

@@ -135,7 +135,7 @@ class MergePath:
 @once
 def merge_path_of(fit: Fitted) -> MergePath:
     """Join the components of a fit; see `Fit.merge_path`."""
-    probabilities = probabilities_of(fit)
+    probabilities = probabilities_of(fit)[:, : fit.model.n_components]  # noise is never joined
     weight = fit.dataset.sample_weight
     weight = np.ones(len(probabilities)) if weight is None else weight
     clusters: list[tuple[int, ...]] = [(k,) for k in range(fit.model.n_components)]

@@ -45,7 +45,7 @@ class Partition:
     It is the partition of least posterior expected variation of information (Wade & Ghahramani
     2018, doi:10.1214/17-BA1073), as far as it was found. No labels of components are used, so that
     they need not be settled, and the number of clusters may differ from K: a component may hold no
-    row, and components that overlap may be one cluster.
+    row, and components that overlap may be one cluster. Noise counts as a component.
 
     Attributes
     ----------
@@ -280,8 +280,8 @@ def _joined(
     out = np.zeros((len(rest), 2 * c))
     for fit, where, mixture, source in draws.parts:
         known = None if fit.dataset.labels is None else fit.dataset.labels[rest]
-        weights = np.zeros((len(mixture.weights), fit.model.n_components, 2 * c))
-        np.add.at(weights, source, wanted[where, : fit.model.n_components])
+        weights = np.zeros((len(mixture.weights), mixture.n_weights, 2 * c))
+        np.add.at(weights, source, wanted[where, : mixture.n_weights])
         out += predict.weighed_responsibilities(
             mixture, fit.dataset.x[rest], known, weights, progress=progress
         )

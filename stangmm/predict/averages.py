@@ -203,8 +203,9 @@ def responsibility_blocks(
     rows : ndarray of int, shape (n,)
         Which rows, at most ``n_rows`` that miss the same values.
     responsibilities : ndarray, shape (K, n, S)
+        K + 1 with noise, which is last.
     """
-    yield from _blocks(mixture, x, labels, n_rows, _responsibilities, mixture.n_components)
+    yield from _blocks(mixture, x, labels, n_rows, _responsibilities, mixture.n_weights)
 
 
 def weighed_responsibilities(
