@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stangmm.many.models import ModelComparison
     from stangmm.many.posterior import ModelPosterior
     from stangmm.many.selection import select_components
-    from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder
+    from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder, StanLaplace
     from stangmm.model.priors import (
         LKJ,
         Dirichlet,
@@ -53,6 +53,7 @@ _HOME = {
     "EM": "methods",
     "NUTS": "methods",
     "Laplace": "methods",
+    "StanLaplace": "methods",
     "Optimize": "methods",
     "Pathfinder": "methods",
     "CmdStanNotFoundError": "base.errors",
@@ -134,6 +135,7 @@ __all__ = [
     "Priors",
     "Selection",
     "Stack",
+    "StanLaplace",
     "StangmmError",
     "compare",
     "datasets",

@@ -113,7 +113,7 @@ class Fit(Fitted, Predictions):
             The fit is not an approximation, or it is too far from the posterior to be corrected
             (Pareto k-hat of 0.7 or more).
         """
-        from stangmm.posterior.psis import importance_weights
+        from stangmm.methods.psis import importance_weights
 
         if not isinstance(self.info, VariationalInfo):
             raise ModelError(

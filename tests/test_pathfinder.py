@@ -20,10 +20,10 @@ import pytest
 import stangmm as sg
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
+from stangmm.methods.psis import pareto_k
 from stangmm.methods.stan.laplace import Laplace
 from stangmm.methods.stan.pathfinder import Pathfinder
 from stangmm.methods.stan.recent import RecentStanMethod
-from stangmm.posterior.psis import pareto_k
 
 METHODS = [Pathfinder, Laplace]
 X = np.random.default_rng(1).normal(size=(40, 1))  # K = 1: no labels, three columns

@@ -7,7 +7,7 @@ import pytest
 from either_arviz import IS_OLDER, psislw
 from scipy.special import log_softmax
 
-from stangmm.posterior.psis import smoothed
+from stangmm.methods.psis import smoothed
 
 
 @pytest.mark.parametrize("efficiency", [0.3, 1.0, 2.5])

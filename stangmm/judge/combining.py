@@ -21,9 +21,10 @@ from stangmm.judge.chains import pieces_by_mode
 from stangmm.judge.evidence import Evidence, evidence_of_each
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
+from stangmm.model.labels import among
 from stangmm.model.mixture import log_sum_exp
 from stangmm.posterior.fitted import Combination, F, Piece, WeighedMode
-from stangmm.posterior.relabel import among, by_first_mean
+from stangmm.posterior.relabel import by_first_mean
 
 
 def combined(fit: F, *, seed: int | None = None, progress: bool = True) -> F:

@@ -23,11 +23,11 @@ from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.elpd import Elpd, Loo
 from stangmm.judge.whole import whole_evidence
 from stangmm.methods.base import Kind, Run
+from stangmm.methods.psis import smoothed
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.fitting import fitted
-from stangmm.posterior.psis import smoothed
 from stangmm.posterior.summary import relative_efficiency
 from stangmm.predict import averages as predict
 

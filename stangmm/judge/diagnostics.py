@@ -567,7 +567,7 @@ def _r_hat(fit: Fitted, value: float, chains: int) -> Check:
 
 
 def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
-    from stangmm.posterior.psis import pareto_k
+    from stangmm.methods.psis import pareto_k
 
     if len(info.elbo):
         yield Check(

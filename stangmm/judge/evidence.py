@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.base.checked import check_seed
 from stangmm.base.convergence import measures
-from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.errors import ConvergenceWarning, InferenceError, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import (
     DIVERGENT_SHARE_FAIL,
@@ -35,27 +35,17 @@ from stangmm.base.thresholds import (
     MODE_MATTERS,
     R_HAT_FAIL,
 )
-from stangmm.data.dataset import Dataset
 from stangmm.judge.bridge import Bridge
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
-from stangmm.methods.em.em import EM
-from stangmm.model.covariance import structure_named
+from stangmm.methods.proposal import Proposal
 from stangmm.model.joint import log_joint
+from stangmm.model.labels import Labelling
 from stangmm.model.mixture import Mixture, log_sum_exp
-from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
 from stangmm.posterior.fitted import Combination, Fitted
-from stangmm.posterior.relabel import among, assign, traits
 
 _MIN_DRAWS = 20  # of each chain: with fewer, half of them tell nothing about autocorrelation
-_MAX_SWEEPS = 10  # of the labelling rule
-# The proposal: how many draws it is fitted to at most, how many pieces it may have, and the
-# degrees of freedom among which the draws choose. EM need not get to the end of its way.
-_FITTED_DRAWS = 2000
-_MAX_PIECES = 4
-_DEGREES_OF_FREEDOM = (4.0, 8.0, 16.0, 64.0)
-_QUICK_EM = EM(restarts=2, tolerance=1.0, max_iterations=25)
 
 
 @dataclass(frozen=True)
@@ -204,7 +194,7 @@ class _Target:
     fit: Fitted
     problem: Problem
     rule: Labelling | None
-    proposal: _Proposal
+    proposal: Proposal
     bridged: Mixture  # the other half, with the labelling that is meant
 
     @classmethod
@@ -220,7 +210,7 @@ class _Target:
         rule = Labelling.of(fitted, pivot, free) if len(free) > 1 else None
         if rule is not None:
             fitted, bridged = rule.relabelled(fitted), rule.relabelled(bridged)
-        proposal = _fitted_proposal(problem.space.vectors(fitted), run)
+        proposal = Proposal.fitted(problem.space.vectors(fitted), run)
         return cls(fit, problem, rule, proposal, bridged)
 
     def log_proposal(self, mixture: Mixture) -> FloatArray:
@@ -323,120 +313,6 @@ def _of_combination(combination: Combination) -> Evidence:
         reliable=not why,
         why=why,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Labelling:
-    """Which labelling of a mixture is meant: that whose free components fit best into F slots.
-
-    A slot is a normal distribution, with independent coordinates, of a component's log weight,
-    means and log scales. Any rule that looks at one mixture at a time gives the right integral;
-    one that cuts where the posterior has little mass gives it with the smallest error.
-    """
-
-    center: FloatArray  # (F, T) for T traits
-    sd: FloatArray  # (F, T)
-    free: IntArray  # (F,), the components whose labels are exchanged
-
-    @classmethod
-    def of(cls, mixture: Mixture, pivot: int, free: IntArray) -> Labelling:
-        """Fit slots to draws (S,), by turns with the draws' labels; start at the draw ``pivot``."""
-        each = traits(mixture)[:, free]
-        everywhere = np.broadcast_to(each.std(axis=(0, 1)), each.shape[1:])
-        rule = cls(each[pivot], everywhere, free)
-        for _ in range(_MAX_SWEEPS):
-            each = traits(rule.relabelled(mixture))[:, free]
-            rule = cls(each.mean(axis=0), each.std(axis=0), free)
-        return rule
-
-    def permutations(self, mixture: Mixture) -> IntArray:
-        """Permutations (S, K) that bring draws (S,) to the labelling that is meant."""
-        each = traits(mixture)[:, self.free]
-        precision = 1.0 / self.sd**2
-        squared = each**2 @ precision.T - 2.0 * each @ (self.center * precision).T
-        constant = (self.center**2 * precision + 2.0 * np.log(self.sd)).sum(axis=-1)
-        best = assign(-0.5 * np.swapaxes(squared + constant, -1, -2))
-        return among(self.free, best, mixture.n_components)
-
-    def relabelled(self, mixture: Mixture) -> Mixture:
-        """The draws (S,) with the labelling that is meant."""
-        return mixture.permute(self.permutations(mixture))
-
-    def obeyed(self, mixture: Mixture) -> BoolArray:
-        """Whether draws (S,) have the labelling that is meant."""
-        same = self.permutations(mixture) == np.arange(mixture.n_components)
-        return np.asarray(same.all(axis=-1))
-
-
-@dataclass(frozen=True, eq=False)
-class _Proposal:
-    """A mixture of M multivariate t distributions of P numbers."""
-
-    weights: FloatArray  # (M,)
-    means: FloatArray  # (M, P)
-    factors: FloatArray  # (M, P, P), lower Cholesky factors of the scale matrices
-    df: float
-
-    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draws, shape (n, P)."""
-        piece = rng.choice(len(self.weights), n, p=self.weights)
-        noise = rng.standard_normal((n, self.means.shape[1]))
-        noise /= np.sqrt(rng.chisquare(self.df, (n, 1)) / self.df)
-        out = np.empty_like(noise)
-        for m, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
-            out[piece == m] = mean + noise[piece == m] @ factor.T
-        return out
-
-    def log_density(self, vectors: FloatArray) -> FloatArray:
-        """Log density at vectors (n, P), shape (n,)."""
-        df, p = self.df, self.means.shape[1]
-        constant = gammaln((df + p) / 2) - gammaln(df / 2) - p / 2 * np.log(df * np.pi)
-        each = []
-        for weight, mean, factor in zip(self.weights, self.means, self.factors, strict=True):
-            standardized = (vectors - mean) @ np.linalg.inv(factor).T
-            kernel = np.log1p((standardized**2).sum(axis=-1) / df)
-            log_det = np.log(np.diagonal(factor)).sum()
-            each.append(np.log(weight) + constant - log_det - (df + p) / 2 * kernel)
-        return log_sum_exp(np.stack(each), axis=0)
-
-
-def _fitted_proposal(vectors: FloatArray, run: Run) -> _Proposal:
-    """Fit the proposal to vectors (n, P): as many pieces as BIC finds worth their parameters."""
-    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), _FITTED_DRAWS)).astype(int)
-    thinned = vectors[rows]
-    best, best_bic = None, np.inf
-    for proposals, n_parameters in _candidates(thinned, run):
-        fits = [float(proposal.log_density(thinned).sum()) for proposal in proposals]
-        bic = n_parameters * np.log(len(thinned)) - 2.0 * max(fits)
-        if bic >= best_bic:
-            break
-        best, best_bic = proposals[int(np.argmax(fits))], bic
-    if best is None:
-        raise InferenceError("The draws are too few, or vary too little, to fit a proposal to.")
-    return best
-
-
-def _candidates(vectors: FloatArray, run: Run) -> Iterator[tuple[list[_Proposal], int]]:
-    """Proposals from simple to rich, each with several tails, and their numbers of parameters."""
-    dataset = Dataset.from_input(vectors)
-    for name, pieces in (("diag", 1), *(("full", m + 1) for m in range(_MAX_PIECES))):
-        structure = structure_named(name)
-        try:
-            problem = Problem.build(dataset, pieces, structure, Priors())
-            optimum = _QUICK_EM.search(problem, run).best
-        except (DataError, InferenceError):  # too few draws for so many parameters
-            return
-        normal = problem.to_user_units(optimum.mixture)
-        yield (
-            [
-                # t distributions with the covariances of the normal ones
-                _Proposal(
-                    normal.weights, normal.means, normal.cholesky * np.sqrt((df - 2) / df), df
-                )
-                for df in _DEGREES_OF_FREEDOM
-            ],
-            problem.space.size,
-        )
 
 
 def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[str]:

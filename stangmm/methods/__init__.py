@@ -9,16 +9,19 @@ from stangmm.base.errors import ModelError
 from stangmm.methods.base import Method
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.regularized import RegularizedEM
+from stangmm.methods.laplace import Laplace
 from stangmm.methods.stan.advi import ADVI
-from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.laplace import StanLaplace
 from stangmm.methods.stan.nuts import NUTS
 from stangmm.methods.stan.optimize import Optimize
 from stangmm.methods.stan.pathfinder import Pathfinder
 
-MethodName: TypeAlias = Literal["em", "optimize", "advi", "nuts", "pathfinder", "laplace"]
+MethodName: TypeAlias = Literal[
+    "em", "optimize", "advi", "nuts", "laplace", "pathfinder", "stan_laplace"
+]
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (EM, Optimize, ADVI, NUTS, Pathfinder, Laplace)
+    m.name: m for m in (EM, Optimize, ADVI, NUTS, Laplace, Pathfinder, StanLaplace)
 }
 
 
@@ -63,6 +66,7 @@ __all__ = [
     "Optimize",
     "Pathfinder",
     "RegularizedEM",
+    "StanLaplace",
     "as_method",
     "method_named",
 ]

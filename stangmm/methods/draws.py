@@ -138,6 +138,12 @@ class VariationalInfo:
         scale; their difference judges the approximation (PSIS).
     starts : tuple of Optimum
         Where it started.
+    resampled : bool
+        Whether the fit's draws have been resampled by importance weights. ``log_p`` and ``log_q``
+        are those of the draws before, with all constants, and ``log_p`` is -inf where another
+        labelling of the components is meant.
+    log_p_error : float
+        Standard error of ``log_p``, in nats, where not all rows were used for it.
     """
 
     elbo_iterations: FloatArray
@@ -146,6 +152,8 @@ class VariationalInfo:
     log_p: FloatArray
     log_q: FloatArray
     starts: tuple[Optimum, ...]
+    resampled: bool = False
+    log_p_error: float = 0.0
 
     def in_user_units(self, problem: Problem) -> VariationalInfo:
         """Bring the facts of the standardized problem back to the user's units."""
@@ -153,6 +161,7 @@ class VariationalInfo:
         return replace(
             self,
             elbo=self.elbo + offset,
+            log_p=self.log_p + offset,
             starts=tuple(o.in_user_units(problem, offset) for o in self.starts),
         )
 

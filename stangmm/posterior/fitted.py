@@ -16,12 +16,12 @@ from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
 from stangmm.methods.draws import Draws, Info, McmcInfo, RestartInfo
 from stangmm.model.joint import log_prior
+from stangmm.model.labels import among
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import ResolvedPriors
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.relabel import (
     Relabelling,
-    among,
     by_first_mean,
     checked_relabelling,
     relabelled,

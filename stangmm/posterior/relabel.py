@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
+from stangmm.model.labels import among, assign, traits
 from stangmm.model.mixture import Mixture
 
 Relabelling: TypeAlias = Literal["stephens", "ecr", "means"]
@@ -81,14 +81,6 @@ def relabelled(
     return among(free, aligned(responsibilities[:, free], pivot), n_components)
 
 
-def among(free: IntArray, permutation: IntArray, n_components: int) -> IntArray:
-    """A permutation (..., F) of some components, all others left where they are; (..., K)."""
-    whole = np.empty((*permutation.shape[:-1], n_components), dtype=int)
-    whole[...] = np.arange(n_components)
-    whole[..., free] = free[permutation]
-    return whole
-
-
 def stephens(responsibilities: FloatArray, pivot: int) -> IntArray:
     """Permutations (S, K) by which the draws' responsibilities (S, K, N) agree best.
 
@@ -132,13 +124,6 @@ def _aligned(
     return updated
 
 
-def traits(mixture: Mixture) -> FloatArray:
-    """What tells components apart: log weight, means, log scales; shape (S, K, 1 + 2 D)."""
-    log_weights = np.log(np.maximum(mixture.weights, np.finfo(float).tiny))
-    parts = (log_weights[..., np.newaxis], mixture.means, np.log(mixture.scales))
-    return np.concatenate(parts, axis=-1)
-
-
 def exchange_probabilities(mixture: Mixture) -> FloatArray:
     """How probable it is that two components of a draw could as well be exchanged, on average.
 
@@ -170,11 +155,6 @@ def exchange_probabilities(mixture: Mixture) -> FloatArray:
     probability = np.asarray(expit(log_odds).mean(axis=0))
     np.fill_diagonal(probability, 0.0)
     return probability
-
-
-def assign(agreement: FloatArray) -> IntArray:
-    """Best permutations for agreements (S, K, K) of new component k with old component l."""
-    return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
 
 
 def by_first_mean(means: FloatArray) -> IntArray:

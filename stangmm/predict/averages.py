@@ -34,6 +34,7 @@ SORTED = 2**18
 SHORT = 2**19
 _HELD = 2**20  # log densities of all draws that are held at once, to be transposed: 8 MB
 _SAMPLED = 100_000  # rows drawn at once
+_DRAWS = 2**7  # whose log likelihoods are summed at once
 # Numbers that replicated data sets hold: 64 MB.
 _REPLICATED = 2**23
 
@@ -176,6 +177,40 @@ def log_density_draws(
     for where, each in log_density_blocks(mixture, x, labels, max(1, _HELD // n_draws)):
         out[:, where] = each.T
     return out
+
+
+def log_likelihoods(
+    mixture: Mixture,
+    x: FloatArray,
+    sample_weight: FloatArray | None = None,
+    labels: IntArray | None = None,
+) -> FloatArray:
+    """Sum over rows of weight times log p(x), shape (S,); p(x, z) where the component is known."""
+    out = np.zeros(mixture.batch_shape)
+    weight = np.ones(len(x)) if sample_weight is None else sample_weight
+    pieces = [slice(first, first + _DRAWS) for first in range(0, len(out), _DRAWS)]
+    with _map(len(x) * mixture.weights.size >= SHORT) as in_turn:
+        for part, features, where in _patterns(mixture, x):
+            rows = np.asarray(where)
+            block = x[rows][:, features]
+            known = None if labels is None else labels[rows]
+            task = partial(_sum, part, block, weight[rows], known)
+            for draws, total in zip(pieces, in_turn(task, pieces), strict=True):
+                out[draws] += total
+    return out
+
+
+def _sum(
+    mixture: Mixture, x: FloatArray, weight: FloatArray, labels: IntArray | None, draws: slice
+) -> FloatArray:
+    log_joint = LogJoint(mixture[draws])
+    total = np.zeros(log_joint.mixture.batch_shape)
+    for rows, some in log_joint.blocks(len(x)):
+        joint = log_joint(x[rows], some)
+        if labels is not None:
+            _rule_out(joint, labels[rows])
+        total[some] += weight[rows] @ _log_density(joint)[0]
+    return total
 
 
 def log_density_blocks(
@@ -450,7 +485,7 @@ def _task(
 
 
 @contextmanager
-def _map(long: bool) -> Iterator[Callable[..., Iterator[int]]]:
+def _map(long: bool) -> Iterator[Callable[..., Iterator[Any]]]:
     """Give a `map`: for long work one over the cores that this process may use."""
     n = min(n_processors(), _MOST_THREADS) if long else 1
     if n == 1:

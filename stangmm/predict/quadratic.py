@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
-from stangmm.model.mixture import LOG_2PI, Mixture
+from stangmm.model.mixture import Mixture
+from stangmm.model.polynomial import Polynomial
 
 # The polynomial is a sum of terms that cancel; the error is about their size times 1e-16. Beyond
 # this size, densities are computed from deviations instead.
@@ -40,14 +41,13 @@ class LogJoint:
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
         n, (k, d) = mixture.batch_shape[0], mixture.means.shape[1:]
-        self._pairs = np.tril_indices(d) if mixture.corr_chol is not None else np.diag_indices(d)
-        self._n_terms = 1 + d + len(self._pairs[0])
+        self._polynomial = Polynomial.near(mixture)
+        self._n_terms = self._polynomial.n_terms
         self._coefficients: FloatArray | None = None
         if n * k * self._n_terms <= COEFFICIENTS:
+            center, unit = self._polynomial.center, self._polynomial.unit
             means, scales = mixture.means.reshape(n * k, d), mixture.scales.reshape(n * k, d)
-            self._center, self._unit = np.median(means, axis=0), np.median(scales, axis=0)
-            spread = np.quantile(np.hypot(means - self._center, scales), 0.9, axis=0)
-            self._reach = _REACH * spread / self._unit
+            self._reach = _REACH * np.quantile(np.hypot(means - center, scales), 0.9, axis=0) / unit
             self._coefficients = np.empty((mixture.n_weights, self._n_terms, n))
             self._deviant = np.empty(n, dtype=bool)
             step = max(1, BLOCK // (k * max(1, d) ** 2))
@@ -72,56 +72,29 @@ class LogJoint:
         mixture = self.mixture[draws]
         if self._coefficients is None:
             return _from_deviations(x, mixture)
-        with np.errstate(over="ignore"):
-            scaled = (x - self._center) / self._unit
+        scaled = self._polynomial.scaled(x)
         far = (np.abs(scaled) > self._reach).any(axis=1)
         deviant = self._deviant[draws]
         if far.all() or deviant.all():
             return _from_deviations(x, mixture)
         scaled[far] = 0.0
         with np.errstate(invalid="ignore"):  # where BLAS pads with zeros beside log(0)
-            log_joint = np.matmul(self._monomials(scaled), self._coefficients[..., draws])
+            log_joint = np.matmul(
+                self._polynomial.monomials(scaled), self._coefficients[..., draws]
+            )
         if far.any():
             log_joint[:, far] = _from_deviations(x[far], mixture)
         if deviant.any():
             log_joint[..., deviant] = _from_deviations(x, mixture[deviant])
         return np.asarray(log_joint)
 
-    def _monomials(self, scaled: FloatArray) -> FloatArray:
-        i, j = self._pairs
-        return np.hstack([np.ones((len(scaled), 1)), scaled, scaled[:, i] * scaled[:, j]])
-
     def _expand(self, coefficients: FloatArray, draws: slice) -> None:
         """Fill in the coefficients of some mixtures, and note whose terms are too large."""
-        mixture = self.mixture[draws]
-        log_det = np.log(mixture.scales).sum(axis=-1)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            mean = (mixture.means - self._center) / self._unit
-            whitening = self._unit / mixture.scales
-            constant = np.log(mixture.weights) - 0.5 * mixture.n_features * LOG_2PI
-            if mixture.corr_chol is None:
-                square = whitening**2
-                linear = square * mean
-                constant -= log_det + 0.5 * np.square(whitening * mean).sum(axis=-1)
-            else:
-                diagonal = np.diagonal(mixture.corr_chol, axis1=-2, axis2=-1)
-                log_det += np.log(diagonal).sum(axis=-1)
-                inverse = np.linalg.inv(mixture.corr_chol) * whitening[..., np.newaxis, :]
-                white = np.einsum("skij,skj->ski", inverse, mean)
-                linear = np.einsum("skij,ski->skj", inverse, white)
-                constant -= log_det + 0.5 * np.square(white).sum(axis=-1)
-                i, j = self._pairs
-                precision = np.swapaxes(inverse, -1, -2) @ inverse
-                square = precision[..., i, j] * np.where(i == j, 1.0, 2.0)
-            terms = np.concatenate([constant[..., np.newaxis], linear, -0.5 * square], axis=-1)
-            if mixture.noise is not None:
-                uniform = np.zeros((len(terms), 1, self._n_terms))
-                log_density = mixture.noise.box.log_density.sum()
-                uniform[:, 0, 0] = np.log(mixture.noise.weight) + log_density
-                terms = np.concatenate([terms, uniform], axis=1)
+        terms = self._polynomial.coefficients(self.mixture[draws])
+        with np.errstate(over="ignore", invalid="ignore"):
             # A weight of zero has log -inf, which is no error.
             finite = np.where(np.isneginf(terms), 0.0, np.abs(terms))
-            size = finite @ self._monomials(self._reach[np.newaxis])[0]
+            size = finite @ self._polynomial.monomials(self._reach[np.newaxis])[0]
         deviant = ~(size <= _LARGEST_TERM).all(axis=-1)
         terms[deviant] = 0.0
         self._deviant[draws] = deviant

@@ -11,8 +11,8 @@ from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.membership import classes_of
 from stangmm.judge.modes import is_divided
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
+from stangmm.methods.psis import pareto_k
 from stangmm.posterior.fitted import Fitted
-from stangmm.posterior.psis import pareto_k
 from stangmm.posterior.summary import convergence
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import component_rows, priors_words

@@ -13,10 +13,10 @@ import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
 from stangmm.methods.draws import Draws, McmcInfo, VariationalInfo
+from stangmm.methods.psis import pareto_k
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import arviz
-from stangmm.posterior.psis import pareto_k
 
 from .configurations import N_COMPONENTS, ROWS, Configuration, draw_rows
 from .quantities import quantities

@@ -26,10 +26,10 @@ import stangmm as sg
 from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
+from stangmm.methods.psis import pareto_k
 from stangmm.methods.stan.laplace import Laplace
 from stangmm.methods.stan.pathfinder import Pathfinder
 from stangmm.methods.stan.recent import RecentStanMethod
-from stangmm.posterior.psis import pareto_k
 
 VERSIONS = ["2.35.0", "2.39.0"]
 # In posterior standard deviations: 4000 draws, worth about a quarter after resampling.

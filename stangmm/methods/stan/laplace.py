@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @made_by_names
 @dataclass(frozen=True)
-class Laplace(RecentStanMethod):
+class StanLaplace(RecentStanMethod):
     """Settings of Stan's Laplace approximation; needs CmdStan 2.32 or newer.
 
     The search for the mode starts at EM's optimum, and maximizes the density on the unconstrained
@@ -57,7 +57,7 @@ class Laplace(RecentStanMethod):
     Examples
     --------
     >>> import stangmm as sg
-    >>> settings = sg.Laplace(draws=1000)  # for GaussianMixture.fit(X, method=settings)
+    >>> settings = sg.StanLaplace(draws=1000)  # for GaussianMixture.fit(X, method=settings)
     >>> settings.kind, settings.since
     ('approximation', (2, 32))
     """
@@ -66,15 +66,15 @@ class Laplace(RecentStanMethod):
     tolerance: float = 1e-8
     max_iterations: int = 5000
 
-    name: ClassVar[str] = "laplace"
+    name: ClassVar[str] = "stan_laplace"
     kind: ClassVar[Kind] = "approximation"
     since: ClassVar[tuple[int, int]] = (2, 32)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("Laplace draws", self.draws, minimum=2)
-        check_positive("Laplace tolerance", self.tolerance)
-        check_count("Laplace max_iterations", self.max_iterations)
+        check_count("StanLaplace draws", self.draws, minimum=2)
+        check_positive("StanLaplace tolerance", self.tolerance)
+        check_count("StanLaplace max_iterations", self.max_iterations)
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Find the mode, and draw from the approximation there."""

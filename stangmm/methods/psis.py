@@ -98,12 +98,16 @@ def pareto_k(info: VariationalInfo) -> float:
 
 
 def importance_weights(info: VariationalInfo) -> tuple[FloatArray, float]:
-    """Pareto-smoothed weights (S,) of an approximation's draws, and their k-hat.
+    """Pareto-smoothed weights (S,) of an approximation's draws, and their k-hat."""
+    return weights_of(info.log_p - info.log_q)
 
-    The weights sum to 1; k-hat is infinite where a density is no number.
+
+def weights_of(log_ratios: FloatArray) -> tuple[FloatArray, float]:
+    """Pareto-smoothed weights (S,) that sum to 1, of log ratios (S,), and their k-hat.
+
+    A ratio may be zero. K-hat is infinite where a ratio is no number or infinite.
     """
-    log_ratios = info.log_p - info.log_q
-    if not np.isfinite(log_ratios).all():
+    if np.isnan(log_ratios).any() or not np.isfinite(log_ratios.max()):
         return np.full(len(log_ratios), 1.0 / len(log_ratios)), float("inf")
     log_weights, k = smoothed((log_ratios - log_ratios.max())[np.newaxis], 1.0)
     weights = np.exp(log_weights[0])

@@ -1,0 +1,244 @@
+"""Laplace: the posterior as a distribution around its mode, corrected by importance weights.
+
+The curvature at the mode gives a multivariate t distribution on the unconstrained scale (Tierney &
+Kadane 1986, doi:10.1080/01621459.1986.10478240). Draws from it are weighed by the posterior, the
+weights smoothed (PSIS: Vehtari, Simpson, Gelman, Yao & Gabry 2024,
+https://jmlr.org/papers/v25/19-556.html), the distribution fitted again to the weighted draws, and
+the last draws resampled by their weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from stangmm.base.arrays import FloatArray
+from stangmm.base.checked import check_count
+from stangmm.base.names import made_by_names
+from stangmm.base.rounding import rounded_covariance, to_grid
+from stangmm.methods.base import Kind, Method, Run
+from stangmm.methods.draws import Draws, Optimum, VariationalInfo
+from stangmm.methods.proposal import Proposal
+from stangmm.methods.psis import weights_of
+from stangmm.methods.stan.shared import CompleteDataVariances, plausible_starts
+from stangmm.methods.target import Target
+from stangmm.model.mixture import log_sum_exp
+from stangmm.model.problem import Problem
+
+# The first distribution: degrees of freedom of its tails, ...
+_DEGREES_OF_FREEDOM = 8.0
+# differences for its curvature in standard deviations for known labels; a direction in which the
+# density hardly falls is taken to be at most ten of these wide; a mode that is farther away than so
+# many is not gone to at once.
+_DIFFERENCE, _FLAT, _FARTHEST = 0.02, 0.01, 2.0
+# Draws of each round, how many rounds at most, and how many without a better distribution; none
+# follows one of which so large a share of the draws is effective.
+_PILOT, _ROUNDS, _PATIENCE, _ENOUGH = 1000, 8, 2, 0.5
+# Draws that tell the error of a density by some of the rows, and above which error, in nats, all
+# rows are taken.
+_FOR_ERROR, _ERROR_OK = 50, 0.05
+# Of the weights with which a distribution is fitted again, so many draws are effective for each
+# coordinate at least, and no more than so many.
+_FOR_EACH, _MOST, _HALVINGS = 4.0, 500.0, 20
+
+
+@made_by_names
+@dataclass(frozen=True)
+class Laplace(Method):
+    """Settings of Laplace's approximation with importance weights; needs no CmdStan.
+
+    EM's optima lead to the modes of the posterior. The curvature there gives t distributions on
+    the unconstrained scale, which are fitted again to their own weighted draws while that helps.
+    The last draws are resampled by their importance weights. Pareto k-hat says whether the result
+    is the posterior: below 0.7 it is, to Monte Carlo error. The evidence comes with it.
+
+    Of many rows, only 8192 enter the density of each draw, with the expansion to second order of
+    all others; `VariationalInfo.log_p_error` is the standard error that this leaves, in nats.
+
+    Parameters
+    ----------
+    draws : int
+        Draws from the last distribution, and of the posterior.
+
+    Examples
+    --------
+    >>> import stangmm as sg
+    >>> model = sg.GaussianMixture(n_components=2)
+    >>> fit = model.fit(sg.datasets.faithful(), method="laplace", seed=1)
+    >>> fit.lp.shape, fit.diagnose().computation.verdict
+    ((1, 4000), 'ok')
+    """
+
+    draws: int = 4000
+
+    name: ClassVar[str] = "laplace"
+    kind: ClassVar[Kind] = "approximation"
+
+    def __post_init__(self) -> None:
+        check_count("Laplace draws", self.draws, minimum=100)
+
+    def run(self, problem: Problem, run: Run) -> Draws:
+        """Find the modes, fit a distribution to the posterior around them, and resample."""
+        optima = plausible_starts(problem, run)
+        target = Target.of(problem, tuple(o.mixture for o in optima), run)
+        rng = run.rng("laplace")
+        proposal = _around(optima, target)
+        error = target.error(proposal.sample(_FOR_ERROR, rng))
+        if error > _ERROR_OK:
+            target, error = target.of_all_rows(), 0.0
+        drawn = _adapted(target, proposal, rng)
+        drawn.more(drawn.best, self.draws, target, rng)
+        vectors, log_p = np.concatenate(drawn.vectors), np.concatenate(drawn.log_p)
+        log_q = drawn.log_density(vectors)
+        weights, _ = weights_of(log_p - log_q)
+        chosen = _resampled(weights, self.draws, rng)
+        mixture = problem.space.mixtures(vectors[chosen])
+        log_likelihood = log_p[chosen] - target.log_prior(vectors[chosen])
+        info = VariationalInfo(
+            elbo_iterations=np.empty(0),
+            elbo=np.empty(0),
+            converged=True,
+            log_p=log_p,
+            log_q=log_q,
+            starts=optima,
+            resampled=True,
+            log_p_error=error,
+        )
+        return Draws(mixture.reshape(1, -1), log_likelihood[np.newaxis], info)
+
+
+@dataclass(eq=False)
+class _Drawn:
+    """Draws of several distributions, weighed as draws of their mixture.
+
+    Adaptive multiple importance sampling (Cornuet, Marin, Mira & Robert 2012,
+    doi:10.1111/j.1467-9469.2011.00756.x).
+    """
+
+    proposals: list[Proposal] = field(default_factory=list)
+    vectors: list[FloatArray] = field(default_factory=list)
+    log_p: list[FloatArray] = field(default_factory=list)
+    effective: list[float] = field(default_factory=list)  # share of each round's draws
+
+    def more(self, proposal: Proposal, n: int, target: Target, rng: np.random.Generator) -> None:
+        """Draw n from one more."""
+        vectors = proposal.sample(n, rng)
+        log_p = target.log_posterior(vectors)
+        weights, _ = weights_of(log_p - proposal.log_density(vectors))
+        self.proposals.append(proposal)
+        self.vectors.append(vectors)
+        self.log_p.append(log_p)
+        self.effective.append(float(1.0 / (len(weights) * (weights**2).sum())))
+
+    @property
+    def best(self) -> Proposal:
+        """The distribution of which most draws are effective."""
+        return self.proposals[int(np.argmax(self.effective))]
+
+    def log_density(self, vectors: FloatArray) -> FloatArray:
+        """Log density of the mixture of all, by their numbers of draws, at vectors (S, P)."""
+        numbers = np.array([len(each) for each in self.vectors])
+        shares = np.log(numbers / numbers.sum())
+        each = [s + q.log_density(vectors) for s, q in zip(shares, self.proposals, strict=True)]
+        return np.asarray(log_sum_exp(np.stack(each), axis=0))
+
+
+def _adapted(target: Target, proposal: Proposal, rng: np.random.Generator) -> _Drawn:
+    """Draw from a distribution and fit it again to all weighted draws, while that helps."""
+    drawn = _Drawn()
+    for number in range(_ROUNDS):
+        drawn.more(proposal, _PILOT, target, rng)
+        behind = number - int(np.argmax(drawn.effective))
+        if drawn.effective[-1] > _ENOUGH or behind >= _PATIENCE:
+            break
+        vectors = np.concatenate(drawn.vectors)
+        log_ratio = np.concatenate(drawn.log_p) - drawn.log_density(vectors)
+        least = min(_MOST, _FOR_EACH * vectors.shape[1])
+        proposal = _rounded(proposal.refitted(vectors, _tempered(log_ratio, least)))
+    return drawn
+
+
+def _tempered(log_ratio: FloatArray, least: float) -> FloatArray:
+    """Weights (S,) to the highest power, at most one, that leaves so many draws effective."""
+    power, step = 1.0, 0.5
+    for _ in range(_HALVINGS):
+        weights = np.exp(power * (log_ratio - log_ratio.max()))
+        weights /= weights.sum()
+        enough = (weights**2).sum() * least <= 1.0
+        if enough and power == 1.0:
+            break
+        power += step if enough else -step
+        step *= 0.5
+    return np.asarray(weights)
+
+
+def _around(optima: tuple[Optimum, ...], target: Target) -> Proposal:
+    """One t distribution for each optimum, with the posterior's curvature there."""
+    log_masses, means, factors = [], [], []
+    for i in range(len(optima)):
+        mode, covariance, log_mass = _normal_at(target, i)
+        log_masses.append(log_mass)
+        means.append(mode)
+        factors.append(np.linalg.cholesky(covariance))
+    weights = np.exp(np.array(log_masses) - max(log_masses))
+    made = Proposal(
+        weights / weights.sum(), np.array(means), np.array(factors), _DEGREES_OF_FREEDOM
+    )
+    return _rounded(made)
+
+
+def _normal_at(target: Target, i: int) -> tuple[FloatArray, FloatArray, float]:
+    """Mode, covariance and log mass of the normal distribution at the i-th optimum."""
+    problem = target.problem
+    mixture = target.modes[i]
+    at = problem.space.vectors(mixture)
+    unit = np.sqrt(CompleteDataVariances.of(mixture, problem).inverse_metric())
+    p = len(at)
+    step = _DIFFERENCE * np.eye(p)
+    pairs = [(a, b) for a in range(p) for b in range(a + 1)]
+    first, second = np.array(pairs).T
+    nearby = np.concatenate(
+        [
+            at + unit * (sign_a * step[first] + sign_b * step[second])
+            for sign_a, sign_b in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+        ]
+    )
+    values = target.expanded(np.concatenate([nearby, at + unit * step, at - unit * step]), i)
+    corners = values[: 4 * len(pairs)].reshape(4, -1)
+    above, below = values[4 * len(pairs) :].reshape(2, p)
+    slope = (above - below) / (2.0 * _DIFFERENCE)
+    curvature = np.zeros((p, p))
+    curvature[first, second] = -(corners[0] - corners[1] - corners[2] + corners[3])
+    curvature[second, first] = curvature[first, second]
+    values_of, directions = np.linalg.eigh(curvature / (4.0 * _DIFFERENCE**2))
+    variances = 1.0 / np.maximum(values_of, _FLAT)
+    along = directions.T @ slope
+    move = variances * along
+    move *= min(1.0, _FARTHEST / float(np.sqrt(along @ move) + 1e-300))
+    covariance = (directions * variances) @ directions.T * unit * unit[:, np.newaxis]
+    mode = at + unit * (directions @ move)
+    height = float(target.expanded(mode[np.newaxis], i)[0])
+    return mode, covariance, height + 0.5 * float(np.linalg.slogdet(covariance)[1])
+
+
+def _rounded(proposal: Proposal) -> Proposal:
+    """The same to so few digits that draws do not depend on the last bits of sums."""
+    factors = np.array(
+        [np.linalg.cholesky(rounded_covariance(f @ f.T, bits=24)) for f in proposal.factors]
+    )
+    sd = np.sqrt((factors**2).sum(axis=-1))
+    weights = to_grid(proposal.weights, 1.0, bits=12) + 2.0**-12
+    means = to_grid(proposal.means, sd, bits=12)
+    return Proposal(weights / weights.sum(), means, factors, proposal.df)
+
+
+def _resampled(weights: FloatArray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices (n,) drawn by weights (S,), systematically, in random order.
+
+    Kitagawa 1996 (doi:10.1080/10618600.1996.10474692).
+    """
+    positions = (np.arange(n) + rng.random()) / n
+    chosen = np.searchsorted(np.cumsum(weights), positions, side="right")
+    return rng.permutation(np.minimum(chosen, len(weights) - 1))
