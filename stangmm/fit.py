@@ -77,6 +77,8 @@ class Fit(Fitted, Predictions):
         Log joint density (prior times likelihood) of each draw.
     created_at : str
         When the fit was made: UTC, as ISO 8601 has it.
+    reason : str
+        Why ``method="auto"`` chose this method; empty where the user named it.
     combination : Combination or None
         The modes that were combined, by `combined`.
     kept : dict
@@ -110,8 +112,9 @@ class Fit(Fitted, Predictions):
         Raises
         ------
         ModelError
-            The fit is not an approximation, or it is too far from the posterior to be corrected
-            (Pareto k-hat of 0.7 or more).
+            The fit is not an approximation, or its draws have been resampled already (those of
+            ``method="laplace"`` are), or it is too far from the posterior to be corrected (Pareto
+            k-hat of 0.7 or more).
         """
         from stangmm.methods.psis import importance_weights
 
@@ -119,6 +122,11 @@ class Fit(Fitted, Predictions):
             raise ModelError(
                 'Only an approximation (such as method="advi") can be resampled, got '
                 f'"{self.method}".'
+            )
+        if self.info.resampled:
+            raise ModelError(
+                f'The draws of "{self.method}" have been resampled by their importance weights '
+                "already."
             )
         if n is not None:
             check_count("n", n)
@@ -551,6 +559,8 @@ class Fit(Fitted, Predictions):
             f"N={d.n_observations}, D={d.n_features}, covariance_type="
             f"{self.model.covariance_type!r}, seed={self.seed}, {self.seconds:.1f} s)"
         ]
+        if self.reason:
+            lines.append(f"  {self.reason}")
         if self.combination is not None:
             shares = ", ".join(f"{mode.weight:.3g}" for mode in self.combination.modes)
             lines.append(f"  combined of {len(self.combination.modes)} modes, weights {shares}")

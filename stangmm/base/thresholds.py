@@ -12,6 +12,10 @@ R_HAT_FAIL = 1.05
 ESS_PER_CHAIN = 100
 E_BFMI_OK = 0.3
 PARETO_K_OK = 0.7
+# Draws resampled by importance weights: how many should be effective, how many must be.
+EFFECTIVE_OK, EFFECTIVE_FAIL = 400, 100
+# The share of the posterior, without rows in a component, that they may miss: unsaid, and at all.
+MISSED_OK, MISSED_FAIL = 0.01, 0.1
 DIVERGENT_SHARE_FAIL = 0.01
 
 # Two components that could be exchanged with more than this probability are not told apart.

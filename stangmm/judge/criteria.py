@@ -22,7 +22,7 @@ from stangmm.judge.combining import combined
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.elpd import Elpd, Loo
 from stangmm.judge.whole import whole_evidence
-from stangmm.methods.base import Kind, Run
+from stangmm.methods.base import Method, Run
 from stangmm.methods.psis import smoothed
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
@@ -37,8 +37,6 @@ WAIC_VARIANCE_OK = 0.4
 LARGEST_LOO = 2**25
 LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
 _ROWS_NAMED = 5
-_DRAWS: tuple[Kind, ...] = ("approximation", "mcmc")
-_ANY: tuple[Kind, ...] = ("point", *_DRAWS)
 
 
 def aic(fit: Fitted) -> float:
@@ -244,7 +242,7 @@ class Criterion:
     name: str
     label: str
     higher_is_better: bool
-    kinds: tuple[Kind, ...]
+    suits: Callable[[Method], bool]
     score: Callable[..., Score]  # of a fit, and of all fits by number of components
     pointwise: bool = False
 
@@ -278,15 +276,27 @@ def _score_evidence(fit: Fitted, others: Others = None) -> Score:
     return Score(evidence.log_evidence, evidence.standard_error, doubt=evidence.why)
 
 
+def _any(settings: Method) -> bool:
+    return True
+
+
+def _has_draws(settings: Method) -> bool:
+    return settings.kind != "point"
+
+
+def _has_evidence(settings: Method) -> bool:
+    return settings.gives_evidence
+
+
 CRITERIA = {
     criterion.name: criterion
     for criterion in (
-        Criterion("loo", "elpd_loo", True, _DRAWS, _score_loo, pointwise=True),
-        Criterion("waic", "elpd_waic", True, _DRAWS, _score_waic, pointwise=True),
-        Criterion("bic", "bic", False, _ANY, lambda fit, others=None: Score(bic(fit))),
-        Criterion("aic", "aic", False, _ANY, lambda fit, others=None: Score(aic(fit))),
-        Criterion("icl", "icl", False, _ANY, lambda fit, others=None: Score(icl(fit))),
-        Criterion("evidence", "log_evidence", True, ("mcmc",), _score_evidence),
+        Criterion("loo", "elpd_loo", True, _has_draws, _score_loo, pointwise=True),
+        Criterion("waic", "elpd_waic", True, _has_draws, _score_waic, pointwise=True),
+        Criterion("bic", "bic", False, _any, lambda fit, others=None: Score(bic(fit))),
+        Criterion("aic", "aic", False, _any, lambda fit, others=None: Score(aic(fit))),
+        Criterion("icl", "icl", False, _any, lambda fit, others=None: Score(icl(fit))),
+        Criterion("evidence", "log_evidence", True, _has_evidence, _score_evidence),
     )
 }
 

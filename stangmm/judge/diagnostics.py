@@ -19,11 +19,15 @@ from stangmm.base.thresholds import (
     DIVERGENT_SHARE_FAIL,
     DOUBTFUL_ERROR,
     E_BFMI_OK,
+    EFFECTIVE_FAIL,
+    EFFECTIVE_OK,
     ESS_PER_CHAIN,
     EXCHANGED_OK,
     GAP_OK,
     GOODNESS_NATS_FAIL,
     GOODNESS_P_OK,
+    MISSED_FAIL,
+    MISSED_OK,
     MODE_MATTERS,
     MODE_OVERLAP_OK,
     MODE_WEIGHT_ERROR_FAIL,
@@ -591,6 +595,9 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
             "Whether the search for the mode, at which the approximation is centred, converged.",
             "Increase max_iterations.",
         )
+    if info.resampled:
+        yield from _of_resampled(info)
+        return
     k = pareto_k(info)
     yield Check(
         "Pareto k-hat",
@@ -604,6 +611,46 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
         else "Treat means as rough and intervals as too narrow. Use NUTS, or for ADVI "
         'algorithm="fullrank".',
     )
+
+
+def _of_resampled(info: VariationalInfo) -> Iterator[Check]:
+    """Check draws that have been resampled by importance weights."""
+    from stangmm.methods.psis import importance_weights
+
+    weights, k = importance_weights(info)
+    good = k < PARETO_K_OK
+    yield Check(
+        "Pareto k-hat",
+        k,
+        f"< {PARETO_K_OK}",
+        "ok" if good else "fail",
+        "Whether importance weights can correct the approximation. Below the threshold the "
+        "resampled draws are draws from the posterior.",
+        "" if good else 'The posterior is too far from a normal distribution. Use method="nuts".',
+    )
+    effective = float(1.0 / (weights**2).sum())
+    enough = effective >= EFFECTIVE_OK
+    yield Check(
+        "effective draws",
+        effective,
+        f">= {EFFECTIVE_OK}",
+        "ok" if enough else "warn" if effective >= EFFECTIVE_FAIL else "fail",
+        "How many independent draws of the posterior the weighted draws are worth.",
+        "" if enough else 'Use more draws, Laplace(draws=20000), or method="nuts".',
+    )
+    if info.missed:
+        little = info.missed < MISSED_OK
+        yield Check(
+            "posterior without rows",
+            info.missed,
+            f"< {MISSED_OK:g}",
+            "ok" if little else "warn" if info.missed < MISSED_FAIL else "fail",
+            "Roughly which share of the posterior has a component that holds no row. The draws "
+            "are not from there.",
+            ""
+            if little
+            else 'Use fewer components, or method="nuts", whose chains start there, too.',
+        )
 
 
 def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:

@@ -29,16 +29,19 @@ from stangmm.base.errors import ConvergenceWarning, InferenceError, ModelError
 from stangmm.base.progress import progress_bar
 from stangmm.base.thresholds import (
     DIVERGENT_SHARE_FAIL,
+    EFFECTIVE_FAIL,
     ESS_PER_CHAIN,
     EVIDENCE_ERROR_OK,
     EVIDENCE_OVERLAP_OK,
     MODE_MATTERS,
+    PARETO_K_OK,
     R_HAT_FAIL,
 )
 from stangmm.judge.bridge import Bridge
 from stangmm.methods.base import Run
-from stangmm.methods.draws import McmcInfo
+from stangmm.methods.draws import McmcInfo, VariationalInfo
 from stangmm.methods.proposal import Proposal
+from stangmm.methods.psis import importance_weights
 from stangmm.model.joint import log_joint
 from stangmm.model.labels import Labelling
 from stangmm.model.mixture import Mixture, log_sum_exp
@@ -142,7 +145,10 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     """
     if fit.combination is not None:
         return _of_combination(fit.combination)
-    (evidence,) = evidence_of_each([fit], seed=seed, progress=progress)
+    if isinstance(fit.info, VariationalInfo) and fit.info.resampled:
+        evidence = _of_weights(fit, fit.info)
+    else:
+        (evidence,) = evidence_of_each([fit], seed=seed, progress=progress)
     if not evidence.reliable:
         warnings.warn(f"Log evidence: {evidence.why}", ConvergenceWarning, stacklevel=3)
     return evidence
@@ -298,6 +304,29 @@ def _answer(target: _Target, sides: _Sides, bridge: Bridge, than: FloatArray) ->
     )
 
 
+def _of_weights(fit: Fitted, info: VariationalInfo) -> Evidence:
+    """The mean importance weight, times the number of labellings."""
+    log_ratio = info.log_p - info.log_q
+    weights, k = importance_weights(info)
+    size = np.exp(log_ratio - log_sum_exp(log_ratio, axis=0))
+    n, n_draws = len(size), float(1.0 / (weights**2).sum())
+    why = ""
+    if not (k < PARETO_K_OK and n_draws >= EFFECTIVE_FAIL):
+        why = (
+            f"The approximation is too far from the posterior (Pareto k-hat {k:.2f}, should be < "
+            f'{PARETO_K_OK}; {n_draws:.0f} effective draws). Use method="nuts".'
+        )
+    return Evidence(
+        log_evidence=float(log_sum_exp(log_ratio, axis=0) - np.log(n))
+        + float(gammaln(len(fit.free_components) + 1)),
+        standard_error=float(np.hypot(np.sqrt((size**2).sum() - 1.0 / n), info.log_p_error)),
+        n_draws=n_draws,
+        overlap=n_draws / n,
+        reliable=not why,
+        why=why,
+    )
+
+
 def _of_combination(combination: Combination) -> Evidence:
     """The evidence of all modes together."""
     modes = combination.modes
@@ -356,7 +385,7 @@ def _doubts(fit: Fitted, of_posterior: FloatArray, bridge: Bridge) -> Iterator[s
 
 
 def _check_usable(fit: Fitted) -> None:
-    if fit.kind != "mcmc":
+    if not fit.settings.gives_evidence:
         what = "a single point" if fit.kind == "point" else "an approximation"
         instead = "bic()" if fit.kind == "point" else "loo()"
         raise ModelError(

@@ -176,8 +176,8 @@ def _criterion_for(name: str | None, settings: Method) -> Criterion:
     if name is None:
         return CRITERIA["bic" if settings.kind == "point" else "loo"]
     check_choice("criterion", name, tuple(CRITERIA))
-    if settings.kind not in CRITERIA[name].kinds:
-        possible = [c.name for c in CRITERIA.values() if settings.kind in c.kinds]
+    if not CRITERIA[name].suits(settings):
+        possible = [c.name for c in CRITERIA.values() if c.suits(settings)]
         raise ModelError(
             f'criterion="{name}" cannot be computed from method "{settings.name}" (kind '
             f'"{settings.kind}"). Use one of {possible}, or method="nuts".'

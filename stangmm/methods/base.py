@@ -72,6 +72,11 @@ class Method(ABC):
         return {}
 
     @property
+    def gives_evidence(self) -> bool:
+        """Whether the evidence can be had of its draws."""
+        return self.kind == "mcmc"
+
+    @property
     def n_draws(self) -> int:
         """Draws of all chains; one for a point estimate."""
         return int(getattr(self, "draws", 1)) * int(getattr(self, "chains", 1))
@@ -102,6 +107,22 @@ class Method(ABC):
     @abstractmethod
     def run(self, problem: Problem, run: Run) -> Draws:
         """Fit the problem; draws are of the standardized problem, labels unsettled."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenDraws(Draws):
+    """Draws of a method that another one chose.
+
+    Attributes
+    ----------
+    settings : Method
+        The one that was chosen.
+    reason : str
+        Why, in a sentence.
+    """
+
+    settings: Method
+    reason: str
 
 
 @dataclass(frozen=True)

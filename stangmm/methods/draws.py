@@ -144,6 +144,8 @@ class VariationalInfo:
         labelling of the components is meant.
     log_p_error : float
         Standard error of ``log_p``, in nats, where not all rows were used for it.
+    missed : float
+        Roughly which share of the posterior has a component without rows, where no draw can be.
     """
 
     elbo_iterations: FloatArray
@@ -154,6 +156,7 @@ class VariationalInfo:
     starts: tuple[Optimum, ...]
     resampled: bool = False
     log_p_error: float = 0.0
+    missed: float = 0.0
 
     def in_user_units(self, problem: Problem) -> VariationalInfo:
         """Bring the facts of the standardized problem back to the user's units."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import check_count
@@ -22,6 +23,7 @@ from stangmm.methods.base import Kind, Method, Run
 from stangmm.methods.draws import Draws, Optimum, VariationalInfo
 from stangmm.methods.proposal import Proposal
 from stangmm.methods.psis import weights_of
+from stangmm.methods.stan.regions import log_labellings, log_masses_with_empty
 from stangmm.methods.stan.shared import CompleteDataVariances, plausible_starts
 from stangmm.methods.target import Target
 from stangmm.model.mixture import log_sum_exp
@@ -75,6 +77,7 @@ class Laplace(Method):
 
     name: ClassVar[str] = "laplace"
     kind: ClassVar[Kind] = "approximation"
+    gives_evidence: ClassVar[bool] = True  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         check_count("Laplace draws", self.draws, minimum=100)
@@ -93,6 +96,7 @@ class Laplace(Method):
         vectors, log_p = np.concatenate(drawn.vectors), np.concatenate(drawn.log_p)
         log_q = drawn.log_density(vectors)
         weights, _ = weights_of(log_p - log_q)
+        log_mass = float(log_sum_exp(log_p - log_q, axis=0) - np.log(len(log_p)))
         chosen = _resampled(weights, self.draws, rng)
         mixture = problem.space.mixtures(vectors[chosen])
         log_likelihood = log_p[chosen] - target.log_prior(vectors[chosen])
@@ -105,6 +109,7 @@ class Laplace(Method):
             starts=optima,
             resampled=True,
             log_p_error=error,
+            missed=_missed(problem, run, log_mass),
         )
         return Draws(mixture.reshape(1, -1), log_likelihood[np.newaxis], info)
 
@@ -172,6 +177,13 @@ def _tempered(log_ratio: FloatArray, least: float) -> FloatArray:
         power += step if enough else -step
         step *= 0.5
     return np.asarray(weights)
+
+
+def _missed(problem: Problem, run: Run, log_mass: float) -> float:
+    """Which share of the posterior lies where components hold no row, by Laplace's method."""
+    own = log_mass + log_labellings(problem)
+    masses = log_masses_with_empty(problem, run, own)
+    return float(expit(np.logaddexp.reduce(list(masses.values())) - own)) if masses else 0.0
 
 
 def _around(optima: tuple[Optimum, ...], target: Target) -> Proposal:

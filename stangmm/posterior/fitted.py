@@ -129,6 +129,7 @@ class Fitted:
     started_by_hand: bool = False
     combination: Combination | None = None  # where modes were combined
     created_at: str = ""  # UTC, ISO 8601
+    reason: str = ""  # why this method was chosen
     kept: dict[str, Any] = field(default_factory=dict, init=False)
 
     def _settled(self, flat: Mixture, how: Relabelling | None) -> Self:
@@ -368,6 +369,7 @@ def record_of(
     versions: Mapping[str, str],
     started_by_hand: bool = False,
     created_at: str = "",
+    reason: str = "",
 ) -> F:
     """Make the record of draws in the user's units, and settle their labels.
 
@@ -392,6 +394,7 @@ def record_of(
         versions=dict(versions),
         started_by_hand=started_by_hand,
         created_at=created_at,
+        reason=reason,
     )
     return record._settled(flat, relabel)
 

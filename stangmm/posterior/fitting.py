@@ -20,7 +20,7 @@ from stangmm.base.checked import check_seed
 from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.memory import check_memory
 from stangmm.data.dataset import Dataset
-from stangmm.methods.base import Method, Run
+from stangmm.methods.base import ChosenDraws, Method, Run
 from stangmm.methods.draws import Draws
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import log_likelihood
@@ -96,6 +96,9 @@ def fitted(
     began = time.perf_counter()
 
     def recorded(standardized: Draws) -> F:
+        made_by, reason = settings, ""
+        if isinstance(standardized, ChosenDraws):
+            made_by, reason = standardized.settings, standardized.reason
         draws = standardized.in_user_units(problem)
         if given is not None:  # what was maximized may be something else
             own = log_likelihood(draws.mixture, dataset.x, dataset.sample_weight)
@@ -104,15 +107,16 @@ def fitted(
             made,
             model,
             dataset,
-            settings,
+            made_by,
             draws,
             priors=priors,
             relabel=relabel,
             seed=run.seed,
             seconds=0.0,
-            versions={**package_versions(), **settings.versions(run)},
+            versions={**package_versions(), **made_by.versions(run)},
             started_by_hand=init is not None,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            reason=reason,
         )
         # Settling the labels counts.
         return replace(record, seconds=time.perf_counter() - began)

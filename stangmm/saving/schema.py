@@ -190,6 +190,8 @@ KINDS = (
          or_null(object_of("combination"))),
         ("created_at", "created_at", "text: when it was made, UTC, as ISO 8601 has it; or empty",
          text),
+        ("reason", "reason", "text: why method=\"auto\" chose the method; or empty",
+         text),
     ),
     _kind(
         "combination", "What a fit was combined of.", Combination,
@@ -337,6 +339,12 @@ KINDS = (
          numbers("approximated")),
         ("starts", "starts", "tuple of optimum",
          tuple_of(object_of("optimum"))),
+        ("resampled", "resampled", "truth value: whether draws are resampled by their weights",
+         flag),
+        ("log_p_error", "log_p_error", "number, in nats: standard error of log_p",
+         number),
+        ("missed", "missed", "number: share of the posterior without rows in a component",
+         number),
     ),
     _kind(
         "mcmc", "Facts of chains: what the sampler measured.", McmcInfo,

@@ -147,7 +147,7 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
     Around modes that are reached from EM's optima, and other modes that are known (``also``).
     """
     optima = plausible((*also, *plausible_optima(problem, run)), problem, PLAUSIBLE)
-    found = [(log_mass(o, problem) + _log_labellings(problem), o, problem) for o in optima]
+    found = [(log_mass(o, problem) + log_labellings(problem), o, problem) for o in optima]
     if _may_be_empty(problem):
         found += _with_fewer(problem, run, found[0][0])
         largest = max(mass for mass, _, _ in found)
@@ -156,7 +156,7 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
         rng = run.rng("laplace mass")
         found = [
             (
-                laplace_mass(o.mixture, p, rng) + _log_labellings(p) + _log_of_empty(p, problem),
+                laplace_mass(o.mixture, p, rng) + log_labellings(p) + _log_of_empty(p, problem),
                 o,
                 p,
             )
@@ -211,7 +211,7 @@ def log_masses_with_empty(problem: Problem, run: Run, at_least: float) -> dict[i
         value = mass
         if fewer.space.size <= MAX_PARAMETERS:
             value = laplace_mass(optimum.mixture, fewer, rng)
-            value += _log_labellings(fewer) + _log_of_empty(fewer, problem)
+            value += log_labellings(fewer) + _log_of_empty(fewer, problem)
         m = fewer.n_components
         masses[m] = float(np.logaddexp(masses.get(m, -np.inf), value))
     return masses
@@ -228,7 +228,7 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
     before = -np.inf
     for m in range(problem.n_components - 1, 0, -1):
         fewer = problem.with_components(m)
-        extra = _log_labellings(fewer) + _log_of_empty(fewer, problem)
+        extra = log_labellings(fewer) + _log_of_empty(fewer, problem)
         optima = likelihood_optima(fewer, run)
         mass = log_mass(optima[0], fewer) + extra
         largest = max(largest, mass)
@@ -242,7 +242,8 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
     return found
 
 
-def _log_labellings(problem: Problem) -> float:
+def log_labellings(problem: Problem) -> float:
+    """Log of how many labellings of the components there are, K! where they are exchangeable."""
     return float(gammaln(problem.n_components + 1)) if problem.priors.exchangeable else 0.0
 
 
