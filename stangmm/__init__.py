@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stangmm.many.models import ModelComparison
     from stangmm.many.posterior import ModelPosterior
     from stangmm.many.selection import select_components
-    from stangmm.methods import ADVI, EM, NUTS, Laplace, Optimize, Pathfinder, StanLaplace
+    from stangmm.methods import ADVI, EM, NUTS, Auto, Laplace, Optimize, Pathfinder, StanLaplace
     from stangmm.model.priors import (
         LKJ,
         Dirichlet,
@@ -52,6 +52,7 @@ _HOME = {
     "ADVI": "methods",
     "EM": "methods",
     "NUTS": "methods",
+    "Auto": "methods",
     "Laplace": "methods",
     "StanLaplace": "methods",
     "Optimize": "methods",
@@ -101,6 +102,7 @@ __all__ = [
     "EM",
     "LKJ",
     "NUTS",
+    "Auto",
     "Band",
     "CmdStanNotFoundError",
     "Comparison",

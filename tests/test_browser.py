@@ -61,7 +61,7 @@ def test_report_of_a_fit_by_stan(browser: Browser, fits: Any, method: str, tmp_p
 
 @pytest.mark.stan
 def test_report_of_a_comparison(browser: Browser, fits: Any, tmp_path: Path) -> None:
-    failures = {"laplace": "CmdStan 2.27 has no Laplace approximation; it needs 2.32 or newer."}
+    failures = {"stan_laplace": "CmdStan 2.27 has no Laplace approximation; 2.32 has."}
     both = Comparison(fits.model, fits["em"].dataset, dict(fits), failures, 1)
     assert_good(browser, comparison_report(both, tmp_path / "r.html"))
 

@@ -128,14 +128,14 @@ def test_a_model_shows_its_priors() -> None:
 
 def test_a_comparison_shows_its_table(fits_galaxies: Any) -> None:
     fit = fits_galaxies["em"]
-    failures = {"laplace": "needs <CmdStan> 2.32"}
+    failures = {"stan_laplace": "needs <CmdStan> 2.32"}
     comparison = Comparison(fit.model, fit.dataset, {"em": fit}, failures, 1)
     html = comparison_html(comparison)
     assert_safe(html)
     shown = Page(html)
     assert f"{fit.total_log_likelihood.item():.2f}".replace("-", "−") in shown.cells
     assert "needs <CmdStan> 2.32" in shown.words
-    assert "One method did not run (laplace)." in shown.words
+    assert "One method did not run (stan_laplace)." in shown.words
     rows = [a.get("class") for tag, a in shown.tags if tag == "tr"]
     assert rows == [None, None, None]  # none is the reference
 

@@ -25,7 +25,7 @@ _BLOCK = re.compile(
 )
 _OUTPUT = re.compile(r"(.*?)^```", re.M | re.S)
 _NEEDS_CMDSTAN = re.compile(
-    r"\"(nuts|advi|optimize|pathfinder|laplace)\"|sg\.(NUTS|ADVI|Optimize|Pathfinder|Laplace)\("
+    r"\"(nuts|advi|optimize|pathfinder|stan_laplace)\"|sg\.(NUTS|ADVI|Optimize|Pathfinder|StanLaplace)\("
 )
 _COMPARED = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

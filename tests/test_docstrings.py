@@ -21,7 +21,7 @@ from stangmm.methods.base import Method
 from stangmm.model.priors import ScalePrior
 
 _NEEDS_CMDSTAN = re.compile(
-    r"\"(nuts|advi|optimize|pathfinder|laplace)\"|sg\.(NUTS|ADVI|Optimize|Pathfinder|Laplace)\("
+    r"\"(nuts|advi|optimize|pathfinder|stan_laplace)\"|sg\.(NUTS|ADVI|Optimize|Pathfinder|StanLaplace)\("
 )
 
 # Made by calls on other objects, so not among the public names of the package.

@@ -1,4 +1,4 @@
-"""Pathfinder and Laplace: refused where CmdStan is too old, and what is asked and read of a newer.
+"""Pathfinder and Stan's Laplace: refused where CmdStan is too old, asked and read where it is not.
 
 The CmdStan of the tests is 2.27, which has neither. A script stands in for a newer one's model: it
 answers cmdstanpy's commands with the CSV files that a test lays out. Stan's own algorithms run in
@@ -21,11 +21,11 @@ import stangmm as sg
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
 from stangmm.methods.psis import pareto_k
-from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.laplace import StanLaplace
 from stangmm.methods.stan.pathfinder import Pathfinder
 from stangmm.methods.stan.recent import RecentStanMethod
 
-METHODS = [Pathfinder, Laplace]
+METHODS = [Pathfinder, StanLaplace]
 X = np.random.default_rng(1).normal(size=(40, 1))  # K = 1: no labels, three columns
 COLUMNS = ["weights.1", "means.1.1", "scales.1.1", "log_likelihood"]
 
@@ -178,7 +178,7 @@ def test_laplace_asks_for_the_mode_on_the_scale_of_the_approximation(newer: Newe
     newer.answers(
         "laplace", ["log_p__", "log_q__", *COLUMNS], np.column_stack([log_p, log_q, table])
     )
-    fit(Laplace(draws=200, tolerance=1e-7, max_iterations=99))
+    fit(StanLaplace(draws=200, tolerance=1e-7, max_iterations=99))
     optimize, laplace = newer.calls
     assert {"jacobian=1", "iter=99", "tol_obj=1e-07"} <= set(optimize)
     assert "draws=200" in laplace
@@ -246,7 +246,7 @@ def test_a_mode_without_curvature_is_an_error(newer: NewerStan) -> None:
     nothing = np.full((5, 6), np.nan)
     newer.answers("laplace", ["log_p__", "log_q__", *COLUMNS], nothing)
     with pytest.raises(sg.InferenceError, match="no maximum where the search ended"):
-        fit(Laplace(draws=5))
+        fit(StanLaplace(draws=5))
 
 
 @pytest.mark.parametrize(
@@ -257,10 +257,10 @@ def test_a_mode_without_curvature_is_an_error(newer: NewerStan) -> None:
         lambda: Pathfinder(iterations=0),
         lambda: Pathfinder(history=0),
         lambda: Pathfinder(elbo_samples=0),
-        lambda: Laplace(draws=1),
-        lambda: Laplace(tolerance=0.0),
-        lambda: Laplace(max_iterations=0),
-        lambda: Laplace(kernel="fast"),
+        lambda: StanLaplace(draws=1),
+        lambda: StanLaplace(tolerance=0.0),
+        lambda: StanLaplace(max_iterations=0),
+        lambda: StanLaplace(kernel="fast"),
     ],
 )
 def test_settings_are_checked_when_made(settings: Any) -> None:

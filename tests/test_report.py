@@ -45,7 +45,7 @@ def em_page(fits_galaxies: Any, tmp_path_factory: pytest.TempPathFactory) -> Pag
 @pytest.fixture(scope="module")
 def comparison(fits_galaxies: Any) -> Comparison:
     fits = {name: fits_galaxies[name] for name in ("em", "optimize", "advi", "nuts")}
-    failures = {"laplace": "needs <CmdStan> 2.32"}
+    failures = {"stan_laplace": "needs <CmdStan> 2.32"}
     return Comparison(fits_galaxies.model, fits["em"].dataset, fits, failures, 1)
 
 

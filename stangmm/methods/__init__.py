@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
+from stangmm.methods.auto import Auto
 from stangmm.methods.base import Method
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.regularized import RegularizedEM
@@ -17,11 +18,11 @@ from stangmm.methods.stan.optimize import Optimize
 from stangmm.methods.stan.pathfinder import Pathfinder
 
 MethodName: TypeAlias = Literal[
-    "em", "optimize", "advi", "nuts", "laplace", "pathfinder", "stan_laplace"
+    "em", "optimize", "advi", "nuts", "laplace", "auto", "pathfinder", "stan_laplace"
 ]
 
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (EM, Optimize, ADVI, NUTS, Laplace, Pathfinder, StanLaplace)
+    m.name: m for m in (EM, Optimize, ADVI, NUTS, Laplace, Auto, Pathfinder, StanLaplace)
 }
 
 
@@ -60,6 +61,7 @@ __all__ = [
     "EM",
     "METHODS",
     "NUTS",
+    "Auto",
     "Laplace",
     "Method",
     "MethodName",

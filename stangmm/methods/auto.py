@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from stangmm.base.checked import check_count
 from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.base.thresholds import EFFECTIVE_OK, MISSED_OK, PARETO_K_OK
 from stangmm.methods.base import ChosenDraws, Kind, Method, Run
-from stangmm.methods.draws import Draws, Info, VariationalInfo
+from stangmm.methods.draws import Draws, VariationalInfo
 from stangmm.methods.laplace import Laplace
 from stangmm.methods.psis import importance_weights
 from stangmm.methods.stan.nuts import NUTS
@@ -54,7 +54,7 @@ class Auto(Method):
         doubt, draws = "", None
         try:
             draws = laplace.run(problem, run)
-            doubt = _doubt(draws.info)
+            doubt = _doubt(cast("VariationalInfo", draws.info))
         except InferenceError as error:
             doubt = f"Laplace's method failed ({error})"
         if draws is not None and not doubt:
@@ -69,9 +69,8 @@ def _chosen(settings: Method, draws: Draws, reason: str) -> ChosenDraws:
     return ChosenDraws(draws.mixture, draws.log_likelihood, draws.info, settings, reason)
 
 
-def _doubt(info: Info) -> str:
+def _doubt(info: VariationalInfo) -> str:
     """Why draws by Laplace's method are not the posterior; empty if they are."""
-    assert isinstance(info, VariationalInfo)
     weights, k = importance_weights(info)
     effective = float(1.0 / (weights**2).sum())
     if not k < PARETO_K_OK:

@@ -24,8 +24,9 @@ from stangmm.model.problem import Problem
 _FITTED_TO = 2000
 _MAX_PIECES = 4
 _DEGREES_OF_FREEDOM = (4.0, 8.0, 16.0, 64.0)
-# Steps of a refit; so many effective vectors for each coordinate count as much as what was before.
-_REFIT_STEPS, _TRUSTED = 10, 2.0
+# Steps of a refit, and among which tails it chooses: heavy ones, for weights that are bounded.
+_REFIT_STEPS, _HEAVY = 10, (4.0, 8.0)
+_TOO_FEW = 1e-3  # of the weights, to tell where a piece should be
 _QUICK_EM = EM(restarts=2, tolerance=1.0, max_iterations=25)
 
 
@@ -75,12 +76,12 @@ class Proposal:
 
         Steps of EM for mixtures of t distributions, from here (population Monte Carlo: Cappe, Douc,
         Guillin, Marin & Robert 2008, doi:10.1007/s11222-008-9059-x). Where the weights leave few
-        vectors, covariances stay near what they were.
+        vectors, means and covariances stay near what they were.
         """
         made = self
         for _ in range(_REFIT_STEPS):
             made = made._step(vectors, weights)
-        chosen = [replace(made, df=df) for df in _DEGREES_OF_FREEDOM]
+        chosen = [replace(made, df=df) for df in _HEAVY]
         return max(chosen, key=lambda each: float(weights @ each.log_density(vectors)))
 
     def _step(self, vectors: FloatArray, weights: FloatArray) -> Proposal:
@@ -90,7 +91,7 @@ class Proposal:
         near = belongs * (self.df + p) / (self.df + squared)
         share = belongs.sum(axis=1)
         means, factors = self.means.copy(), self.factors.copy()
-        for m in range(len(share)):
+        for m in np.flatnonzero(share > _TOO_FEW):
             held = share[m] ** 2 / (belongs[m] ** 2).sum()
             trust, of_center = held / (held + 0.25 * p * (p + 1)), held / (held + p)
             center = near[m] @ vectors / near[m].sum()
@@ -99,6 +100,7 @@ class Proposal:
             old = factors[m] @ factors[m].T
             means[m] = of_center * center + (1.0 - of_center) * means[m]
             factors[m] = np.linalg.cholesky(trust * scatter + (1.0 - trust) * old)
+        share = np.maximum(share, _TOO_FEW)
         return Proposal(share / share.sum(), means, factors, self.df)
 
     def sample(self, n: int, rng: np.random.Generator) -> FloatArray:

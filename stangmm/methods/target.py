@@ -17,7 +17,7 @@ from stangmm.predict.averages import log_likelihoods
 
 # Of more rows so many are drawn by lot for what the expansion leaves out, in so many parts, which
 # tell its error.
-_SAMPLED, _PARTS = 2**13, 8
+_SAMPLED, _PARTS = 2**12, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +105,18 @@ class Target:
         return replace(self, sampled=())
 
     def error(self, vectors: FloatArray) -> float:
-        """Standard error of the log posterior from drawing rows by lot, in nats; median of vectors.
+        """Standard error of the log posterior from drawing rows by lot, in nats.
 
-        That of differences between vectors, since what is the same for all says nothing.
+        That of differences between vectors, since what is the same for all says nothing; root mean
+        square over the vectors.
         """
         if not self.sampled:
             return 0.0
         mixture = self.problem.space.mixtures(vectors)
         each = np.array([part.left_out(mixture) for part in self.sampled])
         each -= each.mean(axis=1, keepdims=True)
-        return float(np.median(each.std(axis=0, ddof=1)) * np.sqrt(_PARTS) * self._scale)
+        variance = each.var(axis=0, ddof=1).mean()
+        return float(np.sqrt(_PARTS * variance) * self._scale)
 
     @property
     def _scale(self) -> float:

@@ -33,8 +33,8 @@ class Polynomial:
     @classmethod
     def near(cls, mixture: Mixture) -> Polynomial:
         """Coordinates in which the terms of mixtures (S,) are of moderate size."""
-        d = mixture.n_features
-        means, scales = mixture.means.reshape(-1, d), mixture.scales.reshape(-1, d)
+        n, (k, d) = mixture.batch_shape[0], mixture.means.shape[1:]
+        means, scales = mixture.means.reshape(n * k, d), mixture.scales.reshape(n * k, d)
         correlated = mixture.corr_chol is not None
         return cls(np.median(means, axis=0), np.median(scales, axis=0), correlated)
 

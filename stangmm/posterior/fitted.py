@@ -14,7 +14,7 @@ from stangmm.base.checked import shown, whole_numbers
 from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
-from stangmm.methods.draws import Draws, Info, McmcInfo, RestartInfo
+from stangmm.methods.draws import Draws, Info, McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.joint import log_prior
 from stangmm.model.labels import among
 from stangmm.model.mixture import Mixture
@@ -272,6 +272,11 @@ class Fitted:
     def kind(self) -> Kind:
         """What the draws are: "point", "approximation" or "mcmc"."""
         return self.settings.kind
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the draws are those of an approximation, resampled by importance weights."""
+        return isinstance(self.info, VariationalInfo) and self.info.resampled
 
     @property
     def shaped(self) -> Mixture:

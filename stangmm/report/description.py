@@ -31,7 +31,11 @@ _REFERENCES: dict[str, tuple[str, ...]] = {
     "advi": (_STAN, "Kucukelbir et al. 2017, https://jmlr.org/papers/v18/16-107.html"),
     "nuts": (_STAN, "Hoffman & Gelman 2014, https://jmlr.org/papers/v15/hoffman14a.html"),
     "pathfinder": (_STAN, "Zhang et al. 2022, https://jmlr.org/papers/v23/21-0889.html"),
-    "laplace": (_STAN, "Tierney & Kadane 1986, doi:10.1080/01621459.1986.10478240"),
+    "laplace": (
+        "Tierney & Kadane 1986, doi:10.1080/01621459.1986.10478240",
+        "Vehtari et al. 2024, https://jmlr.org/papers/v25/19-556.html",
+    ),
+    "stan_laplace": (_STAN, "Tierney & Kadane 1986, doi:10.1080/01621459.1986.10478240"),
 }
 _RELABELLING = {
     "stephens": ("by the rows' membership", "Stephens 2000, doi:10.1111/1467-9868.00265"),
@@ -82,6 +86,11 @@ def _method(fit: Fitted) -> str:
         words = f"{count(chains, 'chain').capitalize()} of {draws:,} draws after warm-up"
         modes = "" if fit.combination is None else f" {combination_words(fit.combination)}"
         return f"{words} {'was' if chains == 1 else 'were'} run.{modes}"
+    if isinstance(info, VariationalInfo) and info.resampled:
+        return (
+            f"{fit.lp.size:,} draws were resampled by their importance weights from "
+            f"{len(info.log_p):,} of an approximation around the posterior's mode."
+        )
     if isinstance(info, VariationalInfo):
         return f"{fit.lp.size:,} draws were taken from an approximation of the posterior."
     best, found = info.best, len(info.optima)

@@ -37,7 +37,8 @@ _METHODS = {
     "advi": "ADVI",
     "nuts": "NUTS",
     "pathfinder": "Pathfinder",
-    "laplace": "the Laplace approximation",
+    "laplace": "Laplace's method",
+    "stan_laplace": "Stan's Laplace approximation",
 }
 
 
@@ -301,6 +302,8 @@ def _verdict_words(fit: Fitted, computation: Diagnosis, misfit: bool) -> str:
         open_checks = [computation["modes"]]
     if verdict == "ok" and misfit:
         return "The computation passed all its checks."
+    if verdict == "ok" and fit.resampled:
+        return "The fit passed every check: estimates and intervals can be used as they stand."
     if verdict == "ok":
         return {
             "mcmc": "The fit passed every check: estimates and intervals can be used as they "

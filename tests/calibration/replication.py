@@ -30,9 +30,10 @@ LEAST_ESS = 2.0 * RANKED_AMONG
 # Chains that are worth less are run again, so many times longer; to drop them would be a bias.
 LENGTHENED = (1, 4, 16)
 
-SETTINGS: dict[str, sg.NUTS | sg.ADVI] = {
+SETTINGS: dict[str, sg.NUTS | sg.ADVI | sg.Laplace] = {
     "nuts": sg.NUTS(draws=500, parallel_chains=1),
     "advi": sg.ADVI(draws=1000),
+    "laplace": sg.Laplace(draws=1000),
 }
 
 
@@ -49,7 +50,7 @@ def replicate(
     Parameters
     ----------
     configuration : Configuration
-    method : {"nuts", "advi"}
+    method : {"nuts", "advi", "laplace"}
     replication : int
         Its random numbers depend on this and the configuration, on nothing else.
     n_rows : int, optional

@@ -58,7 +58,11 @@ FUNCTIONS: dict[str, Callable[[Draw], Any]] = {
     "ADVI": lambda draw: sg.ADVI(algorithm=draw(ANYTHING), draws=draw(ANYTHING), tolerance=draw(ANYTHING)),
     "Optimize": lambda draw: sg.Optimize(objective=draw(ANYTHING), restarts=draw(ANYTHING)),
     "Pathfinder": lambda draw: sg.Pathfinder(paths=draw(ANYTHING), draws=draw(ANYTHING)),
-    "Laplace": lambda draw: sg.Laplace(draws=draw(ANYTHING), tolerance=draw(ANYTHING)),
+    "Laplace": lambda draw: sg.Laplace(draws=draw(ANYTHING)),
+    "Auto": lambda draw: sg.Auto(draws=draw(ANYTHING)),
+    "StanLaplace": lambda draw: sg.StanLaplace(
+        draws=draw(ANYTHING), tolerance=draw(ANYTHING)
+    ),
     "predict": lambda draw: _fit(draw).predict(draw(TABLE), max_draws=draw(st.none() | WHOLE)),
     "predict_proba": lambda draw: _fit(draw).predict_proba(draw(TABLE), interval=draw(st.none() | ANYTHING)),
     "log_density": lambda draw: _fit(draw).log_density(draw(TABLE)),

@@ -27,7 +27,7 @@ from stangmm.base.thresholds import PARETO_K_OK
 from stangmm.cmdstan.compile import CompiledModel
 from stangmm.cmdstan.find import CmdStan
 from stangmm.methods.psis import pareto_k
-from stangmm.methods.stan.laplace import Laplace
+from stangmm.methods.stan.laplace import StanLaplace
 from stangmm.methods.stan.pathfinder import Pathfinder
 from stangmm.methods.stan.recent import RecentStanMethod
 
@@ -75,7 +75,7 @@ def check(version: str) -> list[str]:
         compiled = CompiledModel(build(version, Path(folder)), "native", cmdstan, threads=False)
         RecentStanMethod.compiled = lambda *_: compiled  # type: ignore[method-assign]
         for covariance_type in ("full", "tied", "diag", "spherical"):  # without correlations, too
-            for method in (Pathfinder(), Laplace()):
+            for method in (Pathfinder(), StanLaplace()):
                 model = sg.GaussianMixture(2, covariance_type)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", sg.ConvergenceWarning)
