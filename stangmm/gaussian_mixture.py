@@ -89,8 +89,8 @@ class GaussianMixture(MixtureSpec):
         X : array, list, DataFrame or Series, shape (N, D) or (N,)
             Observations in rows, in any units.
         method : str or Method
-            "em", "optimize", "advi", "nuts", "pathfinder", "laplace", or settings such as
-            ``NUTS(draws=2000)``.
+            "em", "optimize", "advi", "nuts", "laplace", "auto", "pathfinder", "stan_laplace", or
+            settings such as ``NUTS(draws=2000)``.
         seed : int, optional
             Not negative. The same seed, settings and machine give the same draws; without one a
             seed is drawn and kept in the fit.

@@ -49,7 +49,9 @@ def add_commands(commands: Commands) -> None:
     _add_k(fit)
     add_model(fit)
     fit.add_argument(
-        "--method", default="nuts", help="em, optimize, advi, nuts (default) or another method"
+        "--method",
+        default="nuts",
+        help="em, optimize, advi, nuts (default), laplace, auto or another method",
     )
     fit.add_argument(
         "--relabel",

@@ -13,7 +13,7 @@ import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
 from stangmm.methods.draws import Draws, McmcInfo, VariationalInfo
-from stangmm.methods.psis import pareto_k
+from stangmm.methods.psis import importance_weights
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import arviz
@@ -115,7 +115,13 @@ def rank(draws: FloatArray, truth: float) -> int:
 def _facts(draws: Draws, problem: Problem, values: dict[str, FloatArray]) -> dict[str, Any]:
     """What tells how far the draws can be trusted."""
     if isinstance(draws.info, VariationalInfo):
-        return {"converged": draws.info.converged, "pareto_k": round(pareto_k(draws.info), 3)}
+        weights, k = importance_weights(draws.info)
+        return {
+            "converged": draws.info.converged,
+            "pareto_k": round(k, 3),
+            "effective": round(float(1.0 / (weights**2).sum()), 1),
+            "missed": round(draws.info.missed, 4),
+        }
     assert isinstance(draws.info, McmcInfo)
     az = arviz()
     ess = {name: float(az.ess(value)) for name, value in values.items()}
