@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.data.groups import RowGroup, group_rows
+from stangmm.data.groups import group_rows
 from stangmm.model.mixture import Mixture
 from stangmm.model.polynomial import Polynomial
 
@@ -31,7 +31,6 @@ class _Part:
     """The expansion over rows that have the same features and share what is known of them."""
 
     features: IntArray
-    component: int | None
     at: FloatArray  # (W T,), the coefficients at the mixture
     value: float
     gradient: FloatArray  # (W T,)
@@ -46,6 +45,8 @@ class Expansion:
     ----------
     polynomial : Polynomial
         In which coefficients it is expanded.
+    parts : tuple
+        Rows that have the same features and share what is known of them.
     """
 
     polynomial: Polynomial
@@ -64,16 +65,24 @@ class Expansion:
         Values that are NaN are integrated out; ``labels`` are known components, negative where
         unknown.
         """
-        weight = np.ones(len(x)) if sample_weight is None else sample_weight
+        if labels is None and not np.isnan(x.max(initial=-np.inf)):
+            return cls.from_sums(mixture, terms_of_rows(mixture, x, sample_weight))
         polynomial = Polynomial.near(mixture.reshape(1))
-        order, groups = group_rows(x, labels) if _in_groups(x, labels) else _one_group(x)
+        order, groups = group_rows(x, labels)
         parts = []
         for group in groups:
-            rows = order[group.rows]
-            parts.append(
-                _part(mixture, polynomial, x, rows, weight[rows], group.observed, group.component)
-            )
+            rows, features = order[group.rows], group.observed
+            own, of_features = mixture.marginal(features), polynomial.of_features(features)
+            weight = None if sample_weight is None else sample_weight[rows]
+            sums = _sums(own, of_features, x[rows][:, features], weight, group.component)
+            parts.append(_part(own, of_features, features, sums))
         return cls(polynomial, tuple(parts))
+
+    @classmethod
+    def from_sums(cls, mixture: Mixture, sums: tuple[FloatArray, ...]) -> Expansion:
+        """Give the expansion of complete rows from their `terms_of_rows`, summed."""
+        polynomial, features = Polynomial.near(mixture.reshape(1)), np.arange(mixture.n_features)
+        return cls(polynomial, (_part(mixture, polynomial, features, sums),))
 
     def log_likelihood(self, mixture: Mixture) -> FloatArray:
         """Sum over the rows of weight times log p(x_n), shape (S,), for mixtures (S,)."""
@@ -90,54 +99,57 @@ class Expansion:
         return total
 
 
-def _in_groups(x: FloatArray, labels: IntArray | None) -> bool:
-    return labels is not None or bool(np.isnan(x.max(initial=-np.inf)))
-
-
-def _one_group(x: FloatArray) -> tuple[IntArray, tuple[RowGroup, ...]]:
-    n, d = x.shape
-    return np.arange(n), (RowGroup(slice(0, n), np.arange(d)),)
+def terms_of_rows(
+    mixture: Mixture, x: FloatArray, sample_weight: FloatArray | None = None
+) -> tuple[FloatArray, ...]:
+    """Value, gradient and second derivatives of complete rows' log likelihood: sums over rows."""
+    return _sums(mixture, Polynomial.near(mixture.reshape(1)), x, sample_weight, None)
 
 
 def _part(
+    mixture: Mixture, polynomial: Polynomial, features: IntArray, sums: tuple[FloatArray, ...]
+) -> _Part:
+    value, gradient, hessian = sums
+    at = polynomial.coefficients(mixture.reshape(1))[0]
+    return _Part(features, at.ravel(), float(value), gradient, hessian)
+
+
+def _sums(
     mixture: Mixture,
     polynomial: Polynomial,
     x: FloatArray,
-    rows: IntArray,
-    weight: FloatArray,
-    features: IntArray,
+    sample_weight: FloatArray | None,
     component: int | None,
-) -> _Part:
-    own = mixture.marginal(features)
-    of_features = polynomial.of_features(features)
-    at = of_features.coefficients(own.reshape(1))[0]
-    n_weights, n_terms = at.shape
-    value, gradient = 0.0, np.zeros_like(at)
-    outer = np.zeros((n_weights * n_terms, n_weights * n_terms))
+) -> tuple[FloatArray, ...]:
+    """Value, gradient (W T,) and Hessian (W T, W T) at a mixture, of rows (n, D)."""
+    n_weights, n_terms = mixture.n_weights, polynomial.n_terms
+    weights = np.ones(len(x)) if sample_weight is None else sample_weight
+    value, gradient = 0.0, np.zeros((n_weights, n_terms))
+    hessian = np.zeros((n_weights * n_terms, n_weights * n_terms))
     within = np.zeros((n_weights, n_terms, n_terms))
     step = max(1, _BLOCK // (n_weights * n_terms))
-    for first in range(0, len(rows), step):
-        block = slice(first, first + step)
-        seen, w = x[rows[block]][:, features], weight[block]
-        monomials = of_features.monomials(of_features.scaled(seen))  # (n, T)
-        log_joint = own.log_joint(seen)  # (W, n)
+    for first in range(0, len(x), step):
+        rows, weight = x[first : first + step], weights[first : first + step]
+        monomials = polynomial.monomials(polynomial.scaled(rows))  # (n, T)
+        log_joint = mixture.log_joint(rows)  # (W, n)
         if component is not None:
-            value += float(w @ log_joint[component])
-            gradient[component] += w @ monomials
+            value += float(weight @ log_joint[component])
+            gradient[component] += weight @ monomials
             continue
         peak = log_joint.max(axis=0)
         joint = np.exp(log_joint - peak)
         total = joint.sum(axis=0)
-        value += float(w @ (np.log(total) + peak))
+        value += float(weight @ (np.log(total) + peak))
         responsibility = joint / total
-        weighted = responsibility * w
+        weighted = responsibility * weight
         gradient += weighted @ monomials
-        each = (responsibility.T[:, :, np.newaxis] * monomials[:, np.newaxis]).reshape(len(w), -1)
-        outer += each.T @ (each * w[:, np.newaxis])
+        each = (responsibility.T[:, :, np.newaxis] * monomials[:, np.newaxis]).reshape(
+            len(rows), -1
+        )
+        hessian -= each.T @ (each * weight[:, np.newaxis])
         for k in range(n_weights):
             within[k] += monomials.T @ (monomials * weighted[k][:, np.newaxis])
-    hessian = -outer
     for k in range(n_weights):
-        own_terms = slice(k * n_terms, (k + 1) * n_terms)
-        hessian[own_terms, own_terms] += within[k]
-    return _Part(features, component, at.ravel(), value, gradient.ravel(), hessian)
+        own = slice(k * n_terms, (k + 1) * n_terms)
+        hessian[own, own] += within[k]
+    return np.array(value), gradient.ravel(), hessian

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -11,6 +12,7 @@ from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.model.mixture import Mixture
 
 _MAX_SWEEPS = 10  # of the labelling rule
+_FEW = 4  # components, of which all permutations are tried at once
 
 
 def among(free: IntArray, permutation: IntArray, n_components: int) -> IntArray:
@@ -30,7 +32,12 @@ def traits(mixture: Mixture) -> FloatArray:
 
 def assign(agreement: FloatArray) -> IntArray:
     """Best permutations for agreements (S, K, K) of new component k with old component l."""
-    return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
+    k = agreement.shape[-1]
+    if k > _FEW:
+        return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
+    orders = np.array(list(permutations(range(k))))
+    total = agreement[:, np.arange(k), orders].sum(axis=-1)  # (S, K!)
+    return np.asarray(orders[total.argmax(axis=1)])
 
 
 @dataclass(frozen=True, eq=False)

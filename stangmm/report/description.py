@@ -49,7 +49,8 @@ _RELABELLING = {
 
 def description(fit: Fitted) -> str:
     """Methods and results in one paragraph; see `Fit.describe`."""
-    sentences = [_model(fit), _method(fit), *_priors(fit), *_quality(fit), *_results(fit)]
+    chosen = [fit.reason] if fit.reason else []
+    sentences = [_model(fit), *chosen, _method(fit), *_priors(fit), *_quality(fit), *_results(fit)]
     software = ", ".join(f"{name} {v}" for name, v in sorted(fit.versions.items()))
     sentences.append(f"Software: {software}; seed {fit.seed}.")
     cited = dict.fromkeys(each for each in _references(fit) if each)

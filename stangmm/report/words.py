@@ -216,6 +216,8 @@ def closing_words(
     if misfit:
         yield misfit
     yield _verdict_words(fit, diagnosis.computation, bool(misfit))
+    if fit.reason:
+        yield fit.reason
 
 
 def misfit_words(fit: Fitted) -> str:
