@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from random_mixtures import COVARIANCE_TYPES, PlainMixture, random_mixture
+from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -16,6 +17,7 @@ import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.judge.labelling import Labelling
 from stangmm.methods.draws import Draws, VariationalInfo
+from stangmm.model.labels import assign
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.posterior.fitted import record_of
 from stangmm.posterior.relabel import (
@@ -26,6 +28,13 @@ from stangmm.posterior.relabel import (
     relabelled,
     representative_rows,
 )
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_permutations_are_those_of_scipys_assignment(k: int) -> None:
+    agreement = np.random.default_rng(k).normal(size=(200, k, k))
+    expected = [linear_sum_assignment(each, maximize=True)[1] for each in agreement]
+    np.testing.assert_array_equal(assign(agreement), expected)
 
 
 def separated(rng: np.random.Generator, covariance_type: str, k: int, d: int) -> PlainMixture:
