@@ -37,8 +37,8 @@ _DEGREES_OF_FREEDOM = 8.0
 # many is not gone to at once.
 _DIFFERENCE, _FLAT, _FARTHEST = 0.02, 0.01, 2.0
 # Draws of each round, how many rounds at most, and how many without a better distribution; none
-# follows one of which so large a share of the draws is effective.
-_PILOT, _ROUNDS, _PATIENCE, _ENOUGH = 2000, 10, 3, 0.5
+# follows one of which so large a share of the draws is effective, nor two of which so few are.
+_PILOT, _ROUNDS, _PATIENCE, _ENOUGH, _HOPELESS = 2000, 10, 3, 0.5, 10.0
 # For each draw of the fit so many are weighed, of which this share is from the first distribution,
 # whose tails are wide.
 _WEIGHED, _DEFENSIVE = 2.0, 0.1
@@ -167,7 +167,8 @@ def _adapted(target: Target, proposal: Proposal, rng: np.random.Generator) -> _D
     for number in range(_ROUNDS):
         drawn.more(proposal, _PILOT, target, rng)
         behind = number - int(np.argmax(drawn.effective))
-        if drawn.effective[-1] > _ENOUGH or behind >= _PATIENCE:
+        hopeless = number > 0 and max(drawn.effective) * _PILOT < _HOPELESS
+        if drawn.effective[-1] > _ENOUGH or behind >= _PATIENCE or hopeless:
             break
         vectors = np.concatenate(drawn.vectors)
         log_ratio = np.concatenate(drawn.log_p) - drawn.log_density(vectors)

@@ -25,7 +25,7 @@ _FITTED_TO = 2000
 _MAX_PIECES = 4
 _DEGREES_OF_FREEDOM = (4.0, 8.0, 16.0, 64.0)
 # Steps of a refit, and among which tails it chooses: heavy ones, for weights that are bounded.
-_REFIT_STEPS, _HEAVY = 10, (4.0, 8.0)
+_REFIT_STEPS, _HEAVY = 5, (4.0, 8.0)
 _TOO_FEW = 1e-3  # of the weights, to tell where a piece should be
 _QUICK_EM = EM(restarts=2, tolerance=1.0, max_iterations=25)
 
