@@ -116,12 +116,16 @@ def _facts(draws: Draws, problem: Problem, values: dict[str, FloatArray]) -> dic
     """What tells how far the draws can be trusted."""
     if isinstance(draws.info, VariationalInfo):
         weights, k = importance_weights(draws.info)
-        return {
+        facts: dict[str, Any] = {
             "converged": draws.info.converged,
             "pareto_k": round(k, 3),
-            "effective": round(float(1.0 / (weights**2).sum()), 1),
-            "missed": round(draws.info.missed, 4),
         }
+        if draws.info.resampled:
+            facts |= {
+                "effective": round(float(1.0 / (weights**2).sum()), 1),
+                "missed": round(draws.info.missed, 4),
+            }
+        return facts
     assert isinstance(draws.info, McmcInfo)
     az = arviz()
     ess = {name: float(az.ess(value)) for name, value in values.items()}

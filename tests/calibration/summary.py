@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from stangmm.base.thresholds import EFFECTIVE_FAIL, MISSED_OK, PARETO_K_OK
+
 from . import envelopes
 from .configurations import CONFIGURATIONS, Configuration
 from .picture import draw_ecdf_differences
@@ -32,8 +34,11 @@ class Result:
 
     @property
     def ranked(self) -> list[dict[str, Any]]:
-        """Replications that did not fail."""
-        return [record for record in self.records if "ranks" in record]
+        """Replications that did not fail, and that the method's own checks did not refuse.
+
+        The checks know the data and not the truth, so that the ranks of what is left are uniform.
+        """
+        return [record for record in self.records if "ranks" in record and not _refused(record)]
 
     @property
     def ranks(self) -> dict[str, NDArray[np.int64]]:
@@ -43,6 +48,15 @@ class Result:
             name: np.array([record["ranks"][name] for record in ranked])
             for name in (ranked[0]["ranks"] if ranked else ())
         }
+
+
+def _refused(record: Mapping[str, Any]) -> bool:
+    """Whether the checks of importance weights say that draws are not the posterior."""
+    return "effective" in record and not (
+        record["pareto_k"] < PARETO_K_OK
+        and record["effective"] >= EFFECTIVE_FAIL
+        and record["missed"] < MISSED_OK
+    )
 
 
 def load(directory: Path, method: str) -> list[Result]:
@@ -143,6 +157,7 @@ def facts(result: Result) -> dict[str, Any]:
             "not_converged": sum(not record["converged"] for record in ranked),
             "median_pareto_k": round(float(np.median(k)), 2),
             "pareto_k_above_0.7": int((k > 0.7).sum()),
+            "refused": sum(_refused(record) for record in result.records),
         }
     return said
 
