@@ -104,6 +104,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/em.py
 	$(BIN)/python benchmarks/em_seeds.py
 	$(BIN)/python benchmarks/nuts.py
+	$(BIN)/python benchmarks/laplace.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/report.py
@@ -114,6 +115,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 sbc: model $(VENV)/installed-test  ## simulation-based calibration; an hour or two, goes on where it was stopped
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method nuts --replications 500
 	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method advi --replications 100
+	PYTHONPATH=tests $(BIN)/python -m calibration.run simulate --method laplace --replications 100
 	PYTHONPATH=tests $(BIN)/python -m calibration.run summary
 
 fuzz: model $(VENV)/installed-test  ## faults in large: arguments, files, kills, compiles, full disks; hours
