@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from scipy.ndimage import median_filter
 from scipy.special import betainc
 
 from stangmm.base.arrays import FloatArray
@@ -231,6 +230,8 @@ def _heap(tests: SmoothTests, feature: int) -> Test:
     n = float(counts.sum())
     if len(values) < 2:
         return Test("repeated value", 1.0, 0.0, (feature,))
+    from scipy.ndimage import median_filter  # slow to import, and not for every fit
+
     # A value stands for as much room as values around it have, on any grid.
     room = median_filter(np.diff(values), 2 * _NEIGHBOURS + 1, mode="mirror")
     half = 0.5 * np.maximum(room, step)

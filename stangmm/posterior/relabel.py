@@ -7,6 +7,7 @@ chooses a permutation for each draw. It only reorders components: no draw's mixt
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.model.mixture import Mixture
@@ -26,6 +28,7 @@ _MAX_ROWS = 300
 _MAX_CANDIDATES = 20_000
 _MAX_SWEEPS = 100
 _FLOOR = 1e-12  # responsibilities below this count as this in a logarithm
+_FEW_COMPONENTS = 4  # up to which all permutations of all draws are tried at once
 
 
 def checked_relabelling(how: object) -> Relabelling | None:
@@ -76,9 +79,10 @@ def relabelled(
         return among(free, np.argsort(mixture.means[:, free, 0], axis=1), n_components)
     n_rows = max(1, min(_MAX_ROWS, _MAX_HELD // (n_draws * n_components)))
     rows = representative_rows(mixture[pivot], x, n_rows, sample_weight)
-    responsibilities = _responsibilities(mixture, rows)
     aligned = stephens if how == "stephens" else ecr
-    return among(free, aligned(responsibilities[:, free], pivot), n_components)
+    with one_blas_thread():
+        responsibilities = np.take(_responsibilities(mixture, rows), free, axis=1)
+        return among(free, aligned(responsibilities, pivot), n_components)
 
 
 def among(free: IntArray, permutation: IntArray, n_components: int) -> IntArray:
@@ -119,16 +123,18 @@ def _aligned(
     memberships: FloatArray, pivot: int, target: Callable[[FloatArray], FloatArray]
 ) -> IntArray:
     """Take turns: labels by agreement with a target (K, N), and the target of the labels' mean."""
-    draws = np.arange(len(memberships))
+    n_draws, k, n_rows = memberships.shape
+    flat = memberships.reshape(n_draws * k, n_rows)
     mean = memberships[pivot]
     permutation: IntArray | None = None
     for _ in range(_MAX_SWEEPS):
-        agreement = np.einsum("sln,kn->skl", memberships, target(mean), optimize=True)
-        updated = assign(agreement)
+        agreement = (flat @ target(mean).T).reshape(n_draws, k, k)  # of old l with new k
+        updated = assign(np.swapaxes(agreement, 1, 2))
         if permutation is not None and (updated == permutation).all():
             break
         permutation = updated
-        mean = np.stack([memberships[draws, labels].mean(axis=0) for labels in updated.T])
+        chosen = updated.T[:, :, np.newaxis] == np.arange(k)  # (new, draws, old)
+        mean = chosen.reshape(k, -1).astype(np.float64) @ flat / n_draws
     return updated
 
 
@@ -174,6 +180,11 @@ def exchange_probabilities(mixture: Mixture) -> FloatArray:
 
 def assign(agreement: FloatArray) -> IntArray:
     """Best permutations for agreements (S, K, K) of new component k with old component l."""
+    k = agreement.shape[-1]
+    if k <= _FEW_COMPONENTS:
+        each = np.array(list(permutations(range(k))))
+        totals = [agreement[:, np.arange(k), order].sum(axis=1) for order in each]
+        return np.asarray(each[np.argmax(totals, axis=0)])
     return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
 
 
