@@ -8,7 +8,7 @@ from stangmm.base.arrays import FloatArray, IntArray
 
 
 def mean_ranks(values: FloatArray) -> FloatArray:
-    """Ranks of each row's numbers, from 1, shape (Q, n); equal ones have the mean of their ranks."""
+    """Ranks of the numbers in each row, from 1, shape (Q, n); equal ones share their mean."""
     order = np.argsort(values, axis=1, kind="stable")
     first, last = ends_of_ties(np.take_along_axis(values, order, axis=1))
     ranks = np.empty(values.shape)

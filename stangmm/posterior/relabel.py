@@ -11,7 +11,6 @@ from itertools import permutations
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray, IntArray
@@ -185,6 +184,8 @@ def assign(agreement: FloatArray) -> IntArray:
         each = np.array(list(permutations(range(k))))
         totals = [agreement[:, np.arange(k), order].sum(axis=1) for order in each]
         return np.asarray(each[np.argmax(totals, axis=0)])
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
 from stangmm.base.convergence import Convergence, measures
 from stangmm.methods.draws import Draws, McmcInfo
 
@@ -43,6 +42,7 @@ def _independent(found: Convergence, n_draws: int) -> float:
     """Share of the draws that are worth as many independent ones, of the worst quantity."""
     least = np.minimum(found.ess_bulk, found.ess_tail) / n_draws
     return float(np.min(least, where=np.isfinite(least), initial=1.0))
+
 
 def diverges(info: McmcInfo) -> bool:
     """Whether more iterations have diverged than happens by accident."""
