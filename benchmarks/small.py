@@ -100,7 +100,7 @@ def measure_nuts(arguments: argparse.Namespace, tools: list[str]) -> list[dict[s
     columns += ["free/s, process", "relab./s, process", "free/s, second", "relab./s, second"]
     table = Table([*columns, "worst R-hat"])
     results: list[dict[str, Any]] = []
-    for name in ("galaxies", "faithful"):
+    for name in ("galaxies",) if arguments.quick else ("galaxies", "faithful"):
         runs: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
         for seed in range(1, arguments.seeds + 1):
             for tool in tools:

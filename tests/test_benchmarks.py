@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         "scaling.py --quick",
         "choice.py --quick --data galaxies --max-k 2",
         "nuts.py --data galaxies --tools stangmm --seeds 1",
+        "small.py --part nuts --quick",
     ],
 )
 def test_a_short_benchmark_writes_what_it_measured(command: str, tmp_path: Path) -> None:
