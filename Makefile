@@ -7,8 +7,9 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 # What a newcomer runs first: the pages' snippets and the examples.
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
-# Of these, examples that take ten seconds and more run once.
-QUICK  := not sklearn_pipeline and not choose_components and not pictures.py and not compare_methods.py
+# Of these, examples and pages that take five seconds and more run once.
+QUICK  := not sklearn_pipeline and not choose_components and not pictures.py and not compare_methods.py \
+  and not sensitivity.py and not choosing.md and not clusters.md and not classes.md and not readme_shows
 
 .DEFAULT_GOAL := help
 .PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions test-matrix bench bench-peers docs sbc fuzz \
@@ -108,6 +109,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/small.py
 	$(BIN)/python benchmarks/field.py em
 	$(BIN)/python benchmarks/field.py nuts
 	$(BIN)/python benchmarks/field.py advi

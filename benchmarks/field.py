@@ -35,7 +35,7 @@ from field_data import CASES, Case, available
 from field_tables import CELLS, HEADINGS, SUMMARIES, Known, Row, compare, read
 
 KNOWN = Path(__file__).resolve().parents[1] / "out" / "field-known.json"
-QUICK = ("galaxies-3-diag", "faithful-2-full", "holes-3-full")
+QUICK = ("galaxies-3-diag", "holes-3-full")
 TASKS = {"em": ("em", "scikit-learn", "optimize"), "nuts": ("nuts",), "advi": ("advi",)}
 STAN = ("optimize", "nuts", "evidence", "advi")
 ONCE = ("scikit-learn", "optimize")  # further seeds would say nothing new

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stangmm.many.averaging import Stack, stack
     from stangmm.many.choice import Selection
     from stangmm.many.comparison import Comparison, compare
+    from stangmm.many.data_sets import ManyFits, fit_many
     from stangmm.many.discriminant import CrossValidation, DiscriminantAnalysis, DiscriminantFit
     from stangmm.many.models import ModelComparison
     from stangmm.many.posterior import ModelPosterior
@@ -67,6 +68,8 @@ _HOME = {
     "StangmmError": "base.errors",
     "Comparison": "many.comparison",
     "compare": "many.comparison",
+    "ManyFits": "many.data_sets",
+    "fit_many": "many.data_sets",
     "CrossValidation": "many.discriminant",
     "DiscriminantAnalysis": "many.discriminant",
     "DiscriminantFit": "many.discriminant",
@@ -123,6 +126,7 @@ __all__ = [
     "InverseGamma",
     "Laplace",
     "Loo",
+    "ManyFits",
     "MergePath",
     "MisfitWarning",
     "MixtureDistribution",
@@ -141,6 +145,7 @@ __all__ = [
     "StangmmError",
     "compare",
     "datasets",
+    "fit_many",
     "load",
     "select_components",
     "stack",

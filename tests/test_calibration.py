@@ -246,7 +246,7 @@ def test_the_summary_tells_calibrated_from_misjudged(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ the sampler
 
-REPLICATIONS = 30
+REPLICATIONS = 20
 N_ROWS = 20  # few, so that the prior is seen
 
 

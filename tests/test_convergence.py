@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from either_arviz import az
 from made_fits import known_mixture, made_fit, rows_of
+from scipy.stats import rankdata
 
 import stangmm as sg
 from stangmm.base.convergence import Convergence, e_bfmi, ess_mean, measures
+from stangmm.base.ranks import mean_ranks
 from stangmm.posterior.summary import relative_efficiency
 
 
@@ -111,3 +113,9 @@ def test_a_fit_is_diagnosed_once_and_what_is_made_of_it_anew(fit: sg.Fit) -> Non
     part = whole.select_chains([0, 1])
     assert part.diagnose() is not whole.diagnose()
     assert part.diagnose()["bulk ESS"].value != whole.diagnose()["bulk ESS"].value
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (2, 200)])
+def test_equal_numbers_share_the_mean_of_their_ranks(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(2).integers(0, 7, shape).astype(float)
+    np.testing.assert_array_equal(mean_ranks(values), rankdata(values, axis=1))

@@ -107,6 +107,7 @@ MADE_INSIDE = [
 MADE_INSIDE += [
     "ComparisonPlots",
     "CrossValidation",
+    "ManyFits",
     "DiscriminantFit",
     "MergePath",
     "Partition",

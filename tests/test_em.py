@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from scipy.stats import ortho_group
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture as SklearnMixture
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import stangmm as sg
+from stangmm.base.blas import one_blas_thread
 from stangmm.data.dataset import Dataset
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.steps import EMSpace
@@ -413,3 +416,19 @@ def test_many_rows_are_searched_by_a_subset_and_fitted_by_all(covariance_type: s
     assert log_likelihood(fit) >= from_truth.score(x) * len(x) - 1e-2
     assert log_likelihood(fit) == pytest.approx(fit.log_likelihood().sum(), rel=1e-10)
     assert sum(o.restarts for o in info.optima) <= 10
+
+
+def test_fits_that_overlap_leave_blas_its_threads() -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        first, second = ExitStack(), ExitStack()
+        first.enter_context(one_blas_thread())
+        second.enter_context(one_blas_thread())
+        first.close()
+        assert set(threads()) == {1}
+        second.close()
+        assert threads() == before
+        assert max(before) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from kernel.points import COVARIANCE_TYPES, Point, random_point, reference
-from kernel.programs import build_driver, kernel_sources
+from kernel.programs import build_driver, kernel_sources, key_of_sources
 
 import stangmm as sg
 from stangmm.cmdstan import find_cmdstan
+from stangmm.cmdstan.build import cache_directory
 from stangmm.cmdstan.compile import Kernel, compiled_model
 from stangmm.methods.stan.data import group_data
 
@@ -48,27 +49,31 @@ class Programs:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+def programs() -> Programs:
+    """Compile what is not in the user's cache, where compiled models are kept, too."""
     try:
         cmdstan = find_cmdstan().path
     except sg.CmdStanNotFoundError as error:
         pytest.skip(str(error))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CMDSTAN", str(cmdstan))  # where cmdstanpy is to look
-        folder = tmp_path_factory.getbasetemp()
-        if "PYTEST_XDIST_WORKER" in os.environ:  # one builds them, for all workers
-            folder = folder.parent
-        with FileLock(folder / "kernel.lock"):
-            if not (folder / "kernel-programs").exists():
+        folder = cache_directory() / "kernel-tests"
+        folder.mkdir(parents=True, exist_ok=True)
+        built = folder / key_of_sources(cmdstan)
+        with FileLock(folder / "lock"):  # one worker builds them, for all
+            if not built.exists():
+                for old in folder.iterdir():
+                    if old.is_dir():
+                        shutil.rmtree(old)
                 build_programs(cmdstan, folder / "building")
-                (folder / "building").rename(folder / "kernel-programs")
+                (folder / "building").rename(built)
 
         def model(kernel: Kernel) -> cmdstanpy.CmdStanModel:
             compiled = compiled_model(kernel=kernel, cmdstan_path=cmdstan, progress=False)
             return cmdstanpy.CmdStanModel(exe_file=compiled.exe)
 
-        built = [folder / "kernel-programs" / name for name in ("driver", "threaded", "unthreaded")]
-        return Programs(*built, {"native": model("native"), "portable": model("portable")})
+        paths = [built / name for name in ("driver", "threaded", "unthreaded")]
+        return Programs(*paths, {"native": model("native"), "portable": model("portable")})
 
 
 def build_programs(cmdstan: Path, folder: Path) -> None:

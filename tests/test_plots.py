@@ -206,9 +206,10 @@ def test_trace_shows_every_chain_of_every_component(fits_faithful: Any) -> None:
         traces = [line for line in row.lines if (line.get_gid() or "").startswith("chain-")]
         assert len(traces) == chains * curves
     shown, draws = rows[0].lines[0].get_ydata(), fit.posterior["weights"].values[0, :, 0]
-    assert len(shown) == 1000
+    assert len(shown) == 250
+    for stretch in np.split(draws, 125):  # no peak is left out
+        assert np.isin([stretch.min(), stretch.max()], shown).all()
     assert np.isin(shown, draws).all()
-    assert (shown[0], shown[-1]) == (draws[0], draws[-1])
 
 
 @pytest.mark.parametrize("picture", [plots.trace, plots.elbo])

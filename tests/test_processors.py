@@ -37,7 +37,7 @@ case, methods, file = sys.argv[1:]
 model, data = CASES[case]
 warnings.simplefilter("ignore", sg.ConvergenceWarning)
 arrays = {}
-some = {"nuts": sg.NUTS(warmup=200, draws=200, thin=1)} if case == "wide" else {}
+some = {"nuts": sg.NUTS(warmup=80, draws=60, thin=1)} if case == "wide" else {}
 for method in methods.split():
     fit = model.fit(data(), method=some.get(method, method), seed=1, progress=False)
     arrays[f"{method} weights"] = fit.mixture.weights

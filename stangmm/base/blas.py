@@ -5,10 +5,11 @@ With two threads, EM on 2000 rows of 13 features took as long as with one, and t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stangmm.base.environment import unchanged_environment
 
@@ -16,11 +17,30 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 
+_lock = threading.Lock()
+_inside = 0
+_limit: Any = None
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread inside a ``with`` block."""
-    with _controller().limit(limits=1, user_api="blas"):
+    """Limit BLAS to one thread inside a ``with`` block.
+
+    The limit is that of the process. It ends with the last of blocks that overlap, as those of fits
+    in several threads do: each by itself would put back what it found, and one finds the limit.
+    """
+    global _inside, _limit
+    with _lock:
+        if _inside == 0:
+            _limit = _controller().limit(limits=1, user_api="blas")
+        _inside += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limit.restore_original_limits()
 
 
 @cache

@@ -14,7 +14,8 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
-from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray
+from stangmm.base.ranks import ends_of_ties
 
 FEWEST_DRAWS = 4  # of a chain; of fewer nothing can be said
 _TAILS = (0.05, 0.95)
@@ -117,22 +118,11 @@ def _normal_scores(draws: FloatArray) -> FloatArray:
     np.put_along_axis(scores, order, score[np.newaxis, ::2], axis=1)
     tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     if tied.any():
-        first, last = _ends_of_ties(ordered[tied])
+        first, last = ends_of_ties(ordered[tied])
         scores_of_tied = np.empty_like(first, dtype=float)
         np.put_along_axis(scores_of_tied, order[tied], score[first + last], axis=1)
         scores[tied] = scores_of_tied
     return scores.reshape(draws.shape)
-
-
-def _ends_of_ties(ordered: FloatArray) -> tuple[IntArray, IntArray]:
-    """Where the run of equal numbers begins and ends in which each of a row stands; (Q, n)."""
-    places = np.arange(ordered.shape[1])
-    differs = ordered[:, 1:] != ordered[:, :-1]
-    edge = np.ones((len(ordered), 1), dtype=bool)
-    begins, ends = np.hstack([edge, differs]), np.hstack([differs, edge])
-    first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
-    backwards = np.where(ends, places, places[-1])[:, ::-1]
-    return first, np.minimum.accumulate(backwards, axis=1)[:, ::-1]
 
 
 def _quantiles(draws: FloatArray) -> list[FloatArray]:

@@ -52,8 +52,11 @@ def group_rows(
     groups : tuple of RowGroup
         Slices of ``x[order]``.
     """
+    missing = np.isnan(x)
+    if labels is None and not missing.any():
+        return np.arange(len(x)), (RowGroup(slice(0, len(x)), np.arange(x.shape[1])),)
     component = np.full(len(x), -1) if labels is None else labels
-    keys = np.column_stack([np.packbits(np.isnan(x), axis=1), component])
+    keys = np.column_stack([np.packbits(missing, axis=1), component])
     _, member = np.unique(keys, axis=0, return_inverse=True)
     order = np.argsort(member.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(member.ravel()))
@@ -61,6 +64,6 @@ def group_rows(
     for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
         first = order[start]
         known = int(component[first])
-        observed = np.flatnonzero(~np.isnan(x[first]))
+        observed = np.flatnonzero(~missing[first])
         groups.append(RowGroup(slice(start, end), observed, None if known < 0 else known))
     return order, tuple(groups)

@@ -7,7 +7,6 @@ matter: an optimum is known by its height and by which rows belong together.
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.blas import one_blas_thread
@@ -82,6 +81,8 @@ def _basins(space: EMSpace, mixture: Mixture, fit: Fitted) -> IntArray:
         after = slice(i + 1, int(np.searchsorted(heights, height + _SAME_HEIGHT, side="right")))
         apart = np.abs(signature[order[after]] - signature[order[i]]).max(axis=1, initial=0.0)
         near[order[i], order[after]] = apart < _SAME_TOGETHER
+    from scipy.sparse.csgraph import connected_components  # slow, and seldom needed
+
     return np.asarray(connected_components(near, directed=False)[1])
 
 

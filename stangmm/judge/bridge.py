@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import log_expit
 
 from stangmm.base.arrays import FloatArray
@@ -58,6 +57,8 @@ class Bridge:
             At draws from the proposal; -inf where the posterior has no mass, and where the bridge
             shall not stand.
         """
+        from scipy.optimize import brentq  # slow to import
+
         n_proposal = of_proposal.size
         # By ranks: a ratio that is far off at a few draws bears on the bridge no more than others.
         n_draws = float(measures(of_posterior).ess_bulk)

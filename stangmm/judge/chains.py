@@ -7,7 +7,6 @@ from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.thresholds import MODES_APART, R_HAT_OK
@@ -101,6 +100,8 @@ def _groups_apart(fit: Fitted) -> list[list[int]]:
     gap = np.abs(means[:, np.newaxis] - means)
     sd = np.sqrt(0.5 * (variances[:, np.newaxis] + variances))
     near = np.asarray((gap <= MODES_APART * sd).all(axis=-1))
+    from scipy.sparse.csgraph import connected_components  # slow, and seldom needed
+
     n_groups, group = connected_components(near, directed=False)
     return [np.flatnonzero(group == i).tolist() for i in range(n_groups)]
 

@@ -173,6 +173,12 @@ class Diagnosis:
 @once
 def diagnose(fit: Fitted) -> Diagnosis:
     """Make every check that applies to this kind of fit."""
+    return Diagnosis((*diagnose_computation(fit), *_of_goodness(fit)))
+
+
+@once
+def diagnose_computation(fit: Fitted) -> Diagnosis:
+    """Make every check of the computation: `Diagnosis.computation`, without the goodness of fit."""
     checks: Iterator[Check]
     if fit.combination is not None:
         checks = _of_combination(fit, fit.combination)
@@ -184,7 +190,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
         checks = _of_restarts(fit, fit.info)
     of_data = (*_of_ties(fit), *_of_weights(fit), *_of_pairs(fit))
     of_components = (*_of_labelling(fit), _smallest_component(fit))
-    return Diagnosis((*checks, *of_data, *of_components, *_of_goodness(fit)))
+    return Diagnosis((*checks, *of_data, *of_components))
 
 
 def _of_goodness(fit: Fitted) -> Iterator[Check]:

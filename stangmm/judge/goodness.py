@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from scipy.ndimage import median_filter
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import betainc
 
 from stangmm.base.arrays import FloatArray
@@ -232,7 +232,8 @@ def _heap(tests: SmoothTests, feature: int) -> Test:
     if len(values) < 2:
         return Test("repeated value", 1.0, 0.0, (feature,))
     # A value stands for as much room as values around it have, on any grid.
-    room = median_filter(np.diff(values), 2 * _NEIGHBOURS + 1, mode="mirror")
+    padded = np.pad(np.diff(values), _NEIGHBOURS, mode="reflect")
+    room = np.median(sliding_window_view(padded, 2 * _NEIGHBOURS + 1), axis=1)
     half = 0.5 * np.maximum(room, step)
     low, high = values - np.append(half[0], half), values + np.append(half, half[-1])
     cell = np.maximum(tests.cdf(feature, high) - tests.cdf(feature, low), 1e-15)

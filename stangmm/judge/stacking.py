@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import shown
@@ -93,6 +92,8 @@ def _maximize(density: FloatArray, share: FloatArray) -> FloatArray:
     With A = sqrt(share) density / (density . w), the gradient is 1 - A' sqrt(share) and the
     Hessian A' A, so that each quadratic model is a least-squares problem without negative w.
     """
+    from scipy.optimize import nnls  # slow to import
+
     n_models = density.shape[1]
     root = np.sqrt(share)
     w = np.full(n_models, 1.0 / n_models)

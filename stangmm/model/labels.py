@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.model.mixture import Mixture
@@ -33,11 +32,13 @@ def traits(mixture: Mixture) -> FloatArray:
 def assign(agreement: FloatArray) -> IntArray:
     """Best permutations for agreements (S, K, K) of new component k with old component l."""
     k = agreement.shape[-1]
-    if k > _FEW:
-        return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
-    orders = np.array(list(permutations(range(k))))
-    total = agreement[:, np.arange(k), orders].sum(axis=-1)  # (S, K!)
-    return np.asarray(orders[total.argmax(axis=1)])
+    if k <= _FEW:
+        orders = np.array(list(permutations(range(k))))
+        totals = [agreement[:, np.arange(k), order].sum(axis=1) for order in orders]
+        return np.asarray(orders[np.argmax(totals, axis=0)])
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    return np.stack([linear_sum_assignment(a, maximize=True)[1] for a in agreement])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import ModelError
+from stangmm.base.ranks import mean_ranks
 from stangmm.judge.criteria import bad_rows, psis_loo
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.mixture import Mixture
@@ -117,7 +117,7 @@ def rank_bars(values: FloatArray) -> FloatArray:
     """
     draws = values.shape[1]
     bins = min(RANK_BINS, draws)
-    ranks = rankdata(values).reshape(values.shape)
+    ranks = mean_ranks(values.reshape(1, -1)).reshape(values.shape)
     edges = 0.5 + np.linspace(0, values.size, bins + 1)
     counts = np.stack([np.histogram(of_chain, edges)[0] for of_chain in ranks])
     return np.asarray(counts * (bins / draws))
@@ -146,7 +146,7 @@ def _draws_for_one(values: FloatArray, bins: int) -> float:
     of it are negative (Geyer 1992, doi:10.1214/ss/1177011137).
     """
     draws = values.shape[1]
-    member = ((rankdata(values, axis=1) - 0.5) * bins / draws).astype(np.intp)
+    member = ((mean_ranks(values) - 0.5) * bins / draws).astype(np.intp)
     total = 0.0
     for lag in range(1, draws - 2, 2):
         same = [np.mean(member[:, :-t] == member[:, t:]) for t in (lag, lag + 1)]

@@ -207,7 +207,7 @@ def scatter(
     certainty = (responsibilities.max(axis=1) - 1 / k) / (1 - 1 / k) if k > 1 else np.ones(n)
     densest = 1.0 if n <= 500 else 0.75
     alpha = densest * (0.18 + 0.57 * np.clip(certainty, 0, 1))
-    area = np.full(n, size if n <= 500 else size * 0.5)
+    area = np.asarray(size if n <= 500 else size * 0.5)  # one number is one marker, used again
     if weight is not None:
         area = area * np.clip(weight / weight[weight > 0].mean(), 0.0, 8.0)
     for each in np.unique(component):
@@ -219,7 +219,7 @@ def scatter(
         ax.scatter(
             xy[member, 0],
             xy[member, 1],
-            s=area[member],
+            s=area[member] if area.ndim else area,
             c=colors,
             marker="." if noise else marker(int(each)),
             linewidths=0,
@@ -240,14 +240,20 @@ def ellipse_paths(mixture: Mixture, mass: float, points: int = 73) -> FloatArray
     return np.asarray(mixture.means[..., np.newaxis, :] + turned)
 
 
-def ellipses_of_draws(ax: Axes, mixture: Mixture, features: tuple[int, int]) -> None:
-    """Thin ellipses of 95% mass for draws (S,) of the posterior, in two of the features."""
-    thin_ellipses(ax, thinned(mixture, ELLIPSE_DRAWS).marginal(np.array(features)))
+def ellipses_of_draws(
+    ax: Axes, mixture: Mixture, features: tuple[int, int], *, small: bool = False
+) -> None:
+    """Thin ellipses of 95% mass for draws (S,) of the posterior, in two of the features.
+
+    In a small panel half of the draws show as much.
+    """
+    some = thinned(mixture, ELLIPSE_DRAWS // 2 if small else ELLIPSE_DRAWS)
+    thin_ellipses(ax, some.marginal(np.array(features)), points=25 if small else 49)
 
 
-def thin_ellipses(ax: Axes, mixture: Mixture) -> None:
+def thin_ellipses(ax: Axes, mixture: Mixture, points: int = 49) -> None:
     """Thin ellipses of 95% mass for some mixtures (S,) of two features."""
-    paths = ellipse_paths(mixture, ELLIPSE_MASS[-1], points=49)
+    paths = ellipse_paths(mixture, ELLIPSE_MASS[-1], points)
     for j in range(mixture.n_components):
         ax.add_collection(
             LineCollection(
@@ -256,8 +262,8 @@ def thin_ellipses(ax: Axes, mixture: Mixture) -> None:
                 alpha=0.16,
                 linewidths=0.7,
                 # Pixels of many pale shades are larger than other pictures' pixels.
-                rasterized=paths.size > 6 * VECTOR_POINTS,
-                zorder=3,
+                rasterized=paths.size > 20 * VECTOR_POINTS,
+                zorder=2.2,  # below the axes' lines, as the rows: pixels of both are one image
             ),
             autolim=False,
         )
@@ -292,7 +298,7 @@ def shades(
 
     The mixture's draws (S,) are of all features, of which two are shown.
     """
-    points = 61 if coarse else 121
+    points = 61 if coarse else 91
     x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     some = thinned(mixture, SHADE_DRAWS // 4 if coarse else SHADE_DRAWS)

@@ -149,7 +149,7 @@ def draw_pair(
     )
     layers.ellipses(ax, point, filled=parts)
     if not parts and fit.kind != "point":
-        layers.ellipses_of_draws(ax, fit.mixture, features)
+        layers.ellipses_of_draws(ax, fit.mixture, features, small=small)
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
     if not small:

@@ -44,6 +44,7 @@ DECIDED = 0.9
 _RESPONSIBILITY_DRAWS = 200
 _HATCHES = (None, "////", "....")  # components beyond the sixth take the same colours
 PAIRS_FEATURES = 2
+_DIVERGENT = 150  # draws that are marked, at most
 _TICK_MARGIN = 0.2  # of a panel of pairs, at either end, without a tick
 _PAIRS_DRAWS = 1000
 
@@ -317,7 +318,7 @@ def _pair_panel(
         rasterized=len(shown) > VECTOR_MARKERS,
         zorder=2,
     )
-    some = diverging[:VECTOR_MARKERS]
+    some = diverging[:_DIVERGENT]
     if len(some):
         ax.plot(x[some], y[some], "x", color=INK, markersize=4.5, gid="divergent", zorder=3)
 
@@ -329,7 +330,7 @@ def _pairs_legend(ax: Axes, fit: Fitted, component: int, shown: int, divergent: 
         [], [], s=14, color=color(component), label=f"component {component}\n{shown:,}{of} draws"
     )
     if divergent:
-        some = f", {VECTOR_MARKERS} shown" if divergent > VECTOR_MARKERS else ""
+        some = f", {_DIVERGENT} shown" if divergent > _DIVERGENT else ""
         ax.plot([], [], "x", color=INK, label=f"divergent ({divergent:,}{some})")
     elif divergent is not None:
         ax.plot([], [], " ", label="none divergent")

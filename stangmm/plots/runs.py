@@ -14,7 +14,6 @@ from stangmm.plots.style import (
     MIDDLE,
     MUTED,
     RULE,
-    VECTOR_POINTS,
     color,
     curve,
     label_decades,
@@ -32,7 +31,7 @@ from stangmm.posterior.fitted import Fitted
 
 TRACE_FEATURES = 3
 _SQUEEZED = 0.4  # of the axis: where components' ranges take less, the gaps are made small
-_TRACE_POINTS = 1000  # of one chain; longer chains are thinned
+_TRACE_POINTS = 1000  # of a curve, all chains together
 _BAD = COMPONENTS[5]
 _GOOD = COMPONENTS[0]
 
@@ -307,20 +306,17 @@ def _limits(values: FloatArray) -> tuple[float, float]:
 
 def _trace_panel(ax: Axes, values: FloatArray) -> None:
     chains, draws, curves = values.shape
-    kept = np.unique(np.linspace(0, draws - 1, min(draws, _TRACE_POINTS)).astype(np.intp))
     width = float(draws) * 1.04
-    pixels = values.size > VECTOR_POINTS
     for k in range(curves):
         shade = MIDDLE if curves == 1 else color(k)
         for c in range(chains):
+            kept = _extremes(values[c, :, k], _TRACE_POINTS // chains)
             curve(
                 ax,
                 c * width + kept,
                 values[c, kept, k],
                 color=shade,
                 linewidth=0.45,
-                rasterized=pixels,
-                antialiased=not pixels,  # pixels of few colours take a quarter of the bytes
                 gid=f"chain-{c}",
             )
     for c in range(1, chains):
@@ -332,6 +328,21 @@ def _trace_panel(ax: Axes, values: FloatArray) -> None:
     _squeeze(ax, values)
     ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_color(RULE)
+
+
+def _extremes(draws: FloatArray, most: int) -> IntArray:
+    """Which draws of a chain (S,) a line goes through: of many, the extremes of short stretches.
+
+    A stretch is hardly wider than the line, which covers what is left out.
+    """
+    n = len(draws)
+    if n <= most:
+        return np.arange(n)
+    stretch = -(-2 * n // max(most, 2))
+    whole = draws[: n - n % stretch].reshape(-1, stretch)
+    first = stretch * np.arange(len(whole))
+    rest = np.arange(len(whole) * stretch, n)
+    return np.unique([*(first + whole.argmin(axis=1)), *(first + whole.argmax(axis=1)), *rest])
 
 
 def _squeeze(ax: Axes, values: FloatArray) -> None:

@@ -52,7 +52,7 @@ SCATTER_ROWS = 5000  # more rows than this are thinned, and the label says so
 # What has more points or markers than this is drawn as pixels, so that files stay small. Pixels do
 # not follow the page's colours, so what is drawn in them is coloured or of a middle grey.
 VECTOR_POINTS = 1500
-VECTOR_MARKERS = 150
+VECTOR_MARKERS = 300
 MIDDLE = "#808892"
 DOTS_PER_INCH = 200
 _LETTER = 0.6  # a letter's width relative to the type's size, a little more than the mean one's

@@ -129,6 +129,12 @@ def _all_axes(some: Iterable[Any]) -> Iterator[Axes]:
         yield from _all_axes(ax.child_axes)
 
 
+def _short(path: str) -> str:
+    """A path with a tenth of a point, which no screen shows, and without what can be understood."""
+    short = re.sub(r"(\.\d)\d+", r"\1", " ".join(path.split()))
+    return short if re.search("[CQ]", short) else short.replace(" L ", " ")  # after M, lines follow
+
+
 def _own(element: ElementTree.Element, prefix: str) -> None:
     """Make an element's ids and references its picture's own, and its colours the page's."""
     for key, value in element.attrib.items():
@@ -136,8 +142,8 @@ def _own(element: ElementTree.Element, prefix: str) -> None:
             element.set(key, f"{prefix}-{value}")
         elif key.endswith("href") and value.startswith("#"):
             element.set(key, f"#{prefix}-{value[1:]}")
-        elif key == "d":  # a hundredth of a point is finer than any screen
-            element.set(key, re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split())))
+        elif key == "d":
+            element.set(key, _short(value))
         elif key in ("style", "fill", "stroke", "clip-path"):
             changed = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", value)
             changed = re.sub(

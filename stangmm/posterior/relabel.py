@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
 from stangmm.model.labels import among, assign, traits
@@ -76,9 +77,10 @@ def relabelled(
         return among(free, np.argsort(mixture.means[:, free, 0], axis=1), n_components)
     n_rows = max(1, min(_MAX_ROWS, _MAX_HELD // (n_draws * n_components)))
     rows = representative_rows(mixture[pivot], x, n_rows, sample_weight)
-    responsibilities = _responsibilities(mixture, rows)
     aligned = stephens if how == "stephens" else ecr
-    return among(free, aligned(responsibilities[:, free], pivot), n_components)
+    with one_blas_thread():
+        responsibilities = np.take(_responsibilities(mixture, rows), free, axis=1)
+        return among(free, aligned(responsibilities, pivot), n_components)
 
 
 def stephens(responsibilities: FloatArray, pivot: int) -> IntArray:
@@ -111,16 +113,18 @@ def _aligned(
     memberships: FloatArray, pivot: int, target: Callable[[FloatArray], FloatArray]
 ) -> IntArray:
     """Take turns: labels by agreement with a target (K, N), and the target of the labels' mean."""
-    draws = np.arange(len(memberships))
+    n_draws, k, n_rows = memberships.shape
+    flat = memberships.reshape(n_draws * k, n_rows)
     mean = memberships[pivot]
     permutation: IntArray | None = None
     for _ in range(_MAX_SWEEPS):
-        agreement = np.einsum("sln,kn->skl", memberships, target(mean), optimize=True)
-        updated = assign(agreement)
+        agreement = (flat @ target(mean).T).reshape(n_draws, k, k)  # of old l with new k
+        updated = assign(np.swapaxes(agreement, 1, 2))
         if permutation is not None and (updated == permutation).all():
             break
         permutation = updated
-        mean = np.stack([memberships[draws, labels].mean(axis=0) for labels in updated.T])
+        chosen = updated.T[:, :, np.newaxis] == np.arange(k)  # (new, draws, old)
+        mean = chosen.reshape(k, -1).astype(np.float64) @ flat / n_draws
     return updated
 
 

@@ -135,14 +135,7 @@ def summary(fit: Fitted) -> pd.DataFrame:
     """Table of the parameters, a row each."""
     import pandas as pd
 
-    mixture, size = fit.mixture, fit.lp.size
-    noise = [] if mixture.noise is None else [mixture.noise.weight[:, np.newaxis]]
-    draws = np.hstack([
-        mixture.weights,
-        *noise,
-        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS[1:]),
-        correlations(fit).reshape(size, -1),
-    ])  # fmt: skip
+    draws, size = _flat(fit), fit.lp.size
     columns = {"mean": draws.mean(axis=0)}
     if size > 1:
         low, high = np.quantile(draws, [0.05, 0.95], axis=0)
@@ -150,7 +143,7 @@ def summary(fit: Fitted) -> pd.DataFrame:
     table = pd.DataFrame(columns, index=pd.Index(_names(fit), name="parameter"))
     chains, per_chain = fit.lp.shape
     if fit.kind == "mcmc" and per_chain >= FEWEST_DRAWS:
-        names = ["weights", *(["noise_weight"] if noise else []), *PARAMETERS[1:]]
+        names = ["weights", *(["noise_weight"] if fit.model.noise else []), *PARAMETERS[1:]]
         of = [measures_of(fit)[name] for name in names]
         of += correlation_measures_of(fit).values()
         found = {
@@ -161,6 +154,23 @@ def summary(fit: Fitted) -> pd.DataFrame:
         shown = ["ess_bulk", "ess_tail", *(["r_hat"] if chains > 1 else [])]
         table[shown] = np.stack([found[name] for name in shown], axis=1)
     return table
+
+
+def estimates(fit: Fitted) -> dict[str, float]:
+    """Estimate or posterior mean of each parameter, by its name in `summary`."""
+    return dict(zip(_names(fit), _flat(fit).mean(axis=0).tolist(), strict=True))
+
+
+def _flat(fit: Fitted) -> FloatArray:
+    """Draws (S, P) of all parameters, in the order of `_names`."""
+    mixture, size = fit.mixture, fit.lp.size
+    noise = [] if mixture.noise is None else [mixture.noise.weight[:, np.newaxis]]
+    return np.hstack([
+        mixture.weights,
+        *noise,
+        *(getattr(mixture, name).reshape(size, -1) for name in PARAMETERS[1:]),
+        correlations(fit).reshape(size, -1),
+    ])  # fmt: skip
 
 
 def _names(fit: Fitted) -> list[str]:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 _KERNELS = _HERE.parents[1] / "stan" / "kernel"
+
+
+def key_of_sources(cmdstan: Path) -> str:
+    """What the programs depend on, as a short text: sources, CmdStan and its compiler flags."""
+    make = subprocess.run(
+        ["make", "-s", "print-compiler-flags"], cwd=cmdstan, capture_output=True, check=True
+    )
+    key = hashlib.sha256(make.stdout + os.fsencode(cmdstan))
+    for path in sorted([*_KERNELS.rglob("*.*"), *_HERE.glob("*.*")]):
+        key.update(path.read_bytes())
+    return key.hexdigest()[:16]
 
 
 def kernel_sources(cmdstan: Path, folder: Path) -> Path:

@@ -102,14 +102,16 @@ def climb(
         gain = log_lik - reached
         # EM's own step falls by rounding alone, beside a component that is next to flat.
         stuck = ~memory.accelerated & (gain < -_rounding(reached))
-        for i in np.flatnonzero(~falls & ~stuck):
-            result.paths[runs[i]].append(float(log_lik[i]))
         falls |= stuck
+        rises = ~falls
+        for run, value in zip(runs[rises].tolist(), log_lik[rises].tolist(), strict=True):
+            result.paths[run].append(value)
         reached = np.where(falls, reached, log_lik)
         following, to_gain = memory.step(trial, image, falls)
         converged = ~falls & (gain < tolerance) & (to_gain < tolerance)
         converged |= ~falls & (np.abs(gain) <= _rounding(reached))
-        converged |= ~falls & np.array([_is_flat(result.paths[i]) for i in runs])
+        if iteration >= _FLAT_STEPS:
+            converged |= ~falls & np.array([_is_flat(result.paths[i]) for i in runs])
         converged |= stuck & (gain > -_FLAT_GAIN)
         few &= ~falls
         last = iteration == max_iterations - 1
@@ -165,8 +167,8 @@ class _Memory:
     ) -> tuple[EMParameters, FloatArray]:
         """Next trials, and how many nats they are expected to gain."""
         noise = self._space.noise
-        at, metric = encoded(trial, noise=noise)
-        residual = encoded(image, noise=noise)[0] - at
+        at, metric = encoded(trial, noise=noise), root_information(trial, noise=noise)
+        residual = encoded(image, noise=noise) - at
         if not hasattr(self, "best"):
             self.best, self._image, self._at, self._residual = trial, image, at, residual
             self._metric = metric
@@ -220,6 +222,8 @@ class _Memory:
 
 def _chosen(second: BoolArray, one: EMParameters, other: EMParameters) -> EMParameters:
     """``one`` where the mask is true, ``other`` elsewhere."""
+    if not second.any():
+        return other
 
     def each(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.where(second.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
@@ -231,34 +235,45 @@ def _chosen(second: BoolArray, one: EMParameters, other: EMParameters) -> EMPara
     )
 
 
-def encoded(parameters: EMParameters, *, noise: bool) -> tuple[FloatArray, FloatArray]:
-    """Free numbers u (R, P), and the square roots of their complete-data information a row.
+def encoded(parameters: EMParameters, *, noise: bool) -> FloatArray:
+    """Free numbers u (R, P).
 
     They are log weights, with that of the noise if there is noise, means, and log standard
     deviations or Cholesky factors with log diagonal.
     """
-    weights, means, covariances = parameters.weights, parameters.means, parameters.covariances
+    weights, covariances = parameters.weights, parameters.covariances
+    if covariances.ndim == 3:
+        spread = np.log(np.sqrt(covariances))
+    else:
+        spread = np.linalg.cholesky(covariances)
+        diagonal = np.arange(spread.shape[-1])
+        spread[..., diagonal, diagonal] = np.log(spread[..., diagonal, diagonal])
+    if noise:
+        weights = np.column_stack([weights, parameters.noise_weight])
+    return _side_by_side(np.log(np.maximum(weights, 1e-300)), parameters.means, spread)
+
+
+def root_information(parameters: EMParameters, *, noise: bool) -> FloatArray:
+    """Square roots of the complete-data information a row on the free numbers, shape (R, P)."""
+    weights, covariances = parameters.weights, parameters.covariances
     (r, k), c = weights.shape, covariances.shape[1]
     root = np.sqrt(weights)[..., np.newaxis]
     own = root if c == k else np.ones((r, 1, 1))
     if covariances.ndim == 3:
         sd = np.sqrt(covariances)
-        spread, of_spread = np.log(sd), np.sqrt(2.0) * own * np.ones_like(sd)
+        of_spread = np.sqrt(2.0) * own * np.ones_like(sd)
     else:
-        factor = np.linalg.cholesky(covariances)
-        diagonal = np.arange(factor.shape[-1])
-        log_diagonal = np.log(factor[..., diagonal, diagonal])
         sd = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
-        of_spread = (own / sd)[..., np.newaxis] * np.ones_like(factor)
+        of_spread = (own / sd)[..., np.newaxis] * np.ones_like(covariances)
+        diagonal = np.arange(sd.shape[-1])
         of_spread[..., diagonal, diagonal] = np.sqrt(2.0) * own
-        spread = factor
-        spread[..., diagonal, diagonal] = log_diagonal
     if noise:
         weights = np.column_stack([weights, parameters.noise_weight])
-    u = [np.log(np.maximum(weights, 1e-300)), means, spread]
-    metric = [np.sqrt(weights), root / sd, of_spread]
-    flat = [np.concatenate([a.reshape(r, -1) for a in arrays], axis=1) for arrays in (u, metric)]
-    return flat[0], flat[1]
+    return _side_by_side(np.sqrt(weights), root / sd, of_spread)
+
+
+def _side_by_side(*arrays: FloatArray) -> FloatArray:
+    return np.concatenate([array.reshape(len(array), -1) for array in arrays], axis=1)
 
 
 def decoded(u: FloatArray, like: EMParameters, *, noise: bool) -> EMParameters:

@@ -42,13 +42,15 @@ def k_means(
     Centres of known rows stay where these are: a few rows could not hold them against the rest.
     """
     y = rounded(y)
-    known = np.full(len(y), -1) if labels is None else labels
+    known = None if labels is None or not (labels >= 0).any() else labels
     centers = _far_rows(y, k, weight, known, rng)
     weighted = weight[:, np.newaxis] * y
     z = np.full(len(y), -1)
-    for _ in range(1 if (known >= 0).any() else _LLOYD_STEPS):
+    for _ in range(_LLOYD_STEPS if known is None else 1):
         distance = (centers**2).sum(axis=1) - 2.0 * (y @ centers.T)
-        nearest = np.where(known >= 0, known, distance.argmin(axis=1))
+        nearest = distance.argmin(axis=1)
+        if known is not None:
+            nearest = np.where(known >= 0, known, nearest)
         if (nearest == z).all():
             break
         z = nearest
@@ -59,17 +61,17 @@ def k_means(
 
 
 def _far_rows(
-    y: FloatArray, k: int, weight: FloatArray, labels: IntArray, rng: np.random.Generator
+    y: FloatArray, k: int, weight: FloatArray, labels: IntArray | None, rng: np.random.Generator
 ) -> FloatArray:
     """Centres by D^2 sampling, beside the means of components of which rows are known."""
     centers = np.empty((k, y.shape[1]))
     nearest = np.full(len(y), np.inf)
-    known = np.unique(labels[labels >= 0])
+    known = [] if labels is None else np.unique(labels[labels >= 0]).tolist()
     for j in known:
         own = labels == j
         centers[j] = np.average(y[own], axis=0, weights=weight[own])
         np.minimum(nearest, ((y - centers[j]) ** 2).sum(axis=1), out=nearest)
-    for j in np.setdiff1d(np.arange(k), known):
+    for j in sorted(set(range(k)).difference(known)):
         cumulative = np.cumsum(weight if np.isinf(nearest[0]) else nearest * weight)
         target = rng.random() * cumulative[-1]
         centers[j] = y[min(int(np.searchsorted(cumulative, target, "right")), len(y) - 1)]
@@ -92,7 +94,7 @@ def far_balls(
     y, n = rounded(y), len(y)
     if k == 1:
         return np.zeros(n, dtype=np.int64)
-    centers = _far_rows(y, k, weight, np.full(n, -1), rng)
+    centers = _far_rows(y, k, weight, None, rng)
     size = ball_size(least, 0.4 * n / k, rng)
     distance = (centers**2).sum(axis=1) - 2.0 * (y @ centers.T) + (y**2).sum(axis=1)[:, np.newaxis]
     nearest = distance[:, :-1].argmin(axis=1)

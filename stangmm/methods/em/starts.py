@@ -14,9 +14,9 @@ from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.ranks import mean_ranks
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.merging import merged, n_small_clusters
 from stangmm.methods.em.partitions import dense_balls, far_balls, k_means, rounded
@@ -80,8 +80,10 @@ class Starter:
                 "k-means++, EM's coordinates": clustered(lambda: self.x),
                 "random rows": self._random_rows,
             }
-        makers: dict[str, Callable[[], IntArray]] = {
-            "k-means": clustered(lambda: self._plain),
+        makers: dict[str, Callable[[], IntArray]] = {"k-means": clustered(lambda: self._plain)}
+        if self.space.problem.space.n_weights == 1:  # one component, and one optimum
+            return makers
+        makers |= {
             "merged": lambda: self._merged(self._plain),
             "dense balls": lambda: dense_balls(self._ranks, k, least, self._volume, rng),
             "k-means, ranks": clustered(lambda: self._ranks),
@@ -115,7 +117,7 @@ class Starter:
     @cached_property
     def _ranks(self) -> FloatArray:
         """Normal scores of each feature's ranks."""
-        ranks = rankdata(rounded(self._plain), axis=0)
+        ranks = mean_ranks(rounded(self._plain).T).T
         return np.asarray(ndtri((ranks - 0.5) / len(ranks)), dtype=np.float64)
 
     def _projected(self) -> FloatArray:

@@ -296,8 +296,10 @@ class EMSpace:
 
 def _with_smallest(matrices: FloatArray, relative: float | None) -> FloatArray:
     """Symmetric matrices with eigenvalues raised to 1, or to a share of the largest."""
-    trace = np.trace(matrices, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis]
-    least = 1.0 if relative is None else relative * trace
+    least: float | FloatArray = 1.0
+    if relative is not None:
+        trace = np.trace(matrices, axis1=-2, axis2=-1)
+        least = relative * trace[..., np.newaxis, np.newaxis]
     try:
         np.linalg.cholesky(matrices - least * np.eye(matrices.shape[-1]))
     except np.linalg.LinAlgError:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
-from stangmm.base.convergence import measures
+from stangmm.base.convergence import Convergence, measures
 from stangmm.methods.draws import Draws, McmcInfo
 
 # Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
@@ -32,17 +31,16 @@ def iterations_a_draw(draws: Draws) -> int:
     chains, n = draws.log_likelihood.shape
     quantities = (draws.log_likelihood, np.sort(mixture.weights, axis=-1), ordered)
     all_of_them = np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1)
-    groups = [all_of_them]
-    if (measures(all_of_them).r_hat > _SEPARATE).any():
-        groups = [chain[np.newaxis] for chain in all_of_them]
-    least = min(_independent(group) for group in groups)
+    found = [measures(all_of_them)]
+    if (found[0].r_hat > _SEPARATE).any():
+        found = [measures(chain[np.newaxis]) for chain in all_of_them]
+    least = min(_independent(each, chains * n // len(found)) for each in found)
     return 1 if least >= _ENOUGH else int(min(np.ceil(_AIM / least), _LONGEST))
 
 
-def _independent(draws: FloatArray) -> float:
+def _independent(found: Convergence, n_draws: int) -> float:
     """Share of the draws that are worth as many independent ones, of the worst quantity."""
-    found = measures(draws)
-    least = np.minimum(found.ess_bulk, found.ess_tail) / np.prod(draws.shape[:2])
+    least = np.minimum(found.ess_bulk, found.ess_tail) / n_draws
     return float(np.min(least, where=np.isfinite(least), initial=1.0))
 
 

@@ -8,7 +8,6 @@ L-BFGS in coordinates in which the posterior is about round.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize
 
 from stangmm.base.arrays import FloatArray
 from stangmm.methods.em.restarts import collapsed
@@ -48,6 +47,8 @@ def posterior_mode(mixture: Mixture, problem: Problem, rng: np.random.Generator)
         enough &= float(mixture.noise.weight) * problem.total_weight >= _MANY_ROWS
     if enough or problem.space.size > MAX_PARAMETERS:
         return mixture
+    from scipy.optimize import minimize  # slow to import, and not for every fit
+
     start = problem.space.vectors(mixture)
     factor = _round_coordinates(mixture, problem, rng)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_count, check_flag, check_positive
 from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
@@ -238,6 +239,7 @@ class NUTS(StanMethod):
             draws, _ = self._sample(problem, run, plan.going_on(draws, metrics, thin, delta))
         return draws
 
+    @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
         """Plan chains in some regions, or around starting values given by hand."""
         places = self._for_each_chain(known)

@@ -141,6 +141,7 @@ class Region:
         return Mixture(weights, means, scales, np.concatenate([mixture.corr_chol, chol]), noise)
 
 
+@one_blas_thread()
 def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple[Region, ...]:
     """Regions with enough of the posterior that a chain should start there, the largest first.
 

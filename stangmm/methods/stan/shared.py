@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_choice, checked_path
 from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.memory import check_disk
@@ -158,6 +159,7 @@ def _new_folder(parent: str | os.PathLike[str], name: str) -> Path:
     raise AssertionError  # the numbers do not end
 
 
+@one_blas_thread()
 def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """The posterior's modes near optima of the likelihood, the one with most mass first."""
     return climbed(likelihood_optima(problem, run), problem, run)
