@@ -19,7 +19,9 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.judge import criteria
-from stangmm.judge.criteria import aic, bic, icl, loo, pooled, psis_loo, waic
+from stangmm.judge.criteria import aic, bic, icl, waic
+from stangmm.judge.leave_one_out import loo, psis_loo
+from stangmm.judge.subsampling import pooled
 from stangmm.model.covariance import structure_named
 
 

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import ModelError
-from stangmm.judge.criteria import bad_rows, psis_loo
+from stangmm.judge.leave_one_out import bad_rows, psis_loo
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.mixture import Mixture
 from stangmm.plots import layers
