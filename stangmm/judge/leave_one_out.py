@@ -162,7 +162,8 @@ def subsampled_loo(fit: Fitted, drawn: IntArray, n_certain: int, *, progress: bo
     approx[certain] = elpd[certain]
     unvisited = np.ones(len(weight), dtype=bool)
     unvisited[rows] = False
-    shift = (sum_of_all - float(weight @ approx)) / float(weight @ unvisited)
+    rest = float(weight @ unvisited)
+    shift = (sum_of_all - float(weight @ approx)) / rest if rest else 0.0
     approx[unvisited] += shift
     rough += shift - 0.5 * variance
     rough[certain] = elpd[certain]

@@ -195,7 +195,7 @@ def _estimated(
     own, size = weight[drawn], float(weight.sum())
     n, m = np.count_nonzero(weight), len(drawn)
     above = own * (exact - approx[drawn])
-    value = float(weight @ approx) + n / m * float(above.sum())
+    value = float(weight @ approx + n / m * above.sum())
     variance = n**2 * (1.0 - m / n) * float(above.var(ddof=1)) / m
     center = float(weight @ rough) / size
     squares = float(weight @ (rough - center) ** 2)

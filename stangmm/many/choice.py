@@ -288,18 +288,10 @@ class Selection:
         table = self.table.drop(columns="note").dropna(axis="columns", how="all")
         table["chosen"] = table["chosen"].map({True: "*", False: ""})
         formats = {"seconds": "{:.2f}", "smallest_rows": "{:.6g}"} | dict.fromkeys(
-            (
-                self.rule.label,
-                "se",
-                "subsampling_se",
-                "difference",
-                "difference_se",
-                "entropy",
-                "smallest_share",
-            ),
+            (self.rule.label, "se", "difference", "difference_se", "entropy", "smallest_share"),
             "{:.2f}",
         )
-        formats |= {"probability": "{:.3f}", "probability_se": "{:.2g}"}
+        formats |= {"probability": "{:.3f}", "probability_se": "{:.2g}", "subsampling_se": "{:.2g}"}
         shown = table.to_string(
             na_rep="-", formatters={c: f.format for c, f in formats.items() if c in table}
         )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.joint import log_prior, log_priors

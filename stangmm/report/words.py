@@ -15,6 +15,7 @@ from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.leave_one_out import bad_rows
 from stangmm.judge.modes import is_divided, modes_of
+from stangmm.judge.subsampling import subsample_words
 from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
@@ -276,12 +277,15 @@ def loo_words(fit: Fitted, result: Loo) -> str:
         if bad
         else ""
     )
+    sampled = ""
+    if result.subsample is not None:
+        sampled = f" {subsample_words(result.subsample, result.subsampling_se)}"
     return (
         "By leave-one-out, the expected log predictive density (ELPD) of "
         f"{fit.dataset.total_weight:,.6g} new rows is {fixed(result.elpd, 1)} ± "
         f"{fixed(result.se, 1)}, with {fixed(result.p, 1)} effective parameters. By "
         "itself the number says little; of two models of the same data, the one with the higher "
-        f"ELPD predicts better.{doubt}"
+        f"ELPD predicts better.{sampled}{doubt}"
     )
 
 
