@@ -107,6 +107,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/nuts.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/loo.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/field.py em
 	$(BIN)/python benchmarks/field.py nuts

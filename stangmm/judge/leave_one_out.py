@@ -147,7 +147,8 @@ def subsampled_loo(fit: Fitted, drawn: IntArray, n_certain: int, *, progress: bo
     """
     data = fit.dataset
     weight = np.ones(data.n_observations) if data.sample_weight is None else data.sample_weight
-    rough, variance = _approximations(fit)
+    mean, variance = _approximations(fit)
+    rough = mean - 0.5 * variance
     order = np.argsort(-weight * variance, kind="stable")
     certain = np.sort(order[:n_certain])
     rows = np.union1d(drawn, certain)
@@ -156,7 +157,7 @@ def subsampled_loo(fit: Fitted, drawn: IntArray, n_certain: int, *, progress: bo
     elpd[rows], pareto_k[rows], p[rows] = each.elpd, each.pareto_k, each.log_density - each.elpd
 
     sum_of_all = float(fit.total_log_likelihood.mean()) - 0.5 * float(weight @ variance)
-    approx = rough - 0.5 * variance
+    approx = rough.copy()
     approx[rows] = each.mean - 0.5 * variance[rows]
     sum_of_all += float(weight[certain] @ (elpd - approx)[certain])
     approx[certain] = elpd[certain]
@@ -165,7 +166,7 @@ def subsampled_loo(fit: Fitted, drawn: IntArray, n_certain: int, *, progress: bo
     rest = float(weight @ unvisited)
     shift = (sum_of_all - float(weight @ approx)) / rest if rest else 0.0
     approx[unvisited] += shift
-    rough += shift - 0.5 * variance
+    rough += shift
     rough[certain] = elpd[certain]
     subsample = Subsample(drawn, certain, approx, rough[drawn])
 
