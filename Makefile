@@ -108,6 +108,7 @@ bench: model  ## every benchmark; peers that are not installed are left out
 	$(BIN)/python benchmarks/laplace.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/loo.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/small.py
 	$(BIN)/python benchmarks/field.py em

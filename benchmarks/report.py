@@ -58,15 +58,13 @@ def wine() -> Any:
 
 def measure(path: Path) -> dict[str, float]:
     """Processor seconds and bytes, of the fit in a file, by the package that is imported here."""
-    from stangmm.judge.criteria import loo_is_affordable
-
     report = path.with_suffix(".html")
     calls: dict[str, Callable[[sg.Fit], object]] = {
         "diagnose": lambda fit: fit.diagnose(),
         "loo": lambda fit: fit.loo(progress=False),
         "report": lambda fit: fit.report(report, progress=False),
     }
-    if not loo_is_affordable(sg.load(path)):
+    if sg.load(path).kind == "point":
         del calls["loo"]
     warm_up = sg.load(path)
     if warm_up.dataset.n_observations > LARGE:

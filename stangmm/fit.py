@@ -10,7 +10,7 @@ from stangmm.base.checked import check_count, random_generator
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.names import hint
 from stangmm.base.thresholds import PARETO_K_OK
-from stangmm.judge import criteria
+from stangmm.judge import criteria, leave_one_out
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import GoodnessOfFit, goodness_of_fit
 from stangmm.methods.draws import VariationalInfo
@@ -220,7 +220,9 @@ class Fit(Fitted, Predictions):
         problem = Problem.build(self.dataset, *which)
         return StanData.of(problem).values()
 
-    def loo(self, refit: bool = False, *, progress: bool = True) -> Loo:
+    def loo(
+        self, refit: bool = False, *, subsample: int | None = None, progress: bool = True
+    ) -> Loo:
         """Leave-one-out expected log predictive density by PSIS (doi:10.1007/s11222-016-9696-4).
 
         The log likelihood of a row has its label summed out. With sample weights, a row of weight
@@ -231,6 +233,14 @@ class Fit(Fitted, Predictions):
         refit : bool
             Whether to compute rows for which importance sampling fails (high Pareto k) exactly,
             with one more fit for each.
+        subsample : int, optional
+            How many rows to visit, at least 8; all rows if there are no more. By default all are
+            visited, if these are at most 2^25 rows times draws, and else some thousands, so many
+            that the error of that, ``subsampling_se``, is small beside the standard error of LOO.
+            The sums are then those of the difference estimator (Magnusson et al. 2019, 2020,
+            https://proceedings.mlr.press/v108/magnusson20a.html). Three quarters of the rows are
+            drawn at random, the same in every fit of the data, and a quarter are those on which
+            the posterior depends most.
         progress : bool
 
         Returns
@@ -240,14 +250,15 @@ class Fit(Fitted, Predictions):
         Raises
         ------
         ModelError
-            For a point estimate, which has no posterior to reweight.
+            For a point estimate, which has no posterior to reweight; a subsample that is no such
+            number.
 
         Warns
         -----
         ConvergenceWarning
             Some rows have a high Pareto k; the warning says which, and what to do.
         """
-        return criteria.loo(self, refit, progress=progress)
+        return leave_one_out.loo(self, refit, subsample=subsample, progress=progress)
 
     def waic(self) -> Elpd:
         """Widely applicable information criterion, as an elpd (Watanabe 2010); prefer `loo`."""

@@ -24,7 +24,8 @@ from stangmm.loading import load
 
 @pytest.fixture
 def hidden_cmdstan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide every CmdStan of this machine, and what is compiled."""
+    """Hide every CmdStan of this machine, and what is compiled, also what a wheel brought."""
+    monkeypatch.setattr("stangmm.cmdstan.compile.shipped_directory", lambda: tmp_path / "none")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("STANGMM_CACHE", str(tmp_path))
     for name in ("CMDSTAN", "CONDA_PREFIX"):

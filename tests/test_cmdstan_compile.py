@@ -307,7 +307,8 @@ def test_what_came_with_the_wheel_is_taken_unless_a_cmdstan_is_named(
 
 
 def hide_cmdstan(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide every CmdStan of this machine."""
+    """Hide every CmdStan of this machine, and what a wheel brought compiled."""
+    monkeypatch.setattr(compile_module, "shipped_directory", lambda: home / "none")
     monkeypatch.setenv("HOME", str(home))
     for name in ("CMDSTAN", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)

@@ -22,7 +22,7 @@ from scipy.stats import kstest, norm
 import stangmm as sg
 from stangmm.cmdstan.compile import compiled_model, stan_directory
 from stangmm.cmdstan.run import cmdstan_run
-from stangmm.judge.criteria import psis_loo
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.methods.stan.data import stan_parameters
 from stangmm.model.problem import Problem
 

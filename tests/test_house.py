@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
     assert [path for path in paths if not any((f / path).exists() for f in folders)] == []
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="asks make, which is not here")
 def test_make_help_names_every_target() -> None:
     phony = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE, re.M)
     assert phony

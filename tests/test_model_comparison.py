@@ -10,7 +10,8 @@ from conftest import LazyFits
 from fitting import fit_quick
 
 import stangmm as sg
-from stangmm.judge.criteria import bic, icl, psis_loo
+from stangmm.judge.criteria import bic, icl
+from stangmm.judge.leave_one_out import psis_loo
 
 FAITHFUL = sg.datasets.faithful()
 EM = sg.EM(restarts=10)

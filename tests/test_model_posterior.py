@@ -11,7 +11,8 @@ from scipy.special import logsumexp, softmax
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
-from stangmm.judge.criteria import Score, psis_loo
+from stangmm.judge.criteria import Score
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.many.choice import Selection
 from stangmm.many.posterior import model_probabilities, probability_errors
 

@@ -20,7 +20,7 @@ from sklearn.datasets import load_iris, load_wine
 import stangmm as sg
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import R_HAT_FAIL
-from stangmm.judge.criteria import psis_loo
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.methods.base import Run
 from stangmm.methods.stan.regions import Region
 from stangmm.model.mixture import Mixture

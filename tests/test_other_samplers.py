@@ -14,7 +14,7 @@ from metropolis import Metropolis
 from scipy import stats
 
 import stangmm as sg
-from stangmm.judge.criteria import psis_loo
+from stangmm.judge.leave_one_out import psis_loo
 
 HMC = ("diverg", "energy", "E-BFMI", "tree depth", "adapt_delta")
 

@@ -73,7 +73,8 @@ def test_errors_are_value_errors_where_the_user_can_correct_a_value() -> None:
 def test_a_type_checker_finds_a_misspelt_name_and_knows_what_predictions_are() -> None:
     file = Path(__file__).with_name("user_types.py")
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", file],
+        # With other versions of what it imports there may be errors in the package itself.
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", file],
         cwd=file.parents[1],
         capture_output=True,
         text=True,

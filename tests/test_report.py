@@ -14,6 +14,7 @@ import pytest
 from html_pages import Page
 
 import stangmm as sg
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.many.comparison import Comparison
 from stangmm.report import comparison_report, fit_report
 from stangmm.report.numbers import count, number, percent
@@ -194,11 +195,11 @@ def test_report_gives_leave_one_out_or_says_why_not(
         warnings.simplefilter("ignore", sg.ConvergenceWarning)
         elpd = fit.loo()
     assert f"{elpd.elpd:.1f} ± {elpd.se:.1f}".replace("-", "−") in words
-    monkeypatch.setattr("stangmm.judge.criteria.LARGEST_LOO", 82 * fit.lp.size - 1)
+    monkeypatch.setattr("stangmm.judge.leave_one_out.LARGEST_LOO", 0)
+    monkeypatch.setattr("stangmm.judge.leave_one_out.SUBSAMPLE", 40)
     page = page_of(fit_report(fit, tmp_path / "r.html"))
-    assert "This report has no leave-one-out" in page.words
-    assert f"82 rows times {fit.lp.size:,} draws" in page.words
-    assert len(page.all("svg")) == 7
+    assert f"Leave-one-out visited {psis_loo(fit).n_visited} of 82 rows" in page.words
+    assert len(page.all("svg")) == 8
     point = page_of(fit_report(fits_galaxies["em"], tmp_path / "r.html"))
     assert "Leave-one-out needs draws" in point.words
 

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
-from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, psis_loo, waic
+from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, waic
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.many.choice import Selection
 from stangmm.many.grid import Grid
 from stangmm.many.selection import divided, select_components

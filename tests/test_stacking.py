@@ -11,7 +11,7 @@ from fitting import fit_quick
 from scipy.special import logsumexp
 
 import stangmm as sg
-from stangmm.judge.criteria import psis_loo
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.judge.stacking import stacking_weights
 from stangmm.many.averaging import Stack, stack
 

@@ -181,8 +181,9 @@ def check_tools() -> list[str]:
     tools = [make_program(), (os.environ.get("CXX") or default).split()[0]]
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
+        verb = "was" if len(missing) == 1 else "were"
         raise CompileError(
-            f"CmdStan needs make and a C++ compiler, but {' and '.join(missing)} was not found. "
+            f"CmdStan needs make and a C++ compiler, but {' and '.join(missing)} {verb} not found. "
             "On Debian or Ubuntu: `sudo apt-get install make g++`."
         )
     return tools

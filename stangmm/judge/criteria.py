@@ -8,35 +8,30 @@ summed out. A row of sample weight w counts w times everywhere.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from stangmm.base.arrays import BoolArray, FloatArray, IntArray
-from stangmm.base.errors import ConvergenceWarning, ModelError
-from stangmm.base.progress import progress_bar
-from stangmm.base.thresholds import PARETO_K_OK
-from stangmm.judge.combining import combined
-from stangmm.judge.diagnostics import diagnose
-from stangmm.judge.elpd import Elpd, Loo
+from stangmm.base.arrays import FloatArray
+from stangmm.base.errors import ConvergenceWarning
+from stangmm.judge.elpd import Elpd
+from stangmm.judge.leave_one_out import (
+    bad_rows,
+    check_has_draws,
+    log_densities,
+    psis_loo,
+    rows_named,
+)
+from stangmm.judge.subsampling import Parts, Subsample, counted_rows, pooled
 from stangmm.judge.whole import whole_evidence
-from stangmm.methods.base import Method, Run
-from stangmm.methods.psis import smoothed
+from stangmm.methods.base import Method
 from stangmm.model.mixture import log_sum_exp
-from stangmm.model.priors import Priors
 from stangmm.posterior.fitted import Fitted
-from stangmm.posterior.fitting import fitted
-from stangmm.posterior.summary import relative_efficiency
-from stangmm.predict import averages as predict
 
 # Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
 WAIC_VARIANCE_OK = 0.4
-# Reports and comparisons leave LOO out where rows times draws are more than in some 15 seconds.
-LARGEST_LOO = 2**25
-LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what ArviZ makes of them
-_ROWS_NAMED = 5
 
 
 def aic(fit: Fitted) -> float:
@@ -96,119 +91,25 @@ def waic(fit: Fitted) -> Elpd:
     ConvergenceWarning
         The posterior variance of the log density of some rows is above 0.4.
     """
-    _check_has_draws(fit, "WAIC")
+    check_has_draws(fit, "WAIC")
     data, n_draws = fit.dataset, fit.lp.size
     in_sample, variance = (np.empty(data.n_observations) for _ in range(2))
-    for rows, each in _log_densities(fit):
+    for rows, each in log_densities(fit):
         in_sample[rows] = log_sum_exp(each, axis=1) - np.log(n_draws)
         variance[rows] = each.var(axis=1)
     pointwise = in_sample - variance
-    bad = _counted(fit, variance > WAIC_VARIANCE_OK)
+    bad = counted_rows(variance > WAIC_VARIANCE_OK, data.sample_weight)
     if len(bad):
         warnings.warn(
             f"WAIC cannot be trusted here: the posterior variance of the log density is above "
-            f"{WAIC_VARIANCE_OK} for {_rows(bad, fit)}. Use fit.loo(), which judges each row.",
+            f"{WAIC_VARIANCE_OK} for {rows_named(bad, data.n_observations)}. Use fit.loo(), which "
+            "judges each row.",
             ConvergenceWarning,
             stacklevel=3,
         )
     total, error = pooled(pointwise, data.sample_weight)
     penalty = pooled(variance, data.sample_weight)[0]
     return Elpd("waic", total, error, penalty, pointwise, n_draws, bool(len(bad)))
-
-
-def loo(fit: Fitted, refit: bool = False, *, progress: bool = True) -> Loo:
-    """Leave-one-out expected log predictive density by PSIS, higher is better.
-
-    Vehtari, Gelman & Gabry 2017 (doi:10.1007/s11222-016-9696-4). What is left out is one copy of a
-    row. Where that changes the posterior too much for importance sampling, the row's Pareto k is
-    above 0.7 (less for fewer than 2200 draws: Vehtari et al. 2024,
-    https://jmlr.org/papers/v25/19-556.html). For an approximation, the draws are taken as they are.
-
-    Parameters
-    ----------
-    refit : bool
-        Whether to compute rows with a high Pareto k exactly: one more fit for each, without that
-        row, with the same priors, settings and seed.
-    progress : bool
-        Whether to show progress when it takes longer than a second.
-
-    Returns
-    -------
-    Loo
-
-    Raises
-    ------
-    ModelError
-        For a point estimate, which has no posterior to reweight.
-    InferenceError
-        A fit without one of the rows failed.
-
-    Warns
-    -----
-    ConvergenceWarning
-        Some rows have a high Pareto k and ``refit`` is not set, or fits without a row failed
-        their checks.
-    """
-    _check_has_draws(fit, "LOO")
-    advance = progress_bar("leave-one-out", fit.dataset.n_observations, shown=progress)
-    result = psis_loo(fit, advance)
-    bad = bad_rows(fit, result)
-    if refit and len(bad):
-        return _with_exact_rows(fit, result, bad, progress)
-    if len(bad):
-        warnings.warn(
-            f"LOO cannot be trusted as it stands: Pareto k is above {result.good_k:.2f} for "
-            f"{_rows(bad, fit)}; leaving such a row out changes the posterior too much for "
-            f"importance sampling. fit.loo(refit=True) computes them exactly, with {len(bad)} "
-            "more fits. If there are many such rows, the model is too flexible for the data: use "
-            "fewer components or a more informative prior of the scales.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return result
-
-
-def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) -> Loo:
-    """`loo` without refits and without a warning; so many rows at a time that memory is bounded.
-
-    Parameters
-    ----------
-    advance : callable
-        Is told how many more rows are done.
-    """
-    data, n_draws = fit.dataset, fit.lp.size
-    efficiency = relative_efficiency(fit)
-    loo_i, pareto_k, in_sample = (np.empty(data.n_observations) for _ in range(3))
-    for rows, each in _log_densities(fit):
-        log_weights, pareto_k[rows] = smoothed(-each, efficiency)
-        loo_i[rows] = log_sum_exp(log_weights + each, axis=1)
-        in_sample[rows] = log_sum_exp(each, axis=1) - np.log(n_draws)
-        advance(len(rows))
-    good_k = float(min(1 - 1 / np.log10(n_draws), PARETO_K_OK))
-    bad = _counted(fit, ~(pareto_k <= good_k))
-    return _loo(fit, loo_i, pareto_k, good_k, pooled(in_sample, data.sample_weight)[0], len(bad))
-
-
-def loo_is_affordable(fit: Fitted) -> bool:
-    """Whether LOO, for which there must be draws, takes no more than some 15 seconds."""
-    return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
-
-
-def bad_rows(fit: Fitted, result: Loo) -> IntArray:
-    """Rows that count and whose Pareto k is too high for PSIS, in order."""
-    return _counted(fit, ~(result.pareto_k <= result.good_k))
-
-
-def pooled(pointwise: FloatArray, sample_weight: FloatArray | None) -> tuple[float, float]:
-    """Sum of values of the rows, shape (N,), and its standard error over new samples of rows.
-
-    The error is sqrt(N) times the standard deviation between rows; with weights, N is their sum.
-    """
-    weight = np.ones(len(pointwise)) if sample_weight is None else sample_weight
-    total = float(weight.sum())
-    mean = float(weight @ pointwise) / total
-    variance = float(weight @ (pointwise - mean) ** 2) / total
-    return mean * total, float(np.sqrt(total * variance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,11 +122,15 @@ class Score:
     standard_error : float
         NaN where the criterion has none.
     pointwise : ndarray, shape (N,), or None
-        The rows' parts of an elpd.
+        The rows' parts of an elpd; NaN for rows that leave-one-out did not visit.
     bad_rows : int or None
         How many rows have a Pareto k that is too high; None if there is no Pareto k.
     doubt : str
         Why the value cannot be trusted, and what to do; empty if it can.
+    subsample : Subsample or None
+        Which rows leave-one-out visited; None for all.
+    subsampling_se : float
+        Standard error that comes from not visiting all rows; 0 if all were visited.
     """
 
     value: float
@@ -233,6 +138,13 @@ class Score:
     pointwise: FloatArray | None = None
     bad_rows: int | None = None
     doubt: str = ""
+    subsample: Subsample | None = None
+    subsampling_se: float = 0.0
+
+    @property
+    def parts(self) -> Parts | None:
+        """The rows' parts of an elpd, as far as there are such."""
+        return None if self.pointwise is None else Parts(self.pointwise, self.subsample)
 
 
 @dataclass(frozen=True)
@@ -262,7 +174,15 @@ def _score_loo(fit: Fitted, others: Others = None) -> Score:
         f"Pareto k is too high for {bad} row{'s' if bad > 1 else ''}; loo(refit=True) of that fit "
         "computes them exactly."
     )
-    return Score(result.elpd, result.se, result.elpd_i, bad, doubt if bad else "")
+    return Score(
+        value=result.elpd,
+        standard_error=result.se,
+        pointwise=result.elpd_i,
+        bad_rows=bad,
+        doubt=doubt if bad else "",
+        subsample=result.subsample,
+        subsampling_se=result.subsampling_se,
+    )
 
 
 def _score_waic(fit: Fitted, others: Others = None) -> Score:
@@ -301,84 +221,9 @@ CRITERIA = {
 }
 
 
-def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> Loo:
-    data = fit.dataset
-    weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
-    loo_i, pareto_k = psis.elpd_i.copy(), psis.pareto_k.copy()
-    # Defaults are scaled by the data: without the row they would be other priors.
-    used = fit.priors
-    priors = Priors(used.weights, used.means, used.scales, used.correlation, used.resolution)
-    model = replace(fit.model, priors=priors, noise=used.box or False)
-    advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
-    failed = []
-    for row in rows:
-        left = weight.copy()
-        left[row] = max(left[row] - 1.0, 0.0)
-        rest = replace(data, sample_weight=left)
-        without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
-        if fit.combination is not None:
-            without = combined(without, progress=False)
-        if diagnose(without).computation.failed:
-            failed.append(row)
-        one = slice(row, row + 1)
-        known = None if data.labels is None else data.labels[one]
-        loo_i[row] = predict.log_density(without.mixture, data.x[one], known)[0]
-        pareto_k[row] = 0.0
-        advance(1)
-    if failed:
-        warnings.warn(
-            f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so the exact "
-            f"values may be off for {_rows(np.array(failed), fit)}. Use more draws or fewer "
-            "components.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    return _loo(fit, loo_i, pareto_k, psis.good_k, psis.p + psis.elpd, len(failed))
-
-
-def _loo(
-    fit: Fitted,
-    loo_i: FloatArray,
-    pareto_k: FloatArray,
-    good_k: float,
-    in_sample: float,
-    n_bad: int,
-) -> Loo:
-    """Sum the rows' values up, each as often as it counts; the same of the sample is given."""
-    elpd, error = pooled(loo_i, fit.dataset.sample_weight)
-    p, n_draws = in_sample - elpd, fit.lp.size
-    return Loo("loo", elpd, error, p, loo_i, n_draws, bool(n_bad), pareto_k, good_k)
-
-
-def _log_densities(fit: Fitted) -> Iterator[tuple[IntArray, FloatArray]]:
-    """Log density of each row for each draw, some rows at a time: their numbers, (n, S)."""
-    data, step = fit.dataset, max(1, LOO_BLOCK // fit.lp.size)
-    return predict.log_density_blocks(fit.mixture, data.x, data.labels, step)
-
-
 def _free_parameters(fit: Fitted) -> int:
     return fit.model.n_parameters(fit.dataset.n_features)
 
 
 def _best_log_likelihood(fit: Fitted) -> float:
     return float(fit.total_log_likelihood.max())
-
-
-def _counted(fit: Fitted, chosen: BoolArray) -> IntArray:
-    weight = fit.dataset.sample_weight
-    return np.flatnonzero(chosen if weight is None else chosen & (weight > 0))
-
-
-def _rows(rows: IntArray, fit: Fitted) -> str:
-    first = ", ".join(map(str, rows[:_ROWS_NAMED]))
-    more = ", ..." if len(rows) > _ROWS_NAMED else ""
-    noun = "row" if len(rows) == 1 else "rows"
-    return f"{len(rows)} of {fit.dataset.n_observations} rows ({noun} {first}{more})"
-
-
-def _check_has_draws(fit: Fitted, criterion: str) -> None:
-    if fit.kind == "point":
-        raise ModelError(
-            f'{criterion} needs draws, and "{fit.method}" gives a single point. Use method="nuts", '
-            "or bic() to compare point estimates."
-        )

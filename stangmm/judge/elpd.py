@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm.base.arrays import FloatArray
+from stangmm.judge.subsampling import Parts, Subsample, subsample_words
 
 if TYPE_CHECKING:
     from arviz import ELPDData
@@ -59,6 +60,9 @@ class Elpd:
 class Loo(Elpd):
     """Leave-one-out elpd by importance sampling: `Elpd`, and how far each row can be trusted.
 
+    Of large data only some rows are visited, and the sums are estimated from them. ``elpd_i`` and
+    ``pareto_k`` of the other rows are NaN, as in ArviZ.
+
     Attributes
     ----------
     criterion, elpd, se, p, elpd_i, n_samples, warning
@@ -68,6 +72,11 @@ class Loo(Elpd):
         made for.
     good_k : float
         Above it a row's Pareto k is too high.
+    subsampling_se : float
+        Standard error of ``elpd`` that comes from not visiting all rows; 0 if all were visited. It
+        is not part of ``se``.
+    subsample : Subsample or None
+        Which rows were visited, and approximations of all; None if all were visited.
 
     Examples
     --------
@@ -80,11 +89,31 @@ class Loo(Elpd):
 
     pareto_k: FloatArray
     good_k: float
+    subsampling_se: float = 0.0
+    subsample: Subsample | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The rows' parts of ``elpd``."""
+        return Parts(self.elpd_i, self.subsample)
+
+    @property
+    def n_visited(self) -> int:
+        """How many rows were visited."""
+        return len(self.elpd_i) if self.subsample is None else len(self.subsample.visited)
 
     def to_arviz(self) -> ELPDData:
-        """Give it as ArviZ's own, for ``az.compare`` and ArviZ's plots."""
+        """Give it as ArviZ's own, for ``az.compare`` and ArviZ's plots.
+
+        Raises
+        ------
+        ModelError
+            Not all rows were visited, and the installed ArviZ is older than 1, which knows no such
+            results.
+        """
         from stangmm.posterior.arviz import elpd_data
 
+        sampled = self.subsample
         return elpd_data(
             elpd=self.elpd,
             se=self.se,
@@ -94,10 +123,16 @@ class Loo(Elpd):
             good_k=self.good_k,
             n_samples=self.n_samples,
             warning=self.warning,
+            subsampling_se=self.subsampling_se,
+            drawn=None if sampled is None else sampled.drawn,
+            approx_i=None if sampled is None else sampled.approx_i,
         )
 
     def __repr__(self) -> str:
         """Give the sums with their names, and how many rows are in doubt."""
-        bad = int((~(self.pareto_k <= self.good_k)).sum())
-        rows = f"Pareto k above {self.good_k:.2f}: {bad} of {len(self.elpd_i)} rows"
-        return f"{super().__repr__()}\n{rows}"
+        bad = int((self.pareto_k > self.good_k).sum())
+        rows = f"Pareto k above {self.good_k:.2f}: {bad} of {self.n_visited} rows"
+        lines = [super().__repr__(), rows]
+        if self.subsample is not None:
+            lines.append(subsample_words(self.subsample, self.subsampling_se))
+        return "\n".join(lines)

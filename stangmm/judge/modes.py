@@ -22,9 +22,10 @@ from stangmm.base.checked import shown
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.combining import shares
-from stangmm.judge.criteria import psis_loo
 from stangmm.judge.evidence import evidence_of_each
+from stangmm.judge.leave_one_out import psis_loo
 from stangmm.judge.stacking import stacking_weights
+from stangmm.judge.subsampling import completed
 from stangmm.methods.draws import McmcInfo, RestartInfo
 from stangmm.posterior.fitted import F, Fitted, Piece, once
 
@@ -119,8 +120,9 @@ class Modes(Generic[F]):
             return shares(each)[0]
         if by != "stacking":
             raise ModelError(f"by must be one of ['stacking', 'evidence'], got {shown(by)}.")
-        pointwise = [psis_loo(fit).elpd_i for fit in self.fits]
-        return stacking_weights(np.stack(pointwise, axis=1), self.fit.dataset.sample_weight)
+        weight = self.fit.dataset.sample_weight
+        pointwise = [completed(psis_loo(fit).parts, weight) for fit in self.fits]
+        return stacking_weights(np.stack(pointwise, axis=1), weight)
 
     def __len__(self) -> int:
         """Count the modes."""

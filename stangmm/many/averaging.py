@@ -15,9 +15,10 @@ from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.data.frames import like
 from stangmm.fit import Fit
-from stangmm.judge.criteria import bad_rows, loo, pooled, psis_loo
+from stangmm.judge.leave_one_out import bad_rows, loo, psis_loo
 from stangmm.judge.partition import Partition, joint_partition
 from stangmm.judge.stacking import stacking_weights
+from stangmm.judge.subsampling import completed, pooled
 from stangmm.model.mixture import log_sum_exp
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def _left_out_densities(
         result = loo(fit, refit=True, progress=progress) if refit else psis_loo(fit)
         if result.warning and not refit and (count is None or label in count):
             doubtful.append(f"{label} ({len(bad_rows(fit, result))})")
-        columns.append(result.elpd_i)
+        columns.append(completed(result.parts, fit.dataset.sample_weight))
     if doubtful:
         warnings.warn(
             f"The {what} on rows with a high Pareto k, for which leave-one-out by importance "

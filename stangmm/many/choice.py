@@ -13,8 +13,9 @@ from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.fit import Fit
 from stangmm.judge.candidates import Candidate, components_of, in_order, index_of, named, type_of
-from stangmm.judge.criteria import CRITERIA, Criterion, Score, pooled
+from stangmm.judge.criteria import CRITERIA, Criterion, Score
 from stangmm.judge.membership import classes_of
+from stangmm.judge.subsampling import difference, subsample_words
 from stangmm.many.posterior import ModelPosterior, ModelPrior, checked_prior
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Selection:
 
     columns: ClassVar[tuple[str, ...]] = (
         "se",
+        "subsampling_se",
         "difference",
         "difference_se",
         "probability",
@@ -121,9 +123,11 @@ class Selection:
         (first)         the criterion: elpd_loo, elpd_waic, log_evidence (higher is better), bic,
                         aic, icl (lower is better); ``table.attrs`` says which
         se              its standard error, where it has one
+        subsampling_se  standard error besides, if leave-one-out did not visit all rows (see `Loo`)
         difference      from the best value: never positive if higher is better, else never
                         negative
-        difference_se   standard error of the difference, from the rows' differences (loo, waic)
+        difference_se   standard error of the difference, from the rows' differences (loo, waic),
+                        and from not visiting all of them (loo)
         probability     posterior probability if all candidates are equally probable before the
         probability_se  data are seen, and its Monte Carlo error (evidence); see `posterior`
         n_parameters    free parameters of the model
@@ -206,8 +210,9 @@ class Selection:
         own, best = self.scores[k], self.scores[self.best_value]
         if k == self.best_value:
             return 0.0, 0.0 if np.isfinite(own.standard_error) else float("nan")
-        if own.pointwise is not None and best.pointwise is not None:
-            return pooled(own.pointwise - best.pointwise, self.dataset.sample_weight)
+        if own.parts is not None and best.parts is not None:
+            gap = difference(own.parts, best.parts, self.dataset.sample_weight)
+            return gap.value, gap.error
         return own.value - best.value, float(np.hypot(own.standard_error, best.standard_error))
 
     def posterior(self, prior: ModelPrior = None) -> ModelPosterior:
@@ -286,7 +291,7 @@ class Selection:
             (self.rule.label, "se", "difference", "difference_se", "entropy", "smallest_share"),
             "{:.2f}",
         )
-        formats |= {"probability": "{:.3f}", "probability_se": "{:.2g}"}
+        formats |= {"probability": "{:.3f}", "probability_se": "{:.2g}", "subsampling_se": "{:.2g}"}
         shown = table.to_string(
             na_rep="-", formatters={c: f.format for c, f in formats.items() if c in table}
         )
@@ -303,6 +308,7 @@ class Selection:
         return self._facts(fit) | {
             self.rule.label: score.value,
             "se": score.standard_error,
+            "subsampling_se": score.subsampling_se or float("nan"),
             "difference": difference,
             "difference_se": error,
             "bad_k": score.bad_rows,
@@ -382,6 +388,9 @@ class Selection:
     def _reservations(self) -> Iterator[str]:
         """Give reasons to be careful with the choice."""
         chosen = self.chosen
+        score = self.scores[chosen]
+        if score.subsample is not None:
+            yield subsample_words(score.subsample, score.subsampling_se)
         for k in in_order({chosen, self.best_value}):
             if k in self.mended:
                 yield f"{named(k)}: {self.mended[k]}"

@@ -18,7 +18,8 @@ from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.judge.candidates import named
-from stangmm.judge.criteria import loo_is_affordable, psis_loo
+from stangmm.judge.leave_one_out import psis_loo
+from stangmm.judge.subsampling import subsample_words
 from stangmm.many.mending import with_modes_combined
 from stangmm.many.models import ModelComparison
 from stangmm.methods import Method, as_method
@@ -40,6 +41,7 @@ COLUMNS = (
     "log_likelihood",
     "elpd_loo",
     "elpd_loo_se",
+    "subsampling_se",
     "r_hat",
     "ess_bulk",
     "ess_per_second",
@@ -108,8 +110,9 @@ class Comparison:
         seconds         wall time of the fit, without compiling the model
         log_likelihood  of the data at the estimate, or averaged over the draws
         elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
-        elpd_loo_se     error; only with draws, and with at most 2**25 draws times rows
-                        (``comparison.fits[...].loo()`` computes it for any size)
+        elpd_loo_se     error; only with draws
+        subsampling_se  standard error of elpd_loo besides, if not all rows were visited (see
+                        `Loo`)
         r_hat           the worst of all parameters, after relabelling, and of lp
         ess_bulk        the smallest of the same
         ess_per_second  ess_bulk divided by seconds
@@ -193,7 +196,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         """Show the table without its notes."""
-        columns = [c for c in COLUMNS if c not in ("note", "elpd_loo_se")]
+        columns = [c for c in COLUMNS if c not in ("note", "elpd_loo_se", "subsampling_se")]
         shown = self.table[columns].to_string(
             na_rep="-", formatters={c: _FORMATS[c].format for c in columns if c in _FORMATS}
         )
@@ -206,14 +209,18 @@ class Comparison:
     def _row(self, fit: Fit) -> dict[str, Any]:
         from stangmm.posterior.summary import convergence
 
+        words: list[str] = []
         row: dict[str, Any] = {
             "kind": fit.kind,
             "seconds": fit.seconds,
             "log_likelihood": float(fit.total_log_likelihood.mean()),
         }
-        if loo_is_affordable(fit):
+        if fit.kind != "point":
             elpd = psis_loo(fit)
             row |= {"elpd_loo": elpd.elpd, "elpd_loo_se": elpd.se}
+            if elpd.subsample is not None:
+                row["subsampling_se"] = elpd.subsampling_se
+                words = [subsample_words(elpd.subsample, elpd.subsampling_se)]
         if fit.kind == "mcmc":
             values = convergence(fit)
             row |= {"r_hat": values["r_hat"], "ess_bulk": values["ess_bulk"]}
@@ -227,9 +234,9 @@ class Comparison:
                 same = _clusters(fit) == self._reference_clusters
                 row["agreement"] = float(np.average(same, weights=self.dataset.sample_weight))
         diagnosis = fit.diagnose()
-        open_checks = [check for check in diagnosis if check.verdict != "ok"]
+        open_checks = [str(check) for check in diagnosis if check.verdict != "ok"]
         row["status"] = diagnosis.computation.verdict
-        row["note"] = " ".join(str(check) for check in open_checks)
+        row["note"] = " ".join([*open_checks, *words])
         return row
 
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from stangmm.data.dataset import Dataset
 from stangmm.fit import Fit
-from stangmm.judge.criteria import bad_rows, bic, icl, loo_is_affordable, pooled, psis_loo
+from stangmm.judge.criteria import bic, icl
 from stangmm.judge.elpd import Loo
+from stangmm.judge.leave_one_out import bad_rows, psis_loo
 from stangmm.judge.stacking import stacking_weights
+from stangmm.judge.subsampling import completed, difference, subsample_words
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +33,7 @@ _COLUMNS = {  # and how many decimals are shown
     "icl": 1,
     "elpd_loo": 1,
     "elpd_loo_se": 1,
+    "subsampling_se": 2,
     "difference": 1,
     "difference_se": 1,
     "weight": 2,
@@ -82,10 +85,11 @@ class ModelComparison:
         log_likelihood  of the data at the estimate, or averaged over the draws
         bic, icl        at the estimate or the best draw; lower is better
         elpd_loo        leave-one-out expected log predictive density by PSIS, and its standard
-        elpd_loo_se     error; higher is better; only with draws, and with at most 2**25 draws times
-                        rows
+        elpd_loo_se     error; higher is better; only with draws
+        subsampling_se  standard error of elpd_loo besides, if not all rows were visited (see
+                        `Loo`)
         difference      of elpd_loo to the highest, and its standard error, from the rows'
-        difference_se   differences
+        difference_se   differences, and from not visiting all of them
         weight          in the average that predicts best (`stack`)
         bad_k           rows whose Pareto k is too high
         seconds         wall time of the fit, without compiling the model
@@ -99,19 +103,23 @@ class ModelComparison:
         results = self._loo
         if results:
             best = max(results.values(), key=lambda result: result.elpd)
-            by_row = np.stack([result.elpd_i for result in results.values()], axis=1)
             weight = self.dataset.sample_weight
-            weights = stacking_weights(by_row, weight)
+            by_row = [completed(result.parts, weight) for result in results.values()]
+            weights = stacking_weights(np.stack(by_row, axis=1), weight)
             for (label, result), share in zip(results.items(), weights.tolist(), strict=True):
-                difference, error = pooled(result.elpd_i - best.elpd_i, weight)
+                gap = difference(result.parts, best.parts, weight)
                 rows[label] |= {
                     "elpd_loo": result.elpd,
                     "elpd_loo_se": result.se,
-                    "difference": difference,
-                    "difference_se": error,
+                    "difference": gap.value,
+                    "difference_se": gap.error,
                     "weight": share,
                     "bad_k": len(bad_rows(self.fits[label], result)),
                 }
+                if result.subsample is not None:
+                    words = subsample_words(result.subsample, result.subsampling_se)
+                    rows[label]["subsampling_se"] = result.subsampling_se
+                    rows[label]["note"] = " ".join(filter(None, [rows[label]["note"], words]))
         ordered = sorted(rows, key=lambda k: (-rows[k].get("elpd_loo", -np.inf), rows[k]["bic"]))
         listed = {label: rows[label] for label in ordered}
         for label, reason in self.failures.items():
@@ -160,7 +168,7 @@ class ModelComparison:
 
     @cached_property
     def _loo(self) -> dict[str, Loo]:
-        return {label: psis_loo(fit) for label, fit in self.fits.items() if loo_is_affordable(fit)}
+        return {label: psis_loo(fit) for label, fit in self.fits.items() if fit.kind != "point"}
 
     def _row(self, fit: Fit) -> dict[str, Any]:
         diagnosis = fit.diagnose()

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import ModelError
 from stangmm.base.ranks import mean_ranks
-from stangmm.judge.criteria import bad_rows, psis_loo
+from stangmm.judge.leave_one_out import bad_rows, psis_loo
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.mixture import Mixture
 from stangmm.plots import layers
@@ -309,7 +309,8 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Ax
 
     Rows above the line (0.7, less for few draws: Vehtari et al. 2024,
     https://jmlr.org/papers/v25/19-556.html) are marked, and the highest of them named. Rows of
-    sample weight zero are left out. Of more than 5000 good rows a random sample is drawn.
+    sample weight zero are left out, and those that leave-one-out did not visit. Of more than 5000
+    good rows a random sample is drawn.
 
     Parameters
     ----------
@@ -337,10 +338,11 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Ax
     result = psis_loo(fit) if result is None else result
     k, limit = result.pareto_k, result.good_k
     bad = bad_rows(fit, result)
-    counted = np.ones(len(k), dtype=bool)
+    counted = ~np.isnan(k)  # was visited
     if fit.dataset.sample_weight is not None:
-        counted = fit.dataset.sample_weight > 0
+        counted &= fit.dataset.sample_weight > 0
     good = np.setdiff1d(np.flatnonzero(counted), bad)
+    visited = "rows" if result.subsample is None else "rows that were visited"
     some, lot = good, ""
     if len(good) > SCATTER_ROWS:
         some = np.sort(np.random.default_rng(fit.seed).choice(good, SCATTER_ROWS, replace=False))
@@ -358,7 +360,7 @@ def loo(fit: Fitted, ax: Axes | None = None, *, result: Loo | None = None) -> Ax
         markersize=3.5,
         markeredgewidth=0,
         rasterized=len(some) > VECTOR_MARKERS,
-        label=f"{len(good):,} of {int(counted.sum()):,} rows: LOO can be trusted{lot}",
+        label=f"{len(good):,} of {int(counted.sum()):,} {visited}: LOO can be trusted{lot}",
         zorder=3,
     )
     if len(bad):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.errors import ModelError
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.joint import log_prior, log_priors
@@ -68,8 +69,17 @@ def elpd_data(
     good_k: float,
     n_samples: int,
     warning: bool,
+    subsampling_se: float,
+    drawn: IntArray | None,
+    approx_i: FloatArray | None,
 ) -> ELPDData:
-    """ArviZ's own result of LOO; `stangmm.judge.elpd.Loo` has the names."""
+    """ArviZ's own result of LOO; `stangmm.judge.elpd` has the names.
+
+    Raises
+    ------
+    ModelError
+        Rows were drawn, and ArviZ is older than 1.
+    """
     import xarray as xr
 
     az, rows = arviz(), np.arange(len(elpd_i))
@@ -85,12 +95,25 @@ def elpd_data(
         "scale": "log",
         "good_k": good_k,
     }
+    if drawn is not None:
+        values |= {
+            "subsample_size": len(drawn),
+            "subsampling_se": subsampling_se,
+            "loo_subsample_observations": drawn,
+            "elpd_loo_approx": xr.DataArray(approx_i, dims="row", coords={"row": rows}),
+        }
     if "InferenceData" not in vars(az):
         from arviz_stats import utils
 
-        of_loo = getattr(utils, "ELPDDataLOO", None)  # from 1.3 on
+        name = "ELPDDataLOO" if drawn is None else "ELPDDataLOOSubsample"
+        of_loo = getattr(utils, name, None)  # from 1.3 on
         result: ELPDData = of_loo(**values) if of_loo else utils.ELPDData(kind="loo", **values)
         return result
+    if drawn is not None:
+        raise ModelError(
+            f"ArviZ {az.__version__} has no results of leave-one-out that visited only some rows. "
+            f"Use ArviZ 1, or visit all rows: fit.loo(subsample={len(rows)})."
+        )
     older = {"elpd": "elpd_loo", "p": "p_loo", "elpd_i": "loo_i"}
     names = [older.get(name, name) for name in values]
     data: ELPDData = az.ELPDData(data=list(values.values()), index=names)

@@ -72,8 +72,8 @@ COLUMNS = (
         lambda v: -v,
         "Expected log predictive density of rows left out, in nats, with its standard error: how "
         "well new rows are predicted, higher is better. The best is marked only if every other is "
-        "lower by more than the largest standard error. Not computed if there are too many rows "
-        "times draws.",
+        "lower by more than the largest standard error. With large data, only some rows are "
+        "left out in turn; the number in parentheses is the standard error that this adds.",
     ),
     Column(
         "r_hat",

@@ -11,10 +11,11 @@ import numpy as np
 
 from stangmm.base.thresholds import MEANS_APART, SAME_CLUSTERS, TOO_SURE
 from stangmm.judge.chains import chains_words
-from stangmm.judge.criteria import LARGEST_LOO, bad_rows
 from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
+from stangmm.judge.leave_one_out import bad_rows
 from stangmm.judge.modes import is_divided, modes_of
+from stangmm.judge.subsampling import subsample_words
 from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
 from stangmm.posterior.fitted import Combination, Fitted
@@ -263,6 +264,12 @@ def undecided_words(undecided: UndecidedRows) -> str:
     )
 
 
+LOO_LEFT_OUT = (  # of a report
+    "Leave-one-out needs draws from the posterior, which a point estimate does not have; fit with "
+    'method="nuts" to get it.'
+)
+
+
 def loo_words(fit: Fitted, result: Loo) -> str:
     """What leave-one-out gives, and what it is good for."""
     bad = len(bad_rows(fit, result))
@@ -273,26 +280,15 @@ def loo_words(fit: Fitted, result: Loo) -> str:
         if bad
         else ""
     )
+    sampled = ""
+    if result.subsample is not None:
+        sampled = f" {subsample_words(result.subsample, result.subsampling_se)}"
     return (
         "By leave-one-out, the expected log predictive density (ELPD) of "
         f"{fit.dataset.total_weight:,.6g} new rows is {fixed(result.elpd, 1)} ± "
         f"{fixed(result.se, 1)}, with {fixed(result.p, 1)} effective parameters. By "
         "itself the number says little; of two models of the same data, the one with the higher "
-        f"ELPD predicts better.{doubt}"
-    )
-
-
-def loo_left_out(fit: Fitted) -> str:
-    """Why the report has no leave-one-out, and how to get it."""
-    if fit.kind == "point":
-        return (
-            "Leave-one-out needs draws from the posterior, which a point estimate does not have; "
-            'fit with method="nuts" to get it.'
-        )
-    return (
-        f"This report has no leave-one-out: {fit.dataset.n_observations:,} rows times "
-        f"{fit.lp.size:,} draws are more than {LARGEST_LOO:,} log densities. fit.loo() computes "
-        "it, in about 15 seconds for every so many; fit.plot.loo(result=...) draws the result."
+        f"ELPD predicts better.{sampled}{doubt}"
     )
 
 

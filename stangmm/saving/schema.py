@@ -17,6 +17,7 @@ from stangmm.base.errors import ModelError
 from stangmm.data.dataset import Dataset
 from stangmm.judge.candidates import components_of, type_of
 from stangmm.judge.criteria import Score
+from stangmm.judge.subsampling import Subsample
 from stangmm.methods import method_named
 from stangmm.methods.base import AbsentMethod, Method
 from stangmm.methods.draws import McmcInfo, Optimum, RestartInfo, VariationalInfo, Warmup
@@ -438,6 +439,21 @@ KINDS = (
          or_null(integer)),
         ("doubt", "doubt", "text, empty when there is none",
          text),
+        ("subsample", "subsample", "subsample, or null where all rows were visited",
+         or_null(object_of("subsample"))),
+        ("subsampling_se", "subsampling_se", "number: standard error that this adds",
+         number),
+    ),
+    _kind(
+        "subsample", "The rows that leave-one-out visited, where it did not visit all.", Subsample,
+        ("drawn", "drawn", "integers (m,): rows drawn at random, in order",
+         integers("m", within=(0, _ANY))),
+        ("certain", "certain", "integers (q,): rows visited in any case, in order",
+         integers("q", within=(0, _ANY))),
+        ("approx_i", "approx_i", "numbers (N,): approximations of the rows' parts",
+         numbers("N")),
+        ("rough_i", "rough_i", "numbers (m,): those of drawn rows as if not visited",
+         numbers("m")),
     ),
 )  # fmt: skip
 BY_NAME = {kind.name: kind for kind in KINDS}
@@ -486,7 +502,7 @@ def check(kind: str, value: Any, sizes: Sizes) -> None:
     sizes : mapping of str to int
         What is known of the sizes, by letter; what is seen is added.
     """
-    if kind == "fit":  # one among others: their data are the same, not their draws
+    if kind in ("fit", "subsample"):  # one among others: their data are the same, not their draws
         sizes = {letter: n for letter, n in sizes.items() if letter in ("N", "D")}
     for entry in BY_NAME[kind].entries:
         if not entry.accepts(getattr(value, entry.attribute), sizes):
@@ -558,6 +574,13 @@ def _fault_of_selection(selection: Any) -> str:
     return ""
 
 
+def _fault_of_subsample(subsample: Subsample) -> str:
+    for rows in (subsample.drawn, subsample.certain):
+        if (np.diff(rows) <= 0).any() or rows.max(initial=0) >= len(subsample.approx_i):
+            return "has rows that do not exist, or not in order"
+    return "" if len(subsample.drawn) > 1 else "has less than two rows that were drawn"
+
+
 def _fault_of_box(box: Box) -> str:
     return "" if (box.lower < box.upper).all() else "has an upper end that is not above the lower"
 
@@ -568,6 +591,7 @@ _FAULTS: dict[str, Callable[[Any], str]] = {
     "combination": _fault_of_combination,
     "data": _fault_of_data,
     "selection": _fault_of_selection,
+    "subsample": _fault_of_subsample,
 }
 
 
