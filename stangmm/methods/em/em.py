@@ -85,6 +85,7 @@ class EM(Method):
     name: ClassVar[str] = "em"
     kind: ClassVar[Kind] = "point"
     any_structure: ClassVar[bool] = True
+    in_chunks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("EM restarts", self.restarts)
@@ -212,7 +213,7 @@ class EM(Method):
         wanted = max(SEARCH_ROWS, SEARCH_ROWS_PER_PARAMETER * free)
         if space.n_rows <= wanted or space.problem.start is not None:
             return space
-        return space.subset(space.random_rows(wanted, rng))
+        return space.subset(space.random_rows(min(wanted, space.n_held), rng))
 
     def _starts(self, space: EMSpace, rng: np.random.Generator) -> EMParameters:
         """All starting points; a start given by hand is the only one."""
