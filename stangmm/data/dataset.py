@@ -168,6 +168,13 @@ class Dataset:
         return self.n_observations if self.all_rows is None else self.all_rows.n_rows
 
     @property
+    def sample_note(self) -> str:
+        """Say what shows a sample of the rows; empty where ``x`` is all of them."""
+        if self.all_rows is None:
+            return ""
+        return f"Pictures and tables of rows show a random sample of {self.n_observations:,} rows."
+
+    @property
     def n_features(self) -> int:
         """D, the number of columns."""
         return int(self.x.shape[1])

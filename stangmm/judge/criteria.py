@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.elpd import Elpd, Loo
 from stangmm.judge.whole import whole_evidence
 from stangmm.methods.base import Kind, Method, Run
-from stangmm.model.mixture import log_sum_exp
+from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.model.priors import Priors
 from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitted import Fitted
@@ -73,12 +74,25 @@ def icl(fit: Fitted) -> float:
     best = int(np.argmax(fit.total_log_likelihood))
     mixture, x, weight = fit.mixture[best : best + 1], fit.dataset.x, fit.dataset.sample_weight
     labels = fit.dataset.labels
-    doubt = 0.0
+    if fit.dataset.all_rows is not None:
+        (doubt,) = fit.dataset.all_rows.there().sums(partial(_doubt, mixture))
+        return bic(fit) + 2.0 * float(doubt)
+    return bic(fit) + 2.0 * float(_doubt(mixture, x, weight, labels)[0])
+
+
+def _doubt(
+    mixture: Mixture,
+    x: FloatArray,
+    weight: FloatArray | None = None,
+    labels: IntArray | None = None,
+) -> tuple[FloatArray]:
+    """Sum over rows of -log P(z = its most probable component | x)."""
+    doubt = np.zeros(())
     for _, rows in mixture.blocks(len(x)):
         known = None if labels is None else labels[rows]
         each = -np.log(mixture.responsibilities(x[rows], known)[0].max(axis=0))
-        doubt += float(each.sum() if weight is None else each @ weight[rows])
-    return bic(fit) + 2.0 * doubt
+        doubt += each.sum() if weight is None else each @ weight[rows]
+    return (doubt,)
 
 
 def waic(fit: Fitted) -> Elpd:
@@ -196,7 +210,9 @@ def psis_loo(fit: Fitted, advance: Callable[[int], None] = lambda rows: None) ->
 
 def loo_is_affordable(fit: Fitted) -> bool:
     """Whether LOO, for which there must be draws, takes no more than some 15 seconds."""
-    return fit.kind != "point" and fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
+    if fit.kind == "point" or fit.dataset.all_rows is not None:
+        return False
+    return fit.lp.size * fit.dataset.n_observations <= LARGEST_LOO
 
 
 def bad_rows(fit: Fitted, result: Loo) -> IntArray:
@@ -384,4 +400,9 @@ def _check_has_draws(fit: Fitted, criterion: str) -> None:
         raise ModelError(
             f'{criterion} needs draws, and "{fit.method}" gives a single point. Use method="nuts", '
             "or bic() to compare point estimates."
+        )
+    if fit.dataset.all_rows is not None:
+        raise ModelError(
+            f"{criterion} needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}. "
+            "Use bic(), or fit rows that are in memory."
         )

@@ -26,7 +26,7 @@ from stangmm.many.models import ModelComparison
 from stangmm.methods import Method, as_method
 from stangmm.methods.base import Run
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted
+from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted, rows_for
 from stangmm.posterior.relabel import match
 
 if TYPE_CHECKING:
@@ -329,6 +329,8 @@ def compare(
     chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
     if not chosen:
         raise ModelError("methods must be a list of methods or fits, with at least one.")
+    used = [as_method(m) for m in chosen if not isinstance(m, Fit)]
+    dataset = rows_for(dataset, *used)
     plan: dict[str, Fit | tuple[GaussianMixture, Method]] = {}
     if one:
         jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
@@ -344,7 +346,7 @@ def compare(
         raise ModelError("init is for one model; fit each of several models by itself instead.")
     if any(isinstance(m, Fit) for m in chosen):
         raise ModelError("Give fits of several models in place of their models, not as methods.")
-    settings = [as_method(m) for m in chosen]
+    settings = used
     for each in models.values():
         if isinstance(each, Fit):
             _check_same_data(each, dataset)

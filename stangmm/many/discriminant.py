@@ -116,7 +116,7 @@ class DiscriminantAnalysis:
         ConvergenceWarning, MisfitWarning
             As `GaussianMixture.fit`, of each mixture.
         """
-        dataset = Dataset.from_input(X, missing=missing)
+        dataset = Dataset.from_input(X, missing=missing).in_memory()
         classes, codes = _classes(y, dataset.n_observations)
         counts = self._counts(classes)
         settings, seed = as_method(method), checked_seed(seed)
@@ -182,7 +182,7 @@ class DiscriminantAnalysis:
         ConvergenceWarning
             Fits by a method that gives draws failed their checks.
         """
-        dataset = Dataset.from_input(X, missing=missing)
+        dataset = Dataset.from_input(X, missing=missing).in_memory()
         n = dataset.n_observations
         classes, codes = _classes(y, n)
         counts = self._counts(classes)

@@ -27,7 +27,7 @@ from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.covariance import CovarianceType, MclustName, structure_named
 from stangmm.model.priors import Priors
-from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted
+from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted, rows_for
 
 
 @checks_names
@@ -119,6 +119,7 @@ def select_components(
     """
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method).at_first()
+    dataset = rows_for(dataset, settings)
     rule = _criterion_for(criterion, settings)
     models = _models(components, covariance_type, priors or Priors(), noise, dataset)
     for model in models.values():

@@ -84,8 +84,8 @@ class EMSpace:
         )
         self.n_held = problem.n_observations if rows is None else len(rows)
         # Of data in chunks the rows that are held are a sample, unless a part of it is asked for.
-        self._in_chunks = rows is None and problem.all_rows is not None
-        self.n_rows = problem.n_rows if self._in_chunks else self.n_held
+        self.in_chunks = rows is None and problem.all_rows is not None
+        self.n_rows = problem.n_rows if self.in_chunks else self.n_held
         self.n_features = problem.n_features
         self.total = float(self.n_rows if weight is None else weight[every].sum())
 
@@ -129,7 +129,7 @@ class EMSpace:
         return log_lik, sums
 
     def _log_likelihood(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
-        if self._in_chunks:
+        if self.in_chunks:
             return self._over_chunks(parameters)
         if not self.problem.groups:
             return self._rows[0].expectation(parameters)
