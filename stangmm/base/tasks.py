@@ -178,7 +178,7 @@ def _on_dask(
             for i, task in enumerate(tasks)
         }
     try:
-        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+        for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
             try:
                 i, answer = future.result()
             except KilledWorker as error:

@@ -7,6 +7,7 @@ chunks in a tree of fixed shape, so that sums are the same to the bit whichever 
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -27,7 +28,9 @@ _LOG = logging.getLogger("stangmm")
 
 # The sample has so many rows, or fewer where these are wide; data of fewer rows are read whole.
 _SAMPLE_ROWS, _SAMPLE_NUMBERS, _SAMPLE_LEAST = 2**16, 2**22, 10_000
-_SEED = 1  # of the sample: the same data give the same sample, whatever the seed of a fit
+# The same data give the same sample, whatever the seed of a fit. Small numbers would be those with
+# which people simulate data, and the sample must not depend on their random numbers.
+_SEED = zlib.crc32(b"sample of the rows")
 _MERGED = 8  # results that are brought together at once
 
 
