@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 import stangmm as sg
 from stangmm.base import memory
+from stangmm.base.processors import n_processors
+from stangmm.base.tasks import Workers, run_tasks
 from stangmm.data.dataset import Dataset
 from stangmm.model.problem import Problem
 
@@ -24,6 +30,7 @@ dd = pytest.importorskip("dask.dataframe")
 distributed = pytest.importorskip("dask.distributed")
 
 NAMES = ["height", "width"]
+SETTINGS = sg.EM(restarts=8)
 
 
 def blobs(n: int) -> np.ndarray:
@@ -52,7 +59,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def in_memory() -> sg.Fit:
-    return sg.GaussianMixture(3).fit(ROWS, method="em", seed=1, progress=False)
+    return sg.GaussianMixture(3).fit(ROWS, SETTINGS, seed=1, progress=False)
 
 
 # ---- rows in chunks --------------------------------------------------------------------------
@@ -61,7 +68,7 @@ def in_memory() -> sg.Fit:
 def test_em_on_a_cluster_reaches_the_optimum_that_it_reaches_in_memory(
     cluster: Any, in_memory: sg.Fit
 ) -> None:
-    fit = sg.GaussianMixture(3).fit(arrays(), method="em", seed=1, progress=False)
+    fit = sg.GaussianMixture(3).fit(arrays(), SETTINGS, seed=1, progress=False)
     expected = in_memory.total_log_likelihood.item()
     assert fit.total_log_likelihood.item() == pytest.approx(expected, rel=1e-10)
     assert fit.bic() == pytest.approx(in_memory.bic(), rel=1e-10)
@@ -79,9 +86,8 @@ def test_every_kind_of_model_has_the_same_optimum(covariance_type: str, noise: b
         around = np.random.default_rng(2).uniform(-20, 20, (700, 2))
         rows[:700] = around + [1000.0, -5.0]  # noqa: RUF005
     model = sg.GaussianMixture(3, covariance_type, noise=noise)  # type: ignore[arg-type]
-    settings = sg.EM(restarts=10)
     heights = [
-        model.fit(x, settings, seed=1, progress=False).total_log_likelihood.item()
+        model.fit(x, SETTINGS, seed=1, progress=False).total_log_likelihood.item()
         for x in (rows, da.from_array(rows, chunks=(20_000, 2)))
     ]
     assert heights[1] == pytest.approx(heights[0], rel=1e-10)
@@ -144,7 +150,7 @@ def test_few_rows_are_read_whole_and_any_method_fits_them() -> None:
 
 
 def test_a_fit_speaks_of_all_rows_and_says_what_shows_a_sample(tmp_path: Path) -> None:
-    fit = sg.GaussianMixture(3).fit(arrays(), sg.EM(restarts=5), seed=1, progress=False)
+    fit = sg.GaussianMixture(3).fit(arrays(), SETTINGS, seed=1, progress=False)
     assert "N=100000, " in repr(fit)
     assert "a random sample of 65,536 rows" in repr(fit)
     loaded = sg.load(fit.save(tmp_path / "fit.nc"))
@@ -215,7 +221,7 @@ def test_methods_that_need_all_rows_at_once_read_them_if_they_fit(
 GRID: dict[str, Any] = {"covariance_type": ["full", "diag"], "method": "em", "seed": 1}
 
 
-def chosen_among(components: range = range(1, 5)) -> pd.DataFrame:
+def chosen_among(components: range = range(1, 4)) -> pd.DataFrame:
     data = sg.datasets.faithful()
     table = sg.select_components(data, components, progress=False, **GRID).table
     return table.drop(columns="seconds")
@@ -262,3 +268,84 @@ def test_a_killed_worker_costs_no_result(cluster: Any, expected: pd.DataFrame) -
 def test_processes_of_joblib_give_the_same_fits(expected: pd.DataFrame) -> None:
     with joblib.parallel_config("loky", n_jobs=2):
         pd.testing.assert_frame_equal(chosen_among(), expected, check_exact=True)
+
+
+class Mortal:
+    """A task that ends its process the first time."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, shared: str, number: int) -> str:
+        if number == 1 and not self.file.exists():
+            self.file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f"{shared} {number}"
+
+
+def test_a_killed_process_of_joblib_costs_no_result(tmp_path: Path) -> None:
+    with joblib.parallel_config("loky", n_jobs=2):
+        workers = Workers.of(3)
+        assert (workers.at_a_time, workers.processors) == (2, max(1, n_processors() // 2))
+        results = dict(run_tasks(Mortal(tmp_path / "dead"), "task", [(0,), (1,), (2,)], workers))
+    assert results == {0: "task 0", 1: "task 1", 2: "task 2"}
+
+
+def test_a_task_that_always_kills_its_worker_is_an_error(cluster: Any) -> None:
+    with joblib.parallel_config("dask"):
+        workers = Workers.of(2)
+        with pytest.raises(sg.InferenceError, match="Processes were killed"):
+            list(run_tasks(_die, None, [(), ()], workers))
+    cluster.wait_for_workers(2, timeout=60)
+
+
+def _die(shared: None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+PROGRAM = """
+import joblib, numpy as np, stangmm as sg
+from dask.distributed import LocalCluster
+if __name__ == "__main__":
+    options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+    with LocalCluster(n_workers=1, **options) as made, made.get_client():
+        long = sg.NUTS(chains=2, draws=1_000_000)
+        x = np.random.default_rng(1).normal(size=100)
+        print("began", flush=True)
+        with joblib.parallel_config("dask"):
+            try:
+                sg.select_components(x, [1, 2], method=long, seed=1, progress=False)
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+                input()
+"""
+
+
+def sampling(parent: int) -> list[int]:
+    """Processes of CmdStan below one."""
+    below = psutil.Process(parent).children(recursive=True)
+    return [child.pid for child in below if "output" in child.cmdline()]
+
+
+@pytest.mark.stan
+def test_an_interrupt_ends_the_fits_of_a_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, file], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "began\n"
+        until(lambda: bool(sampling(process.pid)))
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        until(lambda: not sampling(process.pid))
+        process.communicate("\n", timeout=30)
+    assert process.returncode == 0
+
+
+def until(is_so: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
