@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -135,7 +135,8 @@ class Chunks:
             raise DataError("X must have at least one row and one feature, got none in any chunk.")
         order = np.lexsort(seen.number.T[::-1])
         sd = np.sqrt(seen.variance)
-        return AllRows(seen.n_rows, seen.low, seen.high, seen.mean, sd, self), seen.rows[order]
+        facts = RowsInChunks(seen.n_rows, seen.low, seen.high, seen.mean, sd, self)
+        return facts, seen.rows[order]
 
     def read(self, n_rows: int, n_features: int) -> FloatArray:
         """Read all rows into memory, shape (N, D), and say so in the log.
@@ -176,6 +177,18 @@ class Chunks:
         with one_blas_thread():  # as Dask's own workers have it
             result: T | None = level[0].compute()
         return result
+
+
+@dataclass(frozen=True, eq=False)
+class RowsInChunks(AllRows):
+    """All rows, where they can be read."""
+
+    chunks: Chunks
+    at_hand: ClassVar[bool] = True
+
+    def there(self) -> Chunks:
+        """Give the rows themselves."""
+        return self.chunks
 
 
 @dataclass(frozen=True, eq=False)

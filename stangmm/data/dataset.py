@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -27,15 +27,15 @@ _MIN_RESOLVED_STEPS = 100
 
 @dataclass(frozen=True, eq=False)
 class AllRows:
-    """What is known of data of which a `Dataset` holds a sample.
+    """What is known of data of which a `Dataset` holds a sample; in a file there is no more.
 
     Attributes
     ----------
     n_rows : int
     low, high, mean, sd : ndarray, shape (D,)
         Smallest and largest value, mean and population standard deviation of each feature.
-    chunks : Chunks or None
-        The rows themselves; None in a fit that was read from a file.
+    at_hand : bool
+        Whether the rows themselves can be read.
     """
 
     n_rows: int
@@ -43,7 +43,7 @@ class AllRows:
     high: FloatArray
     mean: FloatArray
     sd: FloatArray
-    chunks: Chunks | None = None
+    at_hand: ClassVar[bool] = False
 
     def there(self) -> Chunks:
         """Give the rows themselves.
@@ -53,12 +53,10 @@ class AllRows:
         ModelError
             A file has only a sample of them.
         """
-        if self.chunks is None:
-            raise ModelError(
-                f"The file has a sample of the {self.n_rows:,} rows, and this needs all of them. "
-                "Fit the data again."
-            )
-        return self.chunks
+        raise ModelError(
+            f"The file has a sample of the {self.n_rows:,} rows, and this needs all of them. "
+            "Fit the data again."
+        )
 
 
 @dataclass(frozen=True)

@@ -162,20 +162,14 @@ class ModelComparison:
     def _loo(self) -> dict[str, Loo]:
         return {label: psis_loo(fit) for label, fit in self.fits.items() if loo_is_affordable(fit)}
 
-    @property
-    def _has_rows(self) -> bool:
-        """Whether all rows are there, and not only the sample of them that a file has."""
-        all_rows = self.dataset.all_rows
-        return all_rows is None or all_rows.chunks is not None
-
     def _row(self, fit: Fit) -> dict[str, Any]:
-        diagnosis = fit.diagnose()
+        diagnosis, all_rows = fit.diagnose(), fit.dataset.all_rows
         return {
             "kind": fit.kind,
             "n_parameters": fit.model.n_parameters(self.dataset.n_features),
             "log_likelihood": float(fit.total_log_likelihood.mean()),
             "bic": bic(fit),
-            "icl": icl(fit) if self._has_rows else np.nan,
+            "icl": np.nan if all_rows is not None and not all_rows.at_hand else icl(fit),
             "seconds": fit.seconds,
             "status": diagnosis.verdict,
             "note": " ".join(str(check) for check in diagnosis if check.verdict != "ok"),
