@@ -256,6 +256,14 @@ def test_fits_on_a_cluster_are_those_made_here(cluster: Any, expected: pd.DataFr
     )
 
 
+def test_rows_in_chunks_are_fitted_one_model_after_the_other(cluster: Any) -> None:
+    with joblib.parallel_config("dask"):
+        choice = sg.select_components(arrays(), [1, 2], method=SETTINGS, seed=1, progress=False)
+    alone = sg.GaussianMixture(1).fit(ROWS, "em", seed=1, progress=False)
+    assert choice.fits[1].bic() == pytest.approx(alone.bic(), rel=1e-10)
+    assert choice.n_components == 2
+
+
 @dataclass(frozen=True)
 class Mortal(sg.EM):
     """EM that kills its process, once, unless that is this one."""

@@ -73,6 +73,11 @@ class Workers:
             None if threads else backend,
         )
 
+    @classmethod
+    def here(cls) -> Workers:
+        """Give this thread, for tasks that keep all processors busy by themselves."""
+        return cls(1, n_processors())
+
 
 def is_chosen() -> bool:
     """Whether the user has chosen where tasks run."""
@@ -103,7 +108,7 @@ def run_tasks(
         return _in_threads(function, shared, tasks, workers.at_a_time)
     if hasattr(workers.backend, "client"):
         return _on_dask(function, shared, tasks, workers.backend.client)
-    return _by_joblib(function, shared, tasks, workers.at_a_time)
+    return _by_joblib(function, shared, tasks, workers)
 
 
 def _chosen() -> tuple[Any, int | None]:
@@ -141,15 +146,17 @@ def _in_threads(
 
 
 def _by_joblib(
-    function: Callable[..., T], shared: Any, tasks: Sequence[tuple[Any, ...]], at_a_time: int
+    function: Callable[..., T], shared: Any, tasks: Sequence[tuple[Any, ...]], workers: Workers
 ) -> Iterator[tuple[int, T]]:
     """Large arrays go to a file that joblib's processes map into memory."""
     from joblib import Parallel, delayed
 
+    at_once = getattr(workers.backend, "supports_return_generator", False)
+    how = "generator_unordered" if at_once else "list"
     left = list(range(len(tasks)))
     for attempt in range(_TRIES):
         calls = [delayed(_answer)(i, function, shared, tasks[i]) for i in left]
-        parallel = Parallel(at_a_time, return_as="generator_unordered", batch_size=1)
+        parallel = Parallel(workers.at_a_time, return_as=how, batch_size=1)
         try:
             for i, answer in parallel(calls):
                 left.remove(i)

@@ -13,7 +13,6 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import listed, shown
 from stangmm.base.errors import DataError, InferenceError, ModelError
 from stangmm.base.names import checks_names
-from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
 from stangmm.base.tasks import Workers, is_chosen, run_tasks
 from stangmm.data.dataset import Dataset, Missing
@@ -380,8 +379,8 @@ def _outcomes(
     """
     made: dict[str, Fit | str] = {label: job for label, job in plan.items() if isinstance(job, Fit)}
     open_jobs = {label: job for label, job in plan.items() if not isinstance(job, Fit)}
-    apart = is_chosen()
-    workers = Workers.of(max(1, len(open_jobs))) if apart else Workers(1, n_processors())
+    apart = is_chosen() and dataset.all_rows is None  # or each pass is done by Dask's workers
+    workers = Workers.of(max(1, len(open_jobs))) if apart else Workers.here()
     run = Run(seed, progress and not apart, workers.processors)
     for settings in {method.name: method for _, method in open_jobs.values()}.values():
         if apart:

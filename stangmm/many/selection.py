@@ -129,6 +129,8 @@ def select_components(
         check_count("jobs", jobs)
     settings.prepare(Run(seed, progress))
     workers = Workers.of(len(models), settings.processors, jobs)
+    if dataset.all_rows is not None:  # each pass is done by all of Dask's workers
+        workers = Workers.here()
 
     def attempts(
         wanted: Mapping[Candidate, Method], number: int
