@@ -48,7 +48,8 @@ class Fit(Fitted, Predictions):
     ----------
     model : GaussianMixture
     dataset : Dataset
-        The data of the fit.
+        The data of the fit; of Dask data with many rows a random sample of them, and what is known
+        of all (``dataset.all_rows``).
     method : str
         Short name of the method.
     kind : {"point", "approximation", "mcmc"}
@@ -567,7 +568,7 @@ class Fit(Fitted, Predictions):
         d = self.dataset
         lines = [
             f"{type(self).__name__}(method={self.method!r}, K={self.model.n_components}, "
-            f"N={d.n_observations}, D={d.n_features}, covariance_type="
+            f"N={d.n_rows}, D={d.n_features}, covariance_type="
             f"{self.model.covariance_type!r}, seed={self.seed}, {self.seconds:.1f} s)"
         ]
         if self.reason:
@@ -583,6 +584,8 @@ class Fit(Fitted, Predictions):
                 lines += (f"  {line}" for line in own._component_lines())
         else:
             lines += self._component_lines()
+        if d.sample_note:
+            lines.insert(1, f"  {d.sample_note}")
         if self.model.noise:
             lines.append(f"  noise: weight {self.noise_weight:.3f}")
         if d.n_features > _FEATURES_SHOWN:

@@ -20,12 +20,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import stangmm as sg
+from stangmm.base.tasks import Workers
 from stangmm.data.dataset import Dataset
 from stangmm.judge.criteria import CRITERIA, Score, aic, bic, icl, waic
 from stangmm.judge.leave_one_out import psis_loo
 from stangmm.many.choice import Selection
 from stangmm.many.grid import Grid
-from stangmm.many.selection import divided, select_components
+from stangmm.many.selection import select_components
 from stangmm.methods.base import Run
 
 
@@ -468,11 +469,11 @@ def test_what_failed_twice_is_never_chosen() -> None:
 def test_fits_and_chains_together_use_the_processors_once(
     monkeypatch: pytest.MonkeyPatch, settings: Any, jobs: Any, expected: int, chains: Any
 ) -> None:
-    monkeypatch.setattr("stangmm.many.selection.n_processors", lambda: 8)
-    at_a_time, processors = divided(settings, jobs, 20)
-    assert at_a_time == expected
+    monkeypatch.setattr("stangmm.base.tasks.n_processors", lambda: 8)
+    workers = Workers.of(20, settings.processors, jobs)
+    assert workers.at_a_time == expected
     if chains is not None:
-        assert settings.chains_at_a_time(Run(1, processors=processors)) == chains
+        assert settings.chains_at_a_time(Run(1, processors=workers.processors)) == chains
 
 
 # ---- grids by NUTS ---------------------------------------------------------------------------

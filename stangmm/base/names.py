@@ -23,7 +23,7 @@ _HERE = {
     "precisions_init": "fit(X, init=...)",
     "warm_start": "fit(X, init=...)",
     "verbose": "progress",
-    "n_jobs": "parallel_chains of NUTS, jobs of select_components",
+    "n_jobs": "parallel_chains of NUTS, jobs of select_components, joblib.parallel_config",
     "iter_warmup": "warmup",
     "iter_sampling": "draws",
     "n_draws": "draws",

@@ -71,7 +71,7 @@ def fit_values(fit: Fit) -> dict[str, Any]:
         "covariance_type": fit.model.covariance_type,
         "noise": fit.model.noise,
         "features": fit.dataset.feature_names,
-        "n_observations": fit.dataset.n_observations,
+        "n_observations": fit.dataset.n_rows,
         "seed": fit.seed,
         "seconds": fit.seconds,
         "weights": fit.weights,

@@ -5,21 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_choice, shown
-from stangmm.base.errors import DataError
-from stangmm.data.frames import column_names, eager, is_table, numbers_of
+from stangmm.base.errors import DataError, ModelError
+from stangmm.data.frames import column_names, eager, is_chunked, is_table, numbers_of
 from stangmm.data.resolution import resolution
+
+if TYPE_CHECKING:
+    from stangmm.data.chunks import Chunks
 
 Missing: TypeAlias = Literal["error", "marginalize"]
 
 _BLOCK = 2**15  # numbers that a pass over the data holds at once, so that they stay in cache
 # A feature whose range is this few units in the last place of its values holds no usable numbers.
 _MIN_RESOLVED_STEPS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class AllRows:
+    """What is known of data of which a `Dataset` holds a sample; in a file there is no more.
+
+    Attributes
+    ----------
+    n_rows : int
+    low, high, mean, sd : ndarray, shape (D,)
+        Smallest and largest value, mean and population standard deviation of each feature.
+    at_hand : bool
+        Whether the rows themselves can be read.
+    """
+
+    n_rows: int
+    low: FloatArray
+    high: FloatArray
+    mean: FloatArray
+    sd: FloatArray
+    at_hand: ClassVar[bool] = False
+
+    def there(self) -> Chunks:
+        """Give the rows themselves.
+
+        Raises
+        ------
+        ModelError
+            A file has only a sample of them.
+        """
+        raise ModelError(
+            f"The file has a sample of the {self.n_rows:,} rows, and this needs all of them. "
+            "Fit the data again."
+        )
 
 
 @dataclass(frozen=True)
@@ -29,7 +66,8 @@ class Dataset:
     Attributes
     ----------
     x : ndarray, shape (N, D)
-        The observations, in the user's units; NaN where a value is missing.
+        The observations, in the user's units; NaN where a value is missing. Of Dask data with many
+        rows it is a random sample.
     feature_names : tuple of str, length D
         Column names of a DataFrame, else ``x1 ... xD`` (``x`` when D = 1).
     sample_weight : ndarray, shape (N,), or None
@@ -41,6 +79,8 @@ class Dataset:
     labels : ndarray of int, shape (N,), or None
         The component that each row is known to come from, -1 where it is unknown; None when all
         are.
+    all_rows : AllRows or None
+        The data of which ``x`` is a sample; None where it is all of them.
     """
 
     x: FloatArray
@@ -49,6 +89,7 @@ class Dataset:
     named: bool = False
     missing: Missing = "error"
     labels: IntArray | None = None
+    all_rows: AllRows | None = None
 
     @classmethod
     def from_input(
@@ -63,8 +104,9 @@ class Dataset:
 
         Parameters
         ----------
-        X : array, list, pandas DataFrame or Series, shape (N, D) or (N,)
-            Observations in rows. A Dataset is returned as it is.
+        X : array, list, DataFrame or Series, shape (N, D) or (N,)
+            Observations in rows; those of Dask are read chunk by chunk. A Dataset is returned as it
+            is.
         sample_weight : array, shape (N,), optional
             Non-negative frequencies.
         missing : {"error", "marginalize"}
@@ -83,20 +125,24 @@ class Dataset:
         if isinstance(X, Dataset):
             return X
         check_choice("missing", missing, get_args(Missing))
+        if is_chunked(X):
+            from stangmm.data.chunks import dataset_of_chunks
+
+            return dataset_of_chunks(X, sample_weight, missing, labels)
         X = eager(X)
         x, names = as_table(X, missing)
-        if len(set(names)) < len(names):
-            raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
         if missing == "marginalize":
             _check_no_blank_rows(x)
         weight = None if sample_weight is None else as_sample_weight(sample_weight, len(x))
         known = None if labels is None else _as_labels(labels, len(x))
         dataset = cls(x, names, weight, column_names(X) is not None, missing, known)
-        _check_features_vary(*dataset.range(), len(dataset.counted().x), names)
+        check_features(names, *dataset.range(), len(dataset.counted().x))
         return dataset
 
     def same_as(self, other: Dataset) -> bool:
         """Whether both hold the same rows with the same weights and labels."""
+        if self.n_rows != other.n_rows:
+            return False
         pairs = (
             (self.x, other.x),
             (self.sample_weight, other.sample_weight),
@@ -111,8 +157,20 @@ class Dataset:
 
     @property
     def n_observations(self) -> int:
-        """N, the number of rows."""
+        """N, the number of rows of ``x``."""
         return int(self.x.shape[0])
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data: N, or more where ``x`` is a sample of them."""
+        return self.n_observations if self.all_rows is None else self.all_rows.n_rows
+
+    @property
+    def sample_note(self) -> str:
+        """Say what shows a sample of the rows; empty where ``x`` is all of them."""
+        if self.all_rows is None:
+            return ""
+        return f"Pictures and tables of rows show a random sample of {self.n_observations:,} rows."
 
     @property
     def n_features(self) -> int:
@@ -121,9 +179,9 @@ class Dataset:
 
     @property
     def total_weight(self) -> float:
-        """Sum of the sample weights: N when every row counts once."""
+        """Sum of the sample weights: `n_rows` when every row counts once."""
         if self.sample_weight is None:
-            return float(self.n_observations)
+            return float(self.n_rows)
         return float(self.sample_weight.sum())
 
     @cached_property
@@ -147,9 +205,27 @@ class Dataset:
 
     @cached_property
     def resolution(self) -> FloatArray:
-        """How finely each feature was recorded, shape (D,); see `stangmm.data.resolution`."""
+        """How finely each feature was recorded, shape (D,); see `stangmm.data.resolution`.
+
+        Of data of which this is a sample, how finely the sample and the extremes were.
+        """
         counted = self.counted()
+        if self.all_rows is not None:
+            return resolution(np.vstack([self.x, self.all_rows.low, self.all_rows.high]))
         return resolution(counted.x, counted.sample_weight)
+
+    def in_memory(self) -> Dataset:
+        """Give a dataset of all rows, which are read if this holds a sample of them.
+
+        Raises
+        ------
+        ModelError
+            They do not fit into memory, or a file has only the sample.
+        """
+        if self.all_rows is None:
+            return self
+        x = self.all_rows.there().read(self.n_rows, self.n_features)
+        return replace(self, x=x, all_rows=None)
 
     def mean_and_sd(self) -> tuple[FloatArray, FloatArray]:
         """Weighted mean and population standard deviation of each feature, both (D,).
@@ -173,14 +249,17 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        if self.all_rows is not None:
+            of_all = self.all_rows
+            return of_all.low, of_all.high, of_all.mean, of_all.sd
         counted = self.counted()
         if not self.incomplete:
-            return _moments(counted.x, counted.sample_weight)
+            return moments(counted.x, counted.sample_weight)
         each = []
         for column in counted.x.T:
             seen = ~np.isnan(column)
             weight = None if counted.sample_weight is None else counted.sample_weight[seen]
-            each.append(_moments(column[seen, np.newaxis], weight))
+            each.append(moments(column[seen, np.newaxis], weight))
         low, high, mean, sd = (np.concatenate(parts) for parts in zip(*each, strict=True))
         return low, high, mean, sd
 
@@ -210,7 +289,7 @@ class Dataset:
             )
 
 
-def _moments(
+def moments(
     x: FloatArray, weight: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Smallest and largest value, mean and standard deviation of each feature."""
@@ -278,10 +357,14 @@ def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str,
     if x.size == 0:
         raise DataError(f"X must have at least one row and one feature, got shape {x.shape}.")
     if names is None:
-        d = x.shape[1]
-        names = ("x",) if d == 1 else tuple(f"x{j + 1}" for j in range(d))
+        names = default_names(x.shape[1])
     _check_finite(x, names, missing)
     return x, names
+
+
+def default_names(d: int) -> tuple[str, ...]:
+    """Give names to features that have none."""
+    return ("x",) if d == 1 else tuple(f"x{j + 1}" for j in range(d))
 
 
 def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
@@ -380,7 +463,10 @@ def _check_no_blank_rows(x: FloatArray) -> None:
         )
 
 
-def _check_features_vary(low: FloatArray, high: FloatArray, n: int, names: tuple[str, ...]) -> None:
+def check_features(names: tuple[str, ...], low: FloatArray, high: FloatArray, n: int) -> None:
+    """Raise DataError for names that are equal, and features that n rows do not let vary."""
+    if len(set(names)) < len(names):
+        raise DataError(f"Feature names must differ, got {list(names)}. Rename the columns.")
     unseen = [n for n, v in zip(names, low, strict=True) if np.isnan(v)]
     if unseen:
         raise DataError(f"Every feature must have values, got none in {unseen}. Drop them.")

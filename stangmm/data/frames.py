@@ -36,6 +36,14 @@ def column_names(X: Any) -> tuple[str, ...] | None:
     return _one_name(getattr(X, "name", None)) if getattr(X, "ndim", 0) == 1 else None
 
 
+def is_chunked(X: Any) -> bool:
+    """Whether it is an array, a DataFrame or a Series of Dask, whose rows come chunk by chunk."""
+    arrays, frames = sys.modules.get("dask.array"), sys.modules.get("dask.dataframe")
+    return (arrays is not None and isinstance(X, arrays.Array)) or (
+        frames is not None and isinstance(X, frames.DataFrame | frames.Series)
+    )
+
+
 def is_table(X: Any) -> bool:
     """Whether it has columns with names."""
     return hasattr(X, "columns") if _is_plain(X) else column_names(X) is not None
@@ -159,11 +167,11 @@ def table_like(X: Any, columns: dict[str, NDArray[Any]]) -> Any:
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether numpy or pandas reads it, or it is nothing that has columns."""
+    """Whether numpy, pandas or Dask reads it, or it is nothing that has columns."""
     if isinstance(X, np.ndarray | list | tuple | int | float | str | bytes) or X is None:
         return True
     pd, xr = sys.modules.get("pandas"), sys.modules.get("xarray")
-    if xr is not None and isinstance(X, xr.DataArray):
+    if is_chunked(X) or (xr is not None and isinstance(X, xr.DataArray)):
         return True
     return pd is not None and isinstance(X, pd.DataFrame | pd.Series)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import ConvergenceWarning
 from stangmm.judge.elpd import Elpd
 from stangmm.judge.leave_one_out import (
@@ -27,7 +28,7 @@ from stangmm.judge.leave_one_out import (
 from stangmm.judge.subsampling import Parts, Subsample, counted_rows, pooled
 from stangmm.judge.whole import whole_evidence
 from stangmm.methods.base import Method
-from stangmm.model.mixture import log_sum_exp
+from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.posterior.fitted import Fitted
 
 # Posterior variance of a row's log density above which WAIC is off (Vehtari, Gelman & Gabry 2017).
@@ -63,12 +64,25 @@ def icl(fit: Fitted) -> float:
     best = int(np.argmax(fit.total_log_likelihood))
     mixture, x, weight = fit.mixture[best : best + 1], fit.dataset.x, fit.dataset.sample_weight
     labels = fit.dataset.labels
-    doubt = 0.0
+    if fit.dataset.all_rows is not None:
+        (doubt,) = fit.dataset.all_rows.there().sums(partial(_doubt, mixture))
+        return bic(fit) + 2.0 * float(doubt)
+    return bic(fit) + 2.0 * float(_doubt(mixture, x, weight, labels)[0])
+
+
+def _doubt(
+    mixture: Mixture,
+    x: FloatArray,
+    weight: FloatArray | None = None,
+    labels: IntArray | None = None,
+) -> tuple[FloatArray]:
+    """Sum over rows of -log P(z = its most probable component | x)."""
+    doubt = np.zeros(())
     for _, rows in mixture.blocks(len(x)):
         known = None if labels is None else labels[rows]
         each = -np.log(mixture.responsibilities(x[rows], known)[0].max(axis=0))
-        doubt += float(each.sum() if weight is None else each @ weight[rows])
-    return bic(fit) + 2.0 * doubt
+        doubt += each.sum() if weight is None else each @ weight[rows]
+    return (doubt,)
 
 
 def waic(fit: Fitted) -> Elpd:

@@ -274,7 +274,7 @@ def _of_weights(fit: Fitted) -> Iterator[Check]:
         ""
         if good
         else f"With a sum this small, {harm}. If the weights are shares or probabilities, multiply "
-        f"them by the number of rows, {data.n_observations:,}.",
+        f"them by the number of rows, {data.n_rows:,}.",
     )
 
 

@@ -13,15 +13,18 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_count
 from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.base.progress import progress_bar
+from stangmm.base.tasks import Workers, run_tasks
 from stangmm.base.thresholds import PARETO_K_OK
+from stangmm.data.dataset import Dataset
 from stangmm.judge.combining import combined
 from stangmm.judge.diagnostics import diagnose
 from stangmm.judge.elpd import Loo
 from stangmm.judge.subsampling import Parts, Subsample, counted_rows, draw_rows, summed
-from stangmm.methods.base import Run
+from stangmm.methods.base import Method, Run
 from stangmm.methods.psis import smoothed
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.priors import Priors
+from stangmm.model.spec import MixtureSpec
 from stangmm.posterior.fitted import Fitted
 from stangmm.posterior.fitting import fitted
 from stangmm.posterior.summary import relative_efficiency
@@ -182,6 +185,11 @@ def check_has_draws(fit: Fitted, criterion: str) -> None:
             f'{criterion} needs draws, and "{fit.method}" gives a single point. Use method="nuts", '
             "or bic() to compare point estimates."
         )
+    if fit.dataset.all_rows is not None:
+        raise ModelError(
+            f"{criterion} needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}. "
+            "Use bic(), or fit rows that are in memory."
+        )
 
 
 def bad_rows(fit: Fitted, result: Loo) -> IntArray:
@@ -277,32 +285,27 @@ def _result(fit: Fitted, elpd: Parts, p: Parts, pareto_k: FloatArray) -> Loo:
 def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> Loo:
     """Replace what PSIS gave for some of the rows by fits without them."""
     data = fit.dataset
-    weight = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight
     elpd_i, pareto_k = psis.elpd_i.copy(), psis.pareto_k.copy()
     # Defaults are scaled by the data: without the row they would be other priors.
     used = fit.priors
     priors = Priors(used.weights, used.means, used.scales, used.correlation, used.resolution)
     model = replace(fit.model, priors=priors, noise=used.box or False)
     advance = progress_bar("exact leave-one-out", len(rows), shown=progress)
+    workers = Workers.of(len(rows), fit.settings.processors)
+    if workers.backend is not None:
+        fit.settings.prepare(Run(fit.seed, progress))
+    run, is_combined = Run(fit.seed, processors=workers.processors), fit.combination is not None
+    tasks = [(model, fit.settings, run, row, is_combined) for row in rows.tolist()]
     failed = []
-    for row in rows:
-        left = weight.copy()
-        left[row] = max(left[row] - 1.0, 0.0)
-        rest = replace(data, sample_weight=left)
-        without = fitted(Fitted, model, rest, fit.settings, Run(fit.seed))
-        if fit.combination is not None:
-            without = combined(without, progress=False)
-        if diagnose(without).computation.failed:
-            failed.append(row)
-        one = slice(row, row + 1)
-        known = None if data.labels is None else data.labels[one]
-        elpd_i[row] = predict.log_density(without.mixture, data.x[one], known)[0]
-        pareto_k[row] = 0.0
+    for i, (log_density, has_failed) in run_tasks(_left_out, data, tasks, workers):
+        elpd_i[rows[i]], pareto_k[rows[i]] = log_density, 0.0
+        if has_failed:
+            failed.append(rows[i])
         advance(1)
     if failed:
         warnings.warn(
             f"Of {len(rows)} fits without a row, {len(failed)} failed their checks, so the exact "
-            f"values may be off for {rows_named(np.array(failed), psis.n_visited)}. Use more draws "
+            f"values may be off for {rows_named(np.sort(failed), psis.n_visited)}. Use more draws "
             "or fewer components.",
             ConvergenceWarning,
             stacklevel=4,
@@ -320,3 +323,18 @@ def _with_exact_rows(fit: Fitted, psis: Loo, rows: IntArray, progress: bool) -> 
         subsampling_se=total.subsampling_se,
         subsample=subsample,
     )
+
+
+def _left_out(
+    data: Dataset, model: MixtureSpec, settings: Method, run: Run, row: int, is_combined: bool
+) -> tuple[float, bool]:
+    """Log density of a row under a fit without one copy of it, and whether its checks failed."""
+    left = np.ones(len(data.x)) if data.sample_weight is None else data.sample_weight.copy()
+    left[row] = max(left[row] - 1.0, 0.0)
+    without = fitted(Fitted, model, replace(data, sample_weight=left), settings, run)
+    if is_combined:
+        without = combined(without, progress=False)
+    one = slice(row, row + 1)
+    known = None if data.labels is None else data.labels[one]
+    log_density = float(predict.log_density(without.mixture, data.x[one], known)[0])
+    return log_density, bool(diagnose(without).computation.failed)

@@ -48,6 +48,7 @@ def classes_of(fit: Fitted) -> Classes:
     weight = fit.dataset.sample_weight
     several = probability.shape[1]
     counts = np.bincount(probability.argmax(axis=1), weight, minlength=several).astype(float)[:k]
+    counts *= fit.dataset.n_rows / fit.dataset.n_observations  # for a sample of them
     surprise = -np.log(np.where(probability > 0, probability, 1.0))
     doubt = float(np.average((probability * surprise).sum(axis=1), weights=weight))
     return Classes(

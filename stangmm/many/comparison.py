@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,10 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import listed, shown
-from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
+from stangmm.base.errors import DataError, InferenceError, ModelError
 from stangmm.base.names import checks_names
+from stangmm.base.progress import progress_bar
+from stangmm.base.tasks import Workers, is_chosen, run_tasks
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -23,8 +24,9 @@ from stangmm.judge.subsampling import subsample_words
 from stangmm.many.mending import with_modes_combined
 from stangmm.many.models import ModelComparison
 from stangmm.methods import Method, as_method
+from stangmm.methods.base import Run
 from stangmm.model.mixture import Mixture
-from stangmm.posterior.fitting import check_fitted_by, checked_seed
+from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted, rows_for
 from stangmm.posterior.relabel import match
 
 if TYPE_CHECKING:
@@ -283,6 +285,9 @@ def compare(
     If a method's chains are in several modes, these are combined, each with its weight
     (`Fit.combined`), if the weights can be computed.
 
+    Fits are made one after the other. Within ``joblib.parallel_config(...)`` they run side by side
+    where that says: in processes, or on the machines of a cluster.
+
     Parameters
     ----------
     model : GaussianMixture, or a dict or list of them
@@ -330,36 +335,24 @@ def compare(
     chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
     if not chosen:
         raise ModelError("methods must be a list of methods or fits, with at least one.")
-    fits: dict[str, Fit] = {}
-    failures: dict[str, str] = {}
-    lost = (InferenceError,) if one else (DataError, InferenceError)
-
-    def attempt(label: str, model: GaussianMixture, method: Method) -> None:
-        try:
-            with warnings.catch_warnings():  # said in the table's status
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                fit = model.fit(dataset, method, seed=seed, init=init, progress=progress)
-                fits[label] = with_modes_combined(fit, progress=progress)
-        except lost as error:
-            failures[label] = str(error)
-
+    used = [as_method(m) for m in chosen if not isinstance(m, Fit)]
+    dataset = rows_for(dataset, *used)
+    plan: dict[str, Fit | tuple[GaussianMixture, Method]] = {}
     if one:
         jobs = [m if isinstance(m, Fit) else as_method(m) for m in chosen]
         for job in jobs:
             if isinstance(job, Fit):
                 _check_same_problem(job, model, dataset)
         for job in jobs:
-            label = _label(job.method if isinstance(job, Fit) else job.name, [*fits, *failures])
-            if isinstance(job, Fit):
-                fits[label] = job
-            else:
-                attempt(label, model, job)
+            label = _label(job.method if isinstance(job, Fit) else job.name, list(plan))
+            plan[label] = job if isinstance(job, Fit) else (model, job)
+        fits, failures = _outcomes(plan, dataset, seed, init, (InferenceError,), progress)
         return Comparison(model, dataset, _matched(fits), failures, seed)
     if init is not None:
         raise ModelError("init is for one model; fit each of several models by itself instead.")
     if any(isinstance(m, Fit) for m in chosen):
         raise ModelError("Give fits of several models in place of their models, not as methods.")
-    settings = [as_method(m) for m in chosen]
+    settings = used
     for each in models.values():
         if isinstance(each, Fit):
             _check_same_data(each, dataset)
@@ -369,12 +362,61 @@ def compare(
                 check_fitted_by(method, each.structure)
     for name, each in models.items():
         if isinstance(each, Fit):
-            fits[name] = each
+            plan[name] = each
             continue
         for method in settings:
             label = name if len(settings) == 1 else f"{name}, {method.name}"
-            attempt(_label(label, [*fits, *failures]), each, method)
+            plan[_label(label, list(plan))] = (each, method)
+    lost = (DataError, InferenceError)
+    fits, failures = _outcomes(plan, dataset, seed, None, lost, progress)
     return ModelComparison(dataset, fits, failures, seed)
+
+
+def _outcomes(
+    plan: Mapping[str, Fit | tuple[GaussianMixture, Method]],
+    dataset: Dataset,
+    seed: int,
+    init: Any,
+    lost: tuple[type[Exception], ...],
+    progress: bool,
+) -> tuple[dict[str, Fit], dict[str, str]]:
+    """Fits and failures by label: one after the other, unless the user has chosen where they run.
+
+    Side by side on one machine they would take each other's time, which the tables compare.
+    """
+    made: dict[str, Fit | str] = {label: job for label, job in plan.items() if isinstance(job, Fit)}
+    open_jobs = {label: job for label, job in plan.items() if not isinstance(job, Fit)}
+    apart = is_chosen() and dataset.all_rows is None  # or each pass is done by Dask's workers
+    workers = Workers.of(max(1, len(open_jobs))) if apart else Workers.here()
+    run = Run(seed, progress and not apart, workers.processors)
+    for settings in {method.name: method for _, method in open_jobs.values()}.values():
+        if apart:
+            settings.prepare(Run(seed, progress))
+    tasks = [(*job, run, init, lost) for job in open_jobs.values()]
+    advance = progress_bar("fits", len(tasks), shown=progress and apart)
+    labels = list(open_jobs)
+    for i, outcome in run_tasks(_attempt, dataset, tasks, workers):
+        made[labels[i]] = outcome
+        advance(1)
+    in_order = {label: made[label] for label in plan}
+    fits = {label: fit for label, fit in in_order.items() if isinstance(fit, Fit)}
+    return fits, {label: why for label, why in in_order.items() if isinstance(why, str)}
+
+
+def _attempt(
+    dataset: Dataset,
+    model: GaussianMixture,
+    settings: Method,
+    run: Run,
+    init: Any,
+    lost: tuple[type[Exception], ...],
+) -> Fit | str:
+    try:
+        fit = fitted(Fit, model, dataset, settings, run, init=init)
+        fit.diagnose()
+        return with_modes_combined(fit, progress=run.show_progress)
+    except lost as error:
+        return str(error)
 
 
 def _labelled(models: Any) -> dict[str, GaussianMixture | Fit]:

@@ -16,6 +16,7 @@ from stangmm.base.checked import check_count, check_positive, random_generator, 
 from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.base.names import checks_names, made_by_names
 from stangmm.base.progress import progress_bar
+from stangmm.base.tasks import Workers, run_tasks
 from stangmm.data.dataset import Dataset, Missing, as_new_rows
 from stangmm.data.frames import like
 from stangmm.fit import Fit
@@ -115,12 +116,22 @@ class DiscriminantAnalysis:
         ConvergenceWarning, MisfitWarning
             As `GaussianMixture.fit`, of each mixture.
         """
-        dataset = Dataset.from_input(X, missing=missing)
+        dataset = Dataset.from_input(X, missing=missing).in_memory()
         classes, codes = _classes(y, dataset.n_observations)
         counts = self._counts(classes)
         settings, seed = as_method(method), checked_seed(seed)
         parts = self._parts(dataset, codes, counts, classes)
-        fits = tuple(fitted(Fit, *part, settings, Run(seed, progress)) for part in parts)
+        workers = Workers.of(len(parts), settings.processors)
+        settings.prepare(Run(seed, progress))
+        run = Run(seed, progress and len(parts) == 1, workers.processors)
+        order = sorted(range(len(parts)), key=lambda c: -len(parts[c][1].x))  # the longest first
+        tasks = [(*parts[c], settings, run) for c in order]
+        advance = progress_bar("classes", len(parts), shown=progress and len(parts) > 1)
+        of_class: dict[int, Fit] = {}
+        for i, made in run_tasks(_fit_of, None, tasks, workers):
+            of_class[order[i]] = made
+            advance(1)
+        fits = tuple(of_class[c] for c in range(len(parts)))
         for i, fit in enumerate(fits):
             of = f"class {shown(classes.tolist()[i])}: " if len(fits) > 1 else ""
             for check in fit.diagnose().serious:
@@ -171,7 +182,7 @@ class DiscriminantAnalysis:
         ConvergenceWarning
             Fits by a method that gives draws failed their checks.
         """
-        dataset = Dataset.from_input(X, missing=missing)
+        dataset = Dataset.from_input(X, missing=missing).in_memory()
         n = dataset.n_observations
         classes, codes = _classes(y, n)
         counts = self._counts(classes)
@@ -182,23 +193,17 @@ class DiscriminantAnalysis:
                 "that is left out. Give classes of at least two rows."
             )
         settings, seed = as_method(method), checked_seed(seed)
-        run = Run(seed)
         settings.prepare(Run(seed, progress))
         fold = _folds(codes, folds, random_generator(seed))
+        workers = Workers.of(folds, settings.processors)
+        run = Run(seed, processors=workers.processors)
+        tasks = [(self, codes, counts, classes, fold == i, settings, run) for i in range(folds)]
         probability = np.empty((n, len(classes)))
         failed = 0
         advance = progress_bar("folds", folds, shown=progress)
-        for i in range(folds):
-            out = fold == i
-            rest = _rows(dataset, ~out)
-            fits = tuple(
-                fitted(Fit, *part, settings, run)
-                for part in self._parts(rest, codes[~out], counts, classes)
-            )
-            if settings.kind != "point":
-                failed += any(left_out_because(fit) for fit in fits)
-            made = DiscriminantFit(self, classes, np.bincount(codes[~out]), fits, seed)
-            probability[out] = made._probabilities(dataset.x[out])
+        for i, (of_rows, has_failed) in run_tasks(_fold_predicted, dataset, tasks, workers):
+            probability[fold == i] = of_rows
+            failed += has_failed
             advance(1)
         if failed:
             warnings.warn(
@@ -484,6 +489,28 @@ def _rows(dataset: Dataset, rows: NDArray[np.bool_], labels: Any = None) -> Data
     table = pd.DataFrame(dataset.x[rows], columns=list(dataset.feature_names))
     made = Dataset.from_input(table, missing=dataset.missing, labels=labels)
     return replace(made, named=dataset.named)
+
+
+def _fit_of(_: None, model: GaussianMixture, part: Dataset, settings: Method, run: Run) -> Fit:
+    return fitted(Fit, model, part, settings, run)
+
+
+def _fold_predicted(
+    dataset: Dataset,
+    analysis: DiscriminantAnalysis,
+    codes: IntArray,
+    counts: list[int],
+    classes: NDArray[Any],
+    out: NDArray[np.bool_],
+    settings: Method,
+    run: Run,
+) -> tuple[FloatArray, bool]:
+    """Probabilities of the classes of some rows by the others, and whether their fits failed."""
+    parts = analysis._parts(_rows(dataset, ~out), codes[~out], counts, classes)
+    fits = tuple(fitted(Fit, *part, settings, run) for part in parts)
+    failed = settings.kind != "point" and any(left_out_because(fit) for fit in fits)
+    made = DiscriminantFit(analysis, classes, np.bincount(codes[~out]), fits, run.seed)
+    return made._probabilities(dataset.x[out]), failed
 
 
 def _folds(codes: IntArray, folds: int, rng: np.random.Generator) -> IntArray:

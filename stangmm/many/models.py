@@ -171,13 +171,13 @@ class ModelComparison:
         return {label: psis_loo(fit) for label, fit in self.fits.items() if fit.kind != "point"}
 
     def _row(self, fit: Fit) -> dict[str, Any]:
-        diagnosis = fit.diagnose()
+        diagnosis, all_rows = fit.diagnose(), fit.dataset.all_rows
         return {
             "kind": fit.kind,
             "n_parameters": fit.model.n_parameters(self.dataset.n_features),
             "log_likelihood": float(fit.total_log_likelihood.mean()),
             "bic": bic(fit),
-            "icl": icl(fit),
+            "icl": np.nan if all_rows is not None and not all_rows.at_hand else icl(fit),
             "seconds": fit.seconds,
             "status": diagnosis.verdict,
             "note": " ".join(str(check) for check in diagnosis if check.verdict != "ok"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,10 +11,9 @@ import numpy as np
 
 from stangmm.base.checked import check_choice, check_count, listed, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
-from stangmm.base.interrupt import stop_requested
 from stangmm.base.names import checks_names
-from stangmm.base.processors import n_processors
 from stangmm.base.progress import progress_bar
+from stangmm.base.tasks import Workers, run_tasks
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -30,9 +27,7 @@ from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.covariance import CovarianceType, MclustName, structure_named
 from stangmm.model.priors import Priors
-from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted
-
-_LOOK_SECONDS = 0.5
+from stangmm.posterior.fitting import check_fitted_by, checked_seed, fitted, rows_for
 
 
 @checks_names
@@ -96,7 +91,8 @@ def select_components(
         As for `GaussianMixture.fit`.
     jobs : int, optional
         Fits at a time. The default uses all processors. With several fits at a time, the chains of
-        each run one after the other.
+        each run one after the other. Within ``joblib.parallel_config(...)`` the fits run where that
+        says: in processes, or on the machines of a cluster.
     progress : bool
 
     Returns
@@ -123,6 +119,7 @@ def select_components(
     """
     dataset = Dataset.from_input(X, sample_weight, labels=labels, missing=missing)
     settings = as_method(method).at_first()
+    dataset = rows_for(dataset, settings)
     rule = _criterion_for(criterion, settings)
     models = _models(components, covariance_type, priors or Priors(), noise, dataset)
     for model in models.values():
@@ -131,25 +128,29 @@ def select_components(
     if jobs is not None:
         check_count("jobs", jobs)
     settings.prepare(Run(seed, progress))
-    at_a_time, processors = divided(settings, jobs, len(models))
+    workers = Workers.of(len(models), settings.processors, jobs)
+    if dataset.all_rows is not None:  # each pass is done by all of Dask's workers
+        workers = Workers.here()
 
-    def attempt(k: Candidate, settings: Method, number: int) -> Fit | str:
-        entropy = [seed, components_of(k), *[1] * number]
-        own_seed = int(np.random.default_rng(entropy).integers(2**31))
-        try:
-            run = Run(own_seed, processors=processors)
-            made = with_modes_combined(fitted(Fit, models[k], dataset, settings, run))
-        except (DataError, InferenceError) as error:
-            return str(error)
-        made.diagnose()  # here, side by side; it is kept
-        return made
+    def attempts(
+        wanted: Mapping[Candidate, Method], number: int
+    ) -> Iterator[tuple[Candidate, Fit | str]]:
+        """Outcomes as they are ready; the longest fits begin first."""
+        order = sorted(wanted, key=components_of, reverse=True)
+        tasks = []
+        for k in order:
+            entropy = [seed, components_of(k), *[1] * number]
+            own_seed = int(np.random.default_rng(entropy).integers(2**31))
+            tasks.append((models[k], wanted[k], Run(own_seed, processors=workers.processors)))
+        for i, outcome in run_tasks(_attempt, dataset, tasks, workers):
+            yield order[i], outcome
 
     with warnings.catch_warnings():  # said in the table
         warnings.simplefilter("ignore", ConvergenceWarning)
         # A fit takes time in proportion to its components, and the time left is known from that.
         advance = progress_bar("components of all fits", _total(models), shown=progress)
         grid = Grid(rule, dataset, seed)
-        for k, outcome in _each(lambda k: attempt(k, settings, 0), list(models), at_a_time):
+        for k, outcome in attempts(dict.fromkeys(models, settings), 0):
             advance(components_of(k))
             grid.made[k] = outcome
         while wanted := grid.wanted():
@@ -157,10 +158,19 @@ def select_components(
             able = {k: more for k, more in longer.items() if more is not None}
             grid.tried.update(wanted)
             advance = progress_bar("longer runs after failed checks", _total(able), shown=progress)
-            for k, outcome in _each(lambda k: attempt(k, able[k], 1), list(able), at_a_time):  # noqa: B023
+            for k, outcome in attempts(able, 1):
                 advance(components_of(k))
                 grid.replace(k, outcome, _how(settings, able[k], outcome))
         return grid.selection()
+
+
+def _attempt(dataset: Dataset, model: GaussianMixture, settings: Method, run: Run) -> Fit | str:
+    try:
+        made = with_modes_combined(fitted(Fit, model, dataset, settings, run))
+    except (DataError, InferenceError) as error:
+        return str(error)
+    made.diagnose()  # here, side by side; it is kept
+    return made
 
 
 def _how(settings: Method, longer: Method, outcome: Fit | str) -> str:
@@ -221,35 +231,3 @@ def _models(
 def _total(candidates: Iterable[Candidate]) -> int:
     """Components of all candidates, in proportion to which they take time."""
     return sum(map(components_of, candidates))
-
-
-def divided(settings: Method, jobs: int | None, n_fits: int) -> tuple[int, int]:
-    """Fits at a time, and the processors for each, with which they fill all that there are."""
-    available = n_processors()
-    at_a_time = min(n_fits, jobs or max(1, available // settings.processors(available)))
-    return at_a_time, max(1, available // at_a_time)
-
-
-def _each(
-    function: Callable[[Candidate], Fit | str], candidates: list[Candidate], jobs: int
-) -> Iterator[tuple[Candidate, Fit | str]]:
-    """Results of a function in the order in which they are ready."""
-    if jobs == 1:  # in this thread, so that Ctrl-C ends what runs at once
-        for k in candidates:
-            yield k, function(k)
-        return
-    stop = threading.Event()
-    with ThreadPoolExecutor(jobs, initializer=stop_requested.set, initargs=(stop,)) as pool:
-        futures: dict[Future[Fit | str], Candidate] = {}
-        try:
-            for k in sorted(candidates, key=components_of, reverse=True):  # the longest first
-                futures[pool.submit(function, k)] = k
-            waiting = set(futures)
-            while waiting:  # looking up now and then: Ctrl-C may have reached another thread
-                ended, waiting = wait(waiting, _LOOK_SECONDS, FIRST_COMPLETED)
-                for future in sorted(ended, key=lambda future: components_of(futures[future])):
-                    yield futures[future], future.result()
-        except BaseException:  # Ctrl-C: what runs ends at once, and what waits does not start
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -60,6 +60,7 @@ class Method(ABC):
     name: ClassVar[str]
     kind: ClassVar[Kind]
     any_structure: ClassVar[bool] = False  # whether it fits structures that Stan's model has not
+    in_chunks: ClassVar[bool] = False  # whether it needs rows by `Problem.sums` alone
     # Settings of this machine, such as which programs run on it: no file has them, nor sets them.
     local: ClassVar[frozenset[str]] = frozenset()
 

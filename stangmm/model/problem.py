@@ -6,6 +6,7 @@ here. Priors are transformed with the data, so that nothing but the units change
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import DataError
-from stangmm.data.dataset import Dataset
+from stangmm.data.dataset import AllRows, Dataset
 from stangmm.data.groups import RowGroup, group_rows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
@@ -34,7 +35,8 @@ class Problem:
     Attributes
     ----------
     x : ndarray, shape (N, D)
-        (data - center) / unit; rows of weight zero are left out, wherever they lie.
+        (data - center) / unit; rows of weight zero are left out, wherever they lie. Of data that
+        come in chunks, a sample.
     sample_weight : ndarray, shape (N,), or None
         Positive.
     n_components : int
@@ -52,6 +54,8 @@ class Problem:
         there are none. Missing values are NaN.
     start : Mixture or None
         Where the user wants the search to begin, for x.
+    all_rows : AllRows or None
+        All rows, in the user's units, where x is a sample of them.
     """
 
     x: FloatArray
@@ -65,6 +69,7 @@ class Problem:
     scale_floor: FloatArray
     groups: tuple[RowGroup, ...] = ()
     start: Mixture | None = None
+    all_rows: AllRows | None = None
 
     @classmethod
     def build(
@@ -110,6 +115,7 @@ class Problem:
             user_priors=resolved,
             center=center,
             unit=unit,
+            all_rows=dataset.all_rows,
             scale_floor=np.maximum(standardized.space(structure).scale_floor, _TOO_NARROW),
         )
         if structure.correlated:
@@ -129,8 +135,13 @@ class Problem:
 
     @property
     def n_observations(self) -> int:
-        """N."""
+        """N, rows of x."""
         return int(self.x.shape[0])
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the data: N, or more where x is a sample of them."""
+        return self.n_observations if self.all_rows is None else self.all_rows.n_rows
 
     @property
     def n_features(self) -> int:
@@ -156,10 +167,30 @@ class Problem:
 
     @property
     def total_weight(self) -> float:
-        """Sum of the sample weights: N when every row counts once."""
+        """Sum of the sample weights: `n_rows` when every row counts once."""
         if self.sample_weight is None:
-            return float(self.n_observations)
+            return float(self.n_rows)
         return float(self.sample_weight.sum())
+
+    def sums(
+        self, function: Callable[[FloatArray], tuple[FloatArray, ...]]
+    ) -> tuple[FloatArray, ...]:
+        """Add what a function of some rows gives over all rows, chunk by chunk where they are so.
+
+        Parameters
+        ----------
+        function : callable
+            Gets standardized rows, shape (n, D), and gives a tuple of arrays or numbers. It may run
+            in another process.
+
+        Returns
+        -------
+        tuple of ndarray
+            The same to the bit each time.
+        """
+        if self.all_rows is None:
+            return function(self.x)
+        return self.all_rows.there().standardized(self.center, self.unit).sums(function)
 
     @property
     def log_likelihood_offset(self) -> float:

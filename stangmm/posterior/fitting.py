@@ -43,6 +43,17 @@ def check_fitted_by(settings: Method, structure: CovarianceStructure) -> None:
         )
 
 
+def rows_for(dataset: Dataset, *methods: Method) -> Dataset:
+    """Give the dataset, in memory unless all methods go through data chunk by chunk.
+
+    Raises
+    ------
+    ModelError
+        The rows do not fit into memory.
+    """
+    return dataset if all(method.in_chunks for method in methods) else dataset.in_memory()
+
+
 def fitted(
     made: type[F],
     model: MixtureSpec,
@@ -85,6 +96,7 @@ def fitted(
     """
     structure = model.structure
     check_fitted_by(settings, structure)
+    dataset = rows_for(dataset, settings)
     given = problem
     which = model.n_components, structure, model.priors, model.noise
     problem = given or Problem.build(dataset, *which)

@@ -59,13 +59,14 @@ def _without_noise(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
         raise DataError("init must be finite numbers, got some that are not.")
     if np.abs(values).max(initial=0.0) > _LARGEST:
         raise DataError(f"init must be numbers below {_LARGEST:g}. Rescale it and the data.")
-    if values.shape == (n,):
+    if values.shape == (n,) and dataset.all_rows is None:
         return _from_labels(_checked_labels(values, k), problem, dataset)
     if values.shape == (k, d):
         return _from_means((values - problem.center) / problem.unit, problem, dataset)
+    labels = f"labels of shape ({n},), " if dataset.all_rows is None else ""
     raise DataError(
-        f"init must be means of shape ({k}, {d}), labels of shape ({n},), or a Fit, got an array "
-        f"of shape {values.shape}."
+        f"init must be means of shape ({k}, {d}), {labels}or a Fit, got an array of shape "
+        f"{values.shape}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -15,6 +16,7 @@ from stangmm.data.frames import like
 from stangmm.model.mixture import Mixture
 from stangmm.predict import averages as _predict
 from stangmm.predict.averages import Band, OutlierScore, check_sample, thinned
+from stangmm.predict.by_chunk import by_chunk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,8 @@ class Predictions:
     fit was made with ``missing="marginalize"``: a row then has the density of what it has. Results
     are Series and DataFrames with the index of ``X`` if that is a DataFrame or Series, DataArrays
     if it is a DataArray, else numpy arrays. Rows and draws are processed in blocks, in threads,
-    with at most 64 MB beyond rows and results.
+    with at most 64 MB beyond rows and results. For rows of Dask `predict`, `predict_proba` and
+    `log_density` give what is of Dask, too, and computed when it is asked for, chunk by chunk.
 
     ``max_draws`` limits the number of draws, which are evenly spaced; ``progress`` shows a bar when
     it takes longer than a second. All raise `DataError` for rows that do not fit, and `ModelError`
@@ -63,6 +66,7 @@ class Predictions:
     @overload
     def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any: ...
 
+    @by_chunk
     def predict(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any:
         """Most probable component (0 to K-1) of each row; -1 for noise.
 
@@ -116,6 +120,7 @@ class Predictions:
         progress: bool = True,
     ) -> Any: ...
 
+    @by_chunk
     def predict_proba(
         self,
         X: Any,
@@ -167,6 +172,7 @@ class Predictions:
         self, X: Any, *, max_draws: int | None = None, progress: bool = True
     ) -> Any: ...
 
+    @by_chunk
     def log_density(self, X: Any, *, max_draws: int | None = None, progress: bool = True) -> Any:
         """Log predictive density of each row: of the density's posterior mean.
 
@@ -354,6 +360,11 @@ class Predictions:
         draws = self._draws(max_draws)
         return impute(draws, self.dataset, X, how, n=n, seed=seed, progress=progress)
 
+    def alone(self) -> Predictions:
+        """Give an object with the predictions alone, to be sent to other processes."""
+        dataset = replace(self.dataset, x=self.dataset.x[:1], sample_weight=None, labels=None)
+        return _Alone(replace(dataset, all_rows=None), self.mixture, self.seed)
+
     def _distribution(self, max_draws: int | None, progress: bool) -> MixtureDistribution:
         from stangmm.predict.distribution import MixtureDistribution
 
@@ -368,3 +379,12 @@ class Predictions:
         if max_draws is not None:
             check_count("max_draws", max_draws)
         return thinned(self.mixture, max_draws)
+
+
+@dataclass(frozen=True, eq=False)
+class _Alone(Predictions):
+    """Predictions of some draws."""
+
+    dataset: Dataset
+    mixture: Mixture
+    seed: int

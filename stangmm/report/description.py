@@ -73,9 +73,10 @@ def _model(fit: Fitted) -> str:
     return (
         f"A Gaussian mixture model of {count(k, 'component')} with "
         f"{fit.model.structure.words}{noise} ({free:,} "
-        f"free parameters) was fitted to {data.n_observations:,} rows of "
+        f"free parameters) was fitted to {data.n_rows:,} rows of "
         f"{count(data.n_features, 'feature')} ({listed(data.feature_names)}){beside} by "
         f"{method_words(fit.method)}."
+        f"{data.sample_note and ' '}{data.sample_note}"
     )
 
 

@@ -99,7 +99,7 @@ def models_html(comparison: ModelsCompared) -> str:
     return _rendered(
         "comparison",
         title=f"{count(len(table), 'fit')} of one data set, the best first",
-        facts=f"{data.n_observations:,} rows, {count(data.n_features, 'feature')} "
+        facts=f"{data.n_rows:,} rows, {count(data.n_features, 'feature')} "
         f"({listed(data.feature_names)}); seed {comparison.seed}",
         head="Model",
         columns={c: c.replace("_", " ") for c in columns},

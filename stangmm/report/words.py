@@ -62,7 +62,7 @@ def data_words(of: Fitted | Compared) -> str:
     if data.labels is not None:
         weighted += f", {int((data.labels >= 0).sum()):,} rows with a known component"
     return (
-        f"{data.n_observations:,} rows, {data.n_features} "
+        f"{data.n_rows:,} rows, {data.n_features} "
         f"{'feature' if data.n_features == 1 else 'features'} ({listed(data.feature_names)})"
         f'{weighted}; covariance type "{of.model.covariance_type}"; seed {of.seed}'
     )
@@ -95,8 +95,8 @@ def opening_words(fit: Fitted, modes: int) -> str:
     features = listed(names)
     if 1 < len(names) <= 6:
         features = f"{', '.join(names[:-1])} and {names[-1]}"
-    opening = f"{components_words(k)} {verb} {data.n_observations:,} rows of {features}."
-    return " ".join(filter(None, [opening, noise_words(fit), says]))
+    opening = f"{components_words(k)} {verb} {data.n_rows:,} rows of {features}."
+    return " ".join(filter(None, [opening, data.sample_note, noise_words(fit), says]))
 
 
 def noise_words(fit: Fitted) -> str:

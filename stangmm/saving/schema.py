@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.errors import ModelError
-from stangmm.data.dataset import Dataset
+from stangmm.data.dataset import AllRows, Dataset
 from stangmm.judge.candidates import components_of, type_of
 from stangmm.judge.criteria import Score
 from stangmm.judge.subsampling import Subsample
@@ -249,6 +249,21 @@ KINDS = (
          word("error", "marginalize")),
         ("labels", "labels", "integers (N,): known components, -1 where unknown; null: none",
          or_null(integers("N", within=(-1, _ANY)))),
+        ("all_rows", "all_rows", "all_rows, where x is a sample of them; null: x is all rows",
+         or_null(object_of("all_rows"))),
+    ),
+    _kind(
+        "all_rows", "What is known of data that were read chunk by chunk.", AllRows,
+        ("n_rows", "n_rows", "integer: how many rows there are",
+         integer),
+        ("low", "low", "numbers (D,): smallest value of each feature",
+         numbers("D", within=_FINITE)),
+        ("high", "high", "numbers (D,): largest value",
+         numbers("D", within=_FINITE)),
+        ("mean", "mean", "numbers (D,): mean",
+         numbers("D", within=_FINITE)),
+        ("sd", "sd", "numbers (D,): standard deviation",
+         numbers("D", within=(_TINY, _HUGE))),
     ),
     _kind(
         "mixtures", "Mixtures of D features, with leading axes (...).", Mixture,
@@ -557,6 +572,8 @@ def _fault_of_data(data: Dataset) -> str:
         return "has missing values, which are not allowed"
     if data.sample_weight is not None and not data.sample_weight.sum() > 0:
         return "has only rows of weight zero"
+    if data.all_rows is not None and data.all_rows.n_rows < len(data.x):
+        return "has fewer rows than the sample of them"
     return ""
 
 

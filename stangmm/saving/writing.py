@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,9 +75,11 @@ def save(
     for place, fit in fits.items():
         groups |= {f"{place}/{name}": group for name, group in _arviz_groups(fit)}
     # HDF5 takes the whole process down when a disk is full, so it gets to see only memory.
-    content = xr.DataTree.from_dict(groups).to_netcdf(
-        engine="h5netcdf", encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}}
-    )
+    with _without_cluster():
+        content = xr.DataTree.from_dict(groups).to_netcdf(
+            engine="h5netcdf",
+            encoding={f"/{GROUP}": {name: {"_FillValue": None} for name in packed}},
+        )
     try:
         index = index_of(content, text, {**facts, "arrays": list(packed)})
         write_whole(target, content, index)
@@ -83,6 +87,12 @@ def save(
         if isinstance(content, memoryview):  # or Python 3.13 complains when both are collected
             content.release()
     return target
+
+
+def _without_cluster() -> AbstractContextManager[Any]:
+    """Keep xarray from asking the scheduler of a Dask cluster for a lock, which fails in memory."""
+    dask = sys.modules.get("dask")
+    return nullcontext() if dask is None else dask.config.set(scheduler="synchronous")
 
 
 def _arviz_groups(fit: Fitted) -> Iterator[tuple[str, xr.Dataset]]:

@@ -59,7 +59,7 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
 
     For mixtures (R,) in the problem's units. If all others are, spikes are none.
     """
-    n_rows = effective_rows(problem.n_observations, problem.total_weight)
+    n_rows = effective_rows(problem.n_rows, problem.total_weight)
     few = too_few_rows(problem, mixture.weights * n_rows)
     bad: BoolArray = np.asarray(few | flat(mixture))
     spike = at_resolution(mixture, problem) & (mixture.weights < SHARE_OF_TIES)
@@ -132,7 +132,7 @@ def restart_report(
             f"{who} collapsed: a component shrank onto a few rows, too few to estimate it from, "
             f"and no other maximum of the {objective} was found. {problem.n_components} "
             f'components with "{problem.structure.name}" covariances are too many for '
-            f"{problem.n_observations} rows. Use fewer components, "
+            f"{problem.n_rows} rows. Use fewer components, "
             f"{'another init' if given else 'more restarts'}, "
             'covariance_type="tied", or draws from the posterior (method="nuts").'
         )
@@ -153,5 +153,5 @@ def restart_report(
         collapsed=is_collapsed,
         converged=converged,
         paths=paths,
-        rows_searched=problem.n_observations,
+        rows_searched=problem.n_rows,
     )

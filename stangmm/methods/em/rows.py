@@ -11,6 +11,7 @@ over these features are gathered as if the rows were complete, and completed in 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -137,6 +138,27 @@ class EMRows:
             log_lik += log_density.sum(axis=1) if weight is None else log_density @ weight
             self._algebra.add(sums, joint, block)
         return log_lik + self._log_jacobian, sums
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkStep:
+    """The E step as a function of complete rows of the problem, shape (n, D)."""
+
+    parameters: EMParameters
+    frame: FloatArray | None
+    structure: CovarianceStructure
+    box: Box | None
+
+    def __call__(self, x: FloatArray) -> tuple[FloatArray, ...]:
+        """Log likelihoods (R,), and the arrays of `Sums`."""
+        log_lik, sums = self.sums_of(x)
+        return log_lik, sums.counts, sums.first, sums.second
+
+    def sums_of(self, x: FloatArray) -> tuple[FloatArray, Sums]:
+        """Log likelihoods (R,), and the sums over rows that the M step needs."""
+        everything = RowGroup(slice(0, len(x)), np.arange(x.shape[1]))
+        rows = EMRows(x, None, self.frame, self.structure, everything, self.box)
+        return rows.expectation(self.parameters)
 
 
 class Completion(ABC):

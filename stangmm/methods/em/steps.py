@@ -17,7 +17,7 @@ from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
 from stangmm.methods.em.restarts import effective_rows, too_few_rows
-from stangmm.methods.em.rows import EMRows
+from stangmm.methods.em.rows import ChunkStep, EMRows
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Noise
@@ -82,13 +82,16 @@ class EMSpace:
             )
             for group, index in rows_by_group(problem, rows)
         )
-        self.n_rows = problem.n_observations if rows is None else len(rows)
+        self.n_held = problem.n_observations if rows is None else len(rows)
+        # Of data in chunks the rows that are held are a sample, unless a part of it is asked for.
+        self.in_chunks = rows is None and problem.all_rows is not None
+        self.n_rows = problem.n_rows if self.in_chunks else self.n_held
         self.n_features = problem.n_features
         self.total = float(self.n_rows if weight is None else weight[every].sum())
 
     @cached_property
     def x(self) -> FloatArray:
-        """The rows in EM's coordinates, shape (N, D), with guesses where values are missing."""
+        """The rows held, in EM's coordinates (N, D), with guesses where values are missing."""
         filled = [rows.filled() for rows in self._rows]
         return filled[0] if len(filled) == 1 else np.concatenate(filled)
 
@@ -103,8 +106,8 @@ class EMSpace:
         return EMSpace(self.problem, rows, self.pseudo_rows)
 
     def random_rows(self, n_rows: int, rng: np.random.Generator) -> IntArray:
-        """So many rows, ascending, and besides some of each component that has known ones."""
-        rows = rng.choice(self.n_rows, n_rows, replace=False)
+        """So many of the rows held, ascending, and some of each component that has known ones."""
+        rows = rng.choice(self.n_held, n_rows, replace=False)
         named = [rng.permutation(known)[:_NAMED_ROWS] for known in self.known_rows().values()]
         return np.unique(np.concatenate([rows, *named]))
 
@@ -126,6 +129,8 @@ class EMSpace:
         return log_lik, sums
 
     def _log_likelihood(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
+        if self.in_chunks:
+            return self._over_chunks(parameters)
         if not self.problem.groups:
             return self._rows[0].expectation(parameters)
         log_lik, sums = np.zeros(len(parameters.weights)), Sums.none(parameters)
@@ -136,6 +141,14 @@ class EMSpace:
             log_lik += value
             sums.add(part, known)
         return log_lik, sums
+
+    def _over_chunks(self, parameters: EMParameters) -> tuple[FloatArray, Sums]:
+        """E step of all rows, chunk by chunk."""
+        step = ChunkStep(parameters, self.frame, self.structure, self.problem.space.box)
+        log_lik, counts, first, second = self.problem.sums(step)
+        # Sums are taken from the same place in every chunk, so one row tells from where.
+        origin = step.sums_of(self.problem.x[:1])[1].origin
+        return log_lik, Sums(counts, first, second, origin)
 
     def maximization(self, sums: Sums) -> tuple[EMParameters, BoolArray]:
         """M step: new parameters, and in which mixtures a component holds too few rows."""
@@ -252,15 +265,15 @@ class EMSpace:
         distribution) count as lying there: one value of -9999 does not say how large data are.
         """
         frame = np.eye(self.n_features) if self.frame is None else self.frame
-        weight = np.ones(self.n_rows) if self.sample_weight is None else self.sample_weight
+        weight = np.ones(self.n_held) if self.sample_weight is None else self.sample_weight
         x = self.x @ frame.T
         for d, column in enumerate(x.T):
             middle = _median(column, weight)
             far = np.abs(column - middle)
             scale = _MAD_TO_SD * _median(far[far > 0], weight[far > 0])
             x[:, d] = np.clip(column, middle - _FAR_OUT * scale, middle + _FAR_OUT * scale)
-        x -= weight @ x / self.total
-        covariance = np.asarray((weight[:, np.newaxis] * x).T @ x / self.total)
+        x -= weight @ x / weight.sum()
+        covariance = np.asarray((weight[:, np.newaxis] * x).T @ x / weight.sum())
         if self.frame is None:
             variances = covariance.diagonal()
             one_scale = self.structure.one_scale
