@@ -102,7 +102,7 @@ def test_many_rows_are_weighed_by_some_of_them_and_the_error_is_told() -> None:
     assert np.ptp(exact) > 10.0
     assert 0.0 < target.error(vectors) < 0.05
     assert np.sqrt(np.mean(off**2)) < 4 * target.error(vectors)
-    assert target.of_all_rows().log_posterior(vectors) == pytest.approx(exact, abs=1e-6)
+    assert target.with_more_rows(Run(1)).log_posterior(vectors) == pytest.approx(exact, abs=1e-6)
 
 
 def test_one_labelling_has_one_kth_factorial_of_the_posterior() -> None:

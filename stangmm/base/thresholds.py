@@ -14,6 +14,8 @@ E_BFMI_OK = 0.3
 PARETO_K_OK = 0.7
 # Draws resampled by importance weights: how many should be effective, how many must be.
 EFFECTIVE_OK, EFFECTIVE_FAIL = 400, 100
+# Standard error of their log densities, in nats, where these are estimated from some of the rows.
+LOG_P_ERROR_OK = 0.05
 # The share of the posterior, without rows in a component, that they may miss: unsaid, and at all.
 MISSED_OK, MISSED_FAIL = 0.01, 0.1
 DIVERGENT_SHARE_FAIL = 0.01

@@ -26,6 +26,7 @@ from stangmm.base.thresholds import (
     GAP_OK,
     GOODNESS_NATS_FAIL,
     GOODNESS_P_OK,
+    LOG_P_ERROR_OK,
     MISSED_FAIL,
     MISSED_OK,
     MODE_MATTERS,
@@ -644,6 +645,17 @@ def _of_resampled(info: VariationalInfo) -> Iterator[Check]:
         "How many independent draws of the posterior the weighted draws are worth.",
         "" if enough else 'Use more draws, Laplace(draws=20000), or method="nuts".',
     )
+    if info.log_p_error > LOG_P_ERROR_OK:
+        yield Check(
+            "error of the log density",
+            info.log_p_error,
+            f"<= {LOG_P_ERROR_OK:g}",
+            "warn",
+            "Standard error of the log posterior density of a draw, in nats, since it is estimated "
+            "from a sample of the rows.",
+            "Components may overlap too much for the expansion of the likelihood. Use fewer "
+            "components, or rows that are in memory.",
+        )
     if info.missed:
         little = info.missed < MISSED_OK
         yield Check(

@@ -78,8 +78,9 @@ def _with_empty(
 ) -> Evidence:
     """Add what the draws miss of the part where components hold no row."""
     k, dataset = fit.model.n_components, fit.dataset
-    # With sample weights, rows have no allocations.
-    if len(fit.free_components) < k or k == 1 or dataset.sample_weight is not None:
+    # With sample weights, rows have no allocations; a sample of the rows has too few of them.
+    no_allocations = dataset.sample_weight is not None or dataset.all_rows is not None
+    if len(fit.free_components) < k or k == 1 or no_allocations:
         return evidence
     run = Run(seed)
     model = fit.model

@@ -9,7 +9,7 @@ the last draws resampled by their weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,10 +20,12 @@ from stangmm.base.checked import check_count
 from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.base.rounding import rounded_covariance, to_grid
+from stangmm.base.thresholds import LOG_P_ERROR_OK
 from stangmm.methods.base import Kind, Method, Run
 from stangmm.methods.draws import Draws, Optimum, VariationalInfo
 from stangmm.methods.proposal import Proposal
 from stangmm.methods.psis import weights_of
+from stangmm.methods.stan.mode import laplace_mass
 from stangmm.methods.stan.regions import log_labellings, log_masses_with_empty
 from stangmm.methods.stan.shared import CompleteDataVariances, plausible_starts
 from stangmm.methods.target import Target
@@ -42,9 +44,8 @@ _PILOT, _ROUNDS, _PATIENCE, _ENOUGH, _HOPELESS = 2000, 10, 3, 0.5, 10.0
 # For each draw of the fit so many are weighed, of which this share is from the first distribution,
 # whose tails are wide.
 _WEIGHED, _DEFENSIVE = 2.0, 0.1
-# Draws that tell the error of a density by some of the rows, and above which error, in nats, all
-# rows are taken.
-_FOR_ERROR, _ERROR_OK = 50, 0.05
+# Draws that tell the error of a density by some of the rows.
+_FOR_ERROR = 50
 # Of the weights with which a distribution is fitted again, so many draws are effective for each
 # coordinate at least, and no more than so many.
 _FOR_EACH, _MOST, _HALVINGS = 4.0, 500.0, 20
@@ -61,7 +62,8 @@ class Laplace(Method):
     is the posterior: below 0.7 it is, to Monte Carlo error. The evidence comes with it.
 
     Of many rows, only 4096 enter the density of each draw, with the expansion to second order of
-    all others; `VariationalInfo.log_p_error` is the standard error that this leaves, in nats.
+    all others, which takes one pass over them, also of Dask data chunk by chunk;
+    `VariationalInfo.log_p_error` is the standard error that this leaves, in nats.
 
     Parameters
     ----------
@@ -82,6 +84,7 @@ class Laplace(Method):
     name: ClassVar[str] = "laplace"
     kind: ClassVar[Kind] = "approximation"
     gives_evidence: ClassVar[bool] = True
+    in_chunks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("Laplace draws", self.draws, minimum=100)
@@ -93,8 +96,9 @@ class Laplace(Method):
         rng = run.rng("laplace")
         proposal = _around(optima, target)
         error = target.error(proposal.sample(_FOR_ERROR, rng))
-        if error > _ERROR_OK:
-            target, error = target.of_all_rows(), 0.0
+        if error > LOG_P_ERROR_OK:
+            target = target.with_more_rows(run)
+            error = target.error(proposal.sample(_FOR_ERROR, rng))
         adapted = _adapted(target, proposal, rng)
         drawn = _Drawn()  # anew: a distribution fits the draws that it was fitted to too well
         for each, share in ((adapted.best, 1.0 - _DEFENSIVE), (proposal, _DEFENSIVE)):
@@ -120,7 +124,7 @@ class Laplace(Method):
             starts=optima,
             resampled=True,
             log_p_error=error,
-            missed=_missed(problem, run, log_mass),
+            missed=_missed(problem, run, optima[0], log_mass),
         )
         return Draws(mixture.reshape(1, -1), log_likelihood[np.newaxis], info)
 
@@ -191,8 +195,14 @@ def _tempered(log_ratio: FloatArray, least: float) -> FloatArray:
     return np.asarray(weights)
 
 
-def _missed(problem: Problem, run: Run, log_mass: float) -> float:
-    """Which share of the posterior lies where components hold no row, by Laplace's method."""
+def _missed(problem: Problem, run: Run, optimum: Optimum, log_mass: float) -> float:
+    """Which share of the posterior lies where components hold no row, by Laplace's method.
+
+    Of rows that come in chunks, a sample says it: with more rows, there is less.
+    """
+    if problem.all_rows is not None:
+        problem = replace(problem, all_rows=None)
+        log_mass = laplace_mass(optimum.mixture, problem, run.rng("laplace mass"))
     own = log_mass + log_labellings(problem)
     masses = log_masses_with_empty(problem, run, own)
     return float(expit(np.logaddexp.reduce(list(masses.values())) - own)) if masses else 0.0

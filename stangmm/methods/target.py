@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.methods.base import Run
-from stangmm.model.expansion import Expansion
+from stangmm.model.expansion import Expansion, terms_of_rows
 from stangmm.model.joint import log_prior
 from stangmm.model.labels import Labelling, traits
 from stangmm.model.mixture import Mixture
@@ -64,16 +65,11 @@ class Target:
         rule = _labelling(modes[0], problem)
         if rule is not None:
             modes = tuple(rule.relabelled(mode.reshape(1))[0] for mode in modes)
-        data = problem.x, problem.sample_weight, problem.labels
-        expansions = tuple(Expansion.of(mode, *data) for mode in modes)
-        sampled: tuple[_Part, ...] = ()
-        if problem.n_observations > _SAMPLED and len(modes) == 1:
-            chosen = run.rng("laplace rows").choice(
-                problem.n_observations, _SAMPLED, replace=False, shuffle=True
-            )
-            each = (np.sort(rows) for rows in np.split(chosen, _PARTS))
-            sampled = tuple(_part(problem, modes[0], rows) for rows in each)
-        return cls(problem, modes, expansions, rule, sampled)
+        expansions = tuple(_expansion(problem, mode) for mode in modes)
+        target = cls(problem, modes, expansions, rule, ())
+        if problem.n_rows > _SAMPLED and len(modes) == 1:
+            target = target.by_rows(_SAMPLED, run)
+        return target
 
     def log_posterior(self, vectors: FloatArray) -> FloatArray:
         """Log joint density at vectors (S, P), shape (S,); -inf with another labelling."""
@@ -100,8 +96,18 @@ class Target:
         likelihood = self.expansions[i].log_likelihood(self.problem.space.mixtures(vectors))
         return self.log_prior(vectors) + likelihood
 
-    def of_all_rows(self) -> Target:
-        """The same with the density of all rows at every vector."""
+    def by_rows(self, n: int, run: Run) -> Target:
+        """The same with n rows, drawn by lot, for what the expansion leaves out."""
+        problem, mode = self.problem, self.modes[0]
+        n = min(n, problem.n_observations) // _PARTS * _PARTS
+        chosen = run.rng("laplace rows").choice(problem.n_observations, n, replace=False)
+        each = (np.sort(rows) for rows in np.split(chosen, _PARTS))
+        return replace(self, sampled=tuple(_part(problem, mode, rows) for rows in each))
+
+    def with_more_rows(self, run: Run) -> Target:
+        """The same with the density of all rows at every vector, or of all that are in memory."""
+        if self.problem.n_rows > self.problem.n_observations:
+            return self.by_rows(self.problem.n_observations, run)
         return replace(self, sampled=())
 
     def error(self, vectors: FloatArray) -> float:
@@ -131,6 +137,13 @@ class Target:
             return log_likelihoods(mixture, problem.x, problem.sample_weight, problem.labels)
         left_out = sum(part.left_out(mixture) for part in self.sampled)
         return self.expansions[0].log_likelihood(mixture) + self._scale * left_out
+
+
+def _expansion(problem: Problem, mode: Mixture) -> Expansion:
+    """Expand the log likelihood of all rows around a mode, chunk by chunk where they come so."""
+    if problem.all_rows is not None:
+        return Expansion.from_sums(mode, problem.sums(partial(terms_of_rows, mode)))
+    return Expansion.of(mode, problem.x, problem.sample_weight, problem.labels)
 
 
 def _part(problem: Problem, mode: Mixture, rows: IntArray) -> _Part:

@@ -38,14 +38,14 @@ def posterior_mode(mixture: Mixture, problem: Problem, rng: np.random.Generator)
     """Climb from an optimum of the likelihood to the mode of the posterior.
 
     The optimum stays where every component holds so many rows that the prior hardly moves it, where
-    there are so many parameters that the climb would take as long as sampling, and where it leads
-    into a component that shrinks onto a few rows.
+    there are so many parameters that the climb would take as long as sampling, where rows come in
+    chunks, and where it leads into a component that shrinks onto a few rows.
     """
     held = float(mixture.weights.min()) * problem.total_weight
     enough = held >= _MANY_ROWS * problem.space.size_of_component
     if mixture.noise is not None:
         enough &= float(mixture.noise.weight) * problem.total_weight >= _MANY_ROWS
-    if enough or problem.space.size > MAX_PARAMETERS:
+    if enough or problem.space.size > MAX_PARAMETERS or problem.all_rows is not None:
         return mixture
     from scipy.optimize import minimize  # slow to import, and not for every fit
 

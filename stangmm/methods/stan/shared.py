@@ -233,6 +233,8 @@ def _inside(optimum: Optimum, problem: Problem) -> Optimum:
 def at_mode(optimum: Optimum, problem: Problem, rng: np.random.Generator) -> Optimum:
     """The posterior's mode near an optimum of the likelihood, with the log likelihood there."""
     mixture = posterior_mode(optimum.mixture, problem, rng)
+    if mixture is optimum.mixture:
+        return optimum
     reached = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
     return replace(optimum, mixture=mixture, objective=float(reached))
 
