@@ -281,6 +281,23 @@ def test_files_and_criteria_know_it(tmp_path: Path) -> None:
     assert chosen.chosen == 2
 
 
+def test_dask_data_give_what_rows_in_memory_give() -> None:
+    """The same draws to the error of estimating log densities from a sample of the rows."""
+    dask, array = pytest.importorskip("dask"), pytest.importorskip("dask.array")
+    x = apart(70_000)
+    model = sg.GaussianMixture(3)
+    with dask.config.set(scheduler="synchronous"):
+        chunked = fit_quick(model, array.from_array(x, chunks=(9_000, 2)), sg.Laplace(draws=1000))
+        evidence = chunked.log_evidence()
+    fit = fit_quick(model, x, sg.Laplace(draws=1000))
+    assert chunked.dataset.n_rows == len(x)
+    assert chunked.diagnose().computation.verdict == "ok"
+    spread = fit.mixture.means.std(axis=0)
+    off = chunked.mixture.means.mean(axis=0) - fit.mixture.means.mean(axis=0)
+    assert np.abs(off / spread).max() < 0.1
+    assert float(evidence) == pytest.approx(float(fit.log_evidence()), abs=0.05)
+
+
 # ---- auto ------------------------------------------------------------------------------------
 
 
