@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +29,13 @@ def test_each_fit_is_the_one_that_its_seed_gives_alone(study: sg.ManyFits) -> No
     np.testing.assert_array_equal(study.fits[7].means, alone.means)
     assert study.table.loc[7, "log_likelihood"] == alone.total_log_likelihood.item()
     assert study.table["seed"].nunique() == 30
+
+
+def test_fits_in_other_processes_are_the_same(study: sg.ManyFits) -> None:
+    with joblib.parallel_config("loky", n_jobs=2):
+        apart = sg.fit_many(MODEL, samples(30), seed=1, progress=False)
+    same = [name for name in study.table if name != "seconds"]
+    pd.testing.assert_frame_equal(apart.table[same], study.table[same], rtol=1e-9)
 
 
 def test_no_fit_is_below_that_of_scikit_learn(study: sg.ManyFits) -> None:

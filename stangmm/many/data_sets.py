@@ -14,6 +14,7 @@ from stangmm.base.checked import listed, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.names import checks_names
 from stangmm.base.progress import progress_bar
+from stangmm.base.tasks import Workers, is_chosen, run_tasks
 from stangmm.data.dataset import Dataset, Missing
 from stangmm.data.frames import is_table
 from stangmm.fit import Fit
@@ -171,11 +172,17 @@ def fit_many(
     seed = checked_seed(seed)
     settings.prepare(Run(seed, progress))
     advance = progress_bar("fits", len(named), shown=progress)
-    outcomes: dict[Hashable, Fit | str] = {}
-    for place, (name, X) in enumerate(named.items()):
-        run = Run(int(np.random.default_rng([seed, place]).integers(2**31)))
-        outcomes[name] = _attempt(model, X, settings, run, missing, relabel)
+    # Threads of this process would wait for one another in fits as short as these.
+    workers = Workers.of(len(named), settings.processors) if is_chosen() else Workers.here()
+    tasks = [
+        (X, settings, Run(_seed_at(seed, place), processors=workers.processors), missing, relabel)
+        for place, X in enumerate(named.values())
+    ]
+    found: dict[int, Fit | str] = {}
+    for place, outcome in run_tasks(_attempt, model, tasks, workers):
+        found[place] = outcome
         advance(1)
+    outcomes = {name: found[place] for place, name in enumerate(named)}
     many = ManyFits(model, outcomes, seed)
     if many.failures:
         first, why = next(iter(many.failures.items()))
@@ -186,6 +193,10 @@ def fit_many(
             stacklevel=3,
         )
     return many
+
+
+def _seed_at(seed: int, place: int) -> int:
+    return int(np.random.default_rng([seed, place]).integers(2**31))
 
 
 def _attempt(
