@@ -115,7 +115,13 @@ def psis_loo(fit: Fitted, subsample: int | None = None, *, progress: bool = Fals
     ----------
     subsample : int, optional
         How many rows to visit instead; all rows if there are no more.
+
+    Raises
+    ------
+    ModelError
+        See `has_loo`.
     """
+    check_has_draws(fit, "LOO")
     data = fit.dataset
     counted = counted_rows(np.ones(data.n_observations, dtype=bool), data.sample_weight)
     n = len(counted)
@@ -176,6 +182,11 @@ def subsampled_loo(fit: Fitted, drawn: IntArray, n_certain: int, *, progress: bo
     variance[certain] = p[certain]  # it approximates p, too
     of_p = Parts(p, Subsample(drawn, certain, variance, variance[drawn]))
     return _result(fit, Parts(elpd, subsample), of_p, pareto_k)
+
+
+def has_loo(fit: Fitted) -> bool:
+    """Whether there are draws, and all rows."""
+    return fit.kind != "point" and fit.dataset.all_rows is None
 
 
 def check_has_draws(fit: Fitted, criterion: str) -> None:

@@ -23,7 +23,7 @@ from stangmm.base.errors import ConvergenceWarning, ModelError
 from stangmm.judge.chains import chains_of, moved_words, pieces_by_mode
 from stangmm.judge.combining import shares
 from stangmm.judge.evidence import evidence_of_each
-from stangmm.judge.leave_one_out import psis_loo
+from stangmm.judge.leave_one_out import has_loo, psis_loo
 from stangmm.judge.stacking import stacking_weights
 from stangmm.judge.subsampling import completed
 from stangmm.methods.draws import McmcInfo, RestartInfo
@@ -79,7 +79,7 @@ class Modes(Generic[F]):
 
         rows = []
         for chains, fit in zip(self.chains, self.fits, strict=True):
-            elpd = None if fit.kind == "point" else psis_loo(fit)
+            elpd = psis_loo(fit) if has_loo(fit) else None
             info = fit.info
             starts = info.starts if isinstance(info, McmcInfo) else ()
             rows.append({

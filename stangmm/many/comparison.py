@@ -19,7 +19,7 @@ from stangmm.data.dataset import Dataset, Missing
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.judge.candidates import named
-from stangmm.judge.leave_one_out import psis_loo
+from stangmm.judge.leave_one_out import has_loo, psis_loo
 from stangmm.judge.subsampling import subsample_words
 from stangmm.many.mending import with_modes_combined
 from stangmm.many.models import ModelComparison
@@ -217,7 +217,7 @@ class Comparison:
             "seconds": fit.seconds,
             "log_likelihood": float(fit.total_log_likelihood.mean()),
         }
-        if fit.kind != "point":
+        if has_loo(fit):
             elpd = psis_loo(fit)
             row |= {"elpd_loo": elpd.elpd, "elpd_loo_se": elpd.se}
             if elpd.subsample is not None:

@@ -13,7 +13,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.fit import Fit
 from stangmm.judge.criteria import bic, icl
 from stangmm.judge.elpd import Loo
-from stangmm.judge.leave_one_out import bad_rows, psis_loo
+from stangmm.judge.leave_one_out import bad_rows, has_loo, psis_loo
 from stangmm.judge.stacking import stacking_weights
 from stangmm.judge.subsampling import completed, difference, subsample_words
 
@@ -168,7 +168,7 @@ class ModelComparison:
 
     @cached_property
     def _loo(self) -> dict[str, Loo]:
-        return {label: psis_loo(fit) for label, fit in self.fits.items() if fit.kind != "point"}
+        return {label: psis_loo(fit) for label, fit in self.fits.items() if has_loo(fit)}
 
     def _row(self, fit: Fit) -> dict[str, Any]:
         diagnosis, all_rows = fit.diagnose(), fit.dataset.all_rows

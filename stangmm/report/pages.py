@@ -17,7 +17,7 @@ from stangmm import plots
 from stangmm.base.files import checked_target, write_whole
 from stangmm.base.progress import progress_bar
 from stangmm.judge.diagnostics import diagnose
-from stangmm.judge.leave_one_out import psis_loo
+from stangmm.judge.leave_one_out import has_loo, psis_loo
 from stangmm.plots.shown import Compared
 from stangmm.plots.style import color
 from stangmm.posterior.fitted import Fitted
@@ -51,12 +51,12 @@ from stangmm.report.tables import (
     undecided_rows,
 )
 from stangmm.report.words import (
-    LOO_LEFT_OUT,
     closing_words,
     comparison_answer,
     components_words,
     data_words,
     leading_method,
+    loo_left_out,
     loo_words,
     method_words,
     opening_words,
@@ -98,7 +98,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         The file could not be written; what was there before is unchanged.
     """
     target = checked_target(path, "report.html")
-    loo = None if fit.kind == "point" else cache(partial(psis_loo, fit))
+    loo = cache(partial(psis_loo, fit)) if has_loo(fit) else None
     diagnosis, parameters = diagnose(fit), summary(fit)
     solutions, modes = solutions_of(fit, parameters)
     pooled = modes == 1  # else no number of all draws together means anything
@@ -134,7 +134,7 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         undecided_words=undecided_words(undecided) if undecided else "",
         checks=list(diagnosis),
         # Asked for when the picture is drawn, since it may take seconds.
-        loo_words=lambda: loo_words(fit, loo()) if loo else LOO_LEFT_OUT,
+        loo_words=lambda: loo_words(fit, loo()) if loo else loo_left_out(fit),
         parameters=parameters,
         description=description(fit),
         call=fit_call(fit),

@@ -264,10 +264,16 @@ def undecided_words(undecided: UndecidedRows) -> str:
     )
 
 
-LOO_LEFT_OUT = (  # of a report
-    "Leave-one-out needs draws from the posterior, which a point estimate does not have; fit with "
-    'method="nuts" to get it.'
-)
+def loo_left_out(fit: Fitted) -> str:
+    """Why the report has no leave-one-out."""
+    if fit.kind != "point":
+        return (
+            f"Leave-one-out needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}."
+        )
+    return (
+        "Leave-one-out needs draws from the posterior, which a point estimate does not have; fit "
+        'with method="nuts" to get it.'
+    )
 
 
 def loo_words(fit: Fitted, result: Loo) -> str:
