@@ -85,6 +85,7 @@ class Passes:
             began = time.perf_counter()
             result = self._own(chunks, *arguments)
             self.seconds.append(time.perf_counter() - began)
+            print(f"pass {len(self.seconds)}: {self.seconds[-1]:.1f} s", file=sys.stderr)
             return result
 
         Chunks._reduced = timed  # type: ignore[method-assign]
