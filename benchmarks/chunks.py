@@ -1,9 +1,10 @@
-"""EM on data that are never whole in memory, and many fits on a Dask cluster.
+"""EM and Laplace on data that are never whole in memory, and many fits on a Dask cluster.
 
-Run as ``python benchmarks/chunks.py [--gigabytes G] [--folder FOLDER] [--json FILE] [--quick]``.
+Run as ``python benchmarks/chunks.py [--gigabytes G] [--folder FOLDER] [--method M] [--json FILE]
+[--quick]``.
 
 The first part writes G gigabytes of D=8 features as Parquet, chunk by chunk, fits K=3 full
-covariances by EM on two workers (processes of one thread), and removes the files. A pass is one
+covariances on two workers (processes of one thread), and removes the files. A pass is one
 reading of all rows: one for checks, means and the sample, then one for each step of EM. Memory is
 the largest that one worker, and this process, held (resident). The seconds at 1e8 rows are
 those per row and pass, times 1e8.
@@ -120,7 +121,7 @@ class Memory:
                     self.largest_worker = max(self.largest_worker, held)
 
 
-def large_data(gigabytes: float, parent: Path | None) -> dict[str, Any]:
+def large_data(gigabytes: float, parent: Path | None, method: str) -> dict[str, Any]:
     """Fit rows of so many gigabytes from disk."""
     n_rows = int(gigabytes * 1e9 / (8 * D))
     folder = Path(tempfile.mkdtemp(prefix="stangmm-chunks-", dir=parent))
@@ -138,7 +139,7 @@ def large_data(gigabytes: float, parent: Path | None) -> dict[str, Any]:
             rows = dd.read_parquet(folder)
             began = time.perf_counter()
             with Passes() as passes, Memory(pids) as memory:
-                fit = sg.GaussianMixture(K).fit(rows, method="em", seed=1, progress=False)
+                fit = sg.GaussianMixture(K).fit(rows, method=method, seed=1, progress=False)
             seconds = time.perf_counter() - began
     finally:
         shutil.rmtree(folder)
@@ -155,7 +156,7 @@ def large_data(gigabytes: float, parent: Path | None) -> dict[str, Any]:
         "a pass of 1e8 rows": per_pass / n_rows * 1e8,
         "GB, worker": memory.largest_worker / 1e9,
         "GB, here": memory.here / 1e9,
-        "log likelihood a row": fit.total_log_likelihood.item() / n_rows,
+        "log likelihood a row": float(fit.total_log_likelihood.mean()) / n_rows,
     }
 
 
@@ -218,12 +219,13 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=10.0)
     parser.add_argument("--folder", type=Path, help="where the rows are written for the time")
+    parser.add_argument("--method", choices=("em", "laplace"), default="em")
     parser.add_argument("--part", choices=("data", "fits"), help="only this part")
     arguments = parser.parse_args()
     results: list[dict[str, Any]] = []
     if arguments.part != "fits":
         size = 0.05 if arguments.quick else arguments.gigabytes
-        found = large_data(size, arguments.folder)
+        found = large_data(size, arguments.folder, arguments.method)
         table = Table(list(found))
         table.row([f"{v:.4g}" if isinstance(v, float) else v for v in found.values()])
         results.append(found)

@@ -87,8 +87,8 @@ class GaussianMixture(MixtureSpec):
         Parameters
         ----------
         X : array, list, DataFrame or Series, shape (N, D) or (N,)
-            Observations in rows, in any units. EM goes through those of Dask chunk by chunk; other
-            methods read them into memory if they fit.
+            Observations in rows, in any units. EM and Laplace go through those of Dask chunk by
+            chunk; other methods read them into memory if they fit.
         method : str or Method
             "em", "optimize", "advi", "nuts", "laplace", "auto", "pathfinder", "stan_laplace", or
             settings such as ``NUTS(draws=2000)``.

@@ -149,8 +149,8 @@ class Chunks:
         check_memory(
             f"A fit of {n_rows:,} rows in memory",
             8.0 * 4 * n_rows * n_features,
-            'Use method="em", which goes through Dask data chunk by chunk, or a sample of the '
-            "rows, such as fit.dataset.x of a fit by EM.",
+            'Use method="em" or "laplace", which go through Dask data chunk by chunk, or a sample '
+            "of the rows, such as fit.dataset.x of a fit by EM.",
         )
         _LOG.warning("%d rows are read into memory, since the method needs all at once.", n_rows)
         from dask.base import compute
