@@ -140,8 +140,8 @@ class VariationalInfo:
         Where it started.
     resampled : bool
         Whether the fit's draws have been resampled by importance weights. ``log_p`` and ``log_q``
-        are those of the draws before, with all constants, and ``log_p`` is -inf where another
-        labelling of the components is meant.
+        are those of the draws before, with all constants and for rows in the user's units, and
+        ``log_p`` is -inf where another labelling of the components is meant.
     log_p_error : float
         Standard error of ``log_p``, in nats, where not all rows were used for it.
     missed : float
@@ -164,7 +164,7 @@ class VariationalInfo:
         return replace(
             self,
             elbo=self.elbo + offset,
-            log_p=self.log_p + offset,
+            log_p=self.log_p + offset if self.resampled else self.log_p,
             starts=tuple(o.in_user_units(problem, offset) for o in self.starts),
         )
 
