@@ -23,7 +23,7 @@ def test_the_recipe_for_conda_has_the_version_and_the_dependencies_of_the_packag
 
 def test_the_readme_on_an_index_links_to_files_of_the_repository() -> None:
     """What the package was installed with is what an index shows."""
-    description = metadata("stangmm").get_payload()
+    description = metadata("stangmm")["Description"]
     links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]*)\)", str(description))
     assert [link for _, link in links if not link.startswith("https://")] == []
     start = f"{PROJECT['urls']['Homepage']}/"
