@@ -248,8 +248,8 @@ def test_units_of_the_data_do_not_matter() -> None:
 
 def test_overlapping_components_are_flagged() -> None:
     rng = np.random.default_rng(4)
-    x = rng.normal(size=(300, 4)) + 0.5 * rng.integers(4, size=(300, 1))
-    fit = fit_quick(sg.GaussianMixture(4), x, sg.Laplace(draws=1000))
+    x = rng.normal(size=(100, 2)) + 0.5 * rng.integers(3, size=(100, 1))
+    fit = fit_quick(sg.GaussianMixture(3), x, sg.Laplace(draws=1000))
     assert fit.diagnose().computation.verdict == "fail"
     with pytest.warns(sg.ConvergenceWarning, match="too far from the posterior"):
         assert not fit.log_evidence().reliable
