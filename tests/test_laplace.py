@@ -90,7 +90,7 @@ def test_the_noise_is_expanded_too() -> None:
 def test_many_rows_are_weighed_by_some_of_them_and_the_error_is_told() -> None:
     problem, mode = problem_and_mode("full", apart(20_000), 3)
     target = Target.of(problem, (mode,), Run(1))
-    assert sum(len(part.x) for part in target.sampled) < problem.n_observations / 4
+    assert sum(len(part.x) for part in target.parts) < problem.n_observations / 4
     rng = np.random.default_rng(1)
     held = mode.weights.min() * problem.n_observations
     vectors = problem.space.vectors(target.modes[0]) + rng.normal(

@@ -49,15 +49,18 @@ class Target:
         Of the log likelihood of all rows, at the modes.
     rule : Labelling or None
         Which labelling is meant.
-    sampled : tuple of _Part
-        Rows drawn by lot for what the expansion leaves out; empty where all rows are taken.
+    sampled : _Part or None
+        Rows drawn by lot for what the expansion leaves out; None where all rows are taken.
+    parts : tuple of _Part
+        The same rows in equal parts.
     """
 
     problem: Problem
     modes: tuple[Mixture, ...]
     expansions: tuple[Expansion, ...]
     rule: Labelling | None
-    sampled: tuple[_Part, ...]
+    sampled: _Part | None = None
+    parts: tuple[_Part, ...] = ()
 
     @classmethod
     def of(cls, problem: Problem, modes: tuple[Mixture, ...], run: Run) -> Target:
@@ -66,7 +69,7 @@ class Target:
         if rule is not None:
             modes = tuple(rule.relabelled(mode.reshape(1))[0] for mode in modes)
         expansions = tuple(_expansion(problem, mode) for mode in modes)
-        target = cls(problem, modes, expansions, rule, ())
+        target = cls(problem, modes, expansions, rule)
         if problem.n_rows > _SAMPLED and len(modes) == 1:
             target = target.by_rows(_SAMPLED, run)
         return target
@@ -101,14 +104,14 @@ class Target:
         problem, mode = self.problem, self.modes[0]
         n = min(n, problem.n_observations) // _PARTS * _PARTS
         chosen = run.rng("laplace rows").choice(problem.n_observations, n, replace=False)
-        each = (np.sort(rows) for rows in np.split(chosen, _PARTS))
-        return replace(self, sampled=tuple(_part(problem, mode, rows) for rows in each))
+        parts = tuple(_part(problem, mode, np.sort(rows)) for rows in np.split(chosen, _PARTS))
+        return replace(self, sampled=_part(problem, mode, np.sort(chosen)), parts=parts)
 
     def with_more_rows(self, run: Run) -> Target:
         """The same with the density of all rows at every vector, or of all that are in memory."""
         if self.problem.n_rows > self.problem.n_observations:
             return self.by_rows(self.problem.n_observations, run)
-        return replace(self, sampled=())
+        return replace(self, sampled=None, parts=())
 
     def error(self, vectors: FloatArray) -> float:
         """Standard error of the log posterior from drawing rows by lot, in nats.
@@ -116,26 +119,28 @@ class Target:
         That of differences between vectors, since what is the same for all says nothing; root mean
         square over the vectors.
         """
-        if not self.sampled:
+        if not self.parts:
             return 0.0
         mixture = self.problem.space.mixtures(vectors)
-        each = np.array([part.left_out(mixture) for part in self.sampled])
+        each = np.array([part.left_out(mixture) for part in self.parts])
         each -= each.mean(axis=1, keepdims=True)
         variance = each.var(axis=0, ddof=1).mean()
         return float(np.sqrt(_PARTS * variance) * self._scale)
 
     @property
     def _scale(self) -> float:
+        """How many rows a row drawn by lot stands for, by weight."""
         weights = [
-            len(p.x) if p.sample_weight is None else p.sample_weight.sum() for p in self.sampled
+            len(part.x) if part.sample_weight is None else part.sample_weight.sum()
+            for part in self.parts
         ]
         return self.problem.total_weight / float(sum(weights))
 
     def _log_likelihood(self, mixture: Mixture) -> FloatArray:
         problem = self.problem
-        if not self.sampled:
+        if self.sampled is None:
             return log_likelihoods(mixture, problem.x, problem.sample_weight, problem.labels)
-        left_out = sum(part.left_out(mixture) for part in self.sampled)
+        left_out = self.sampled.left_out(mixture)
         return self.expansions[0].log_likelihood(mixture) + self._scale * left_out
 
 

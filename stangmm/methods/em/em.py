@@ -8,6 +8,7 @@ are missing at random, what is maximized is the likelihood of the values that ar
 
 from __future__ import annotations
 
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -33,8 +34,9 @@ from stangmm.model.problem import Problem
 # least so many rows, and so many for each free number of the model.
 SEARCH_ROWS = 5_000
 SEARCH_ROWS_PER_PARAMETER = 100
-# An optimum is lower where a sample has it so many standard errors lower.
-_CLEAR = 4.0
+# Of so many times as many rows, so many are climbed on before all; an optimum is lower where they
+# have it so many standard errors lower.
+_AHEAD_FROM, _AHEAD, _CLEAR = 4, 2**15, 4.0
 # Along flat directions the likelihood is rounded so coarsely that it does not tell when to end:
 # regularized EM ends when no number changes by more than this.
 _SETTLED = 1e-8
@@ -165,24 +167,32 @@ class EM(Method):
         if space is part or not at:
             return self._report(part, found)
         starts = found.parameters[np.array([g[0] for g in at])]
-        ends = self._climb(space, self._ahead(space, starts) if space.in_chunks else starts)
+        if space.in_chunks or space.n_held > _AHEAD_FROM * _AHEAD:
+            starts = self._ahead(space, starts)
+        ends = self._climb(space, starts)
         report = self._report(part, found)
         return report.polished(self._report(space, ends).optima, [len(g) for g in at], part.n_rows)
 
     def _ahead(self, space: EMSpace, starts: EMParameters) -> EMParameters:
-        """Climb on the sample first, since each step on all rows reads them once.
+        """Climb on a sample first, since each step on all rows reads them once.
 
         Runs go on where the sample does not show that the best one is higher on all rows.
         """
-        held = space.subset(np.arange(space.n_held))
-        ends = self._climb(held, starts)
-        density = held.mixture_of(ends.parameters).log_density(space.problem.x)
+        rows = np.arange(space.n_held)
+        if not space.in_chunks:
+            rows = space.random_rows(_AHEAD, np.random.default_rng(zlib.crc32(b"ahead")))
+        part = space.subset(rows)
+        ends = self._climb(part, starts)
+        labels = space.problem.labels
+        density = part.mixture_of(ends.parameters).log_density(
+            space.problem.x[rows], None if labels is None else labels[rows]
+        )
         counted = ~ends.collapsed
         if not counted.any():
             return starts
         best = int(np.argmax(np.where(counted, density.sum(axis=1), -np.inf)))
         behind = density[best] - density
-        error = behind.std(axis=1) / np.sqrt(space.n_held)
+        error = behind.std(axis=1) / np.sqrt(len(rows))
         return ends.parameters[counted & (behind.mean(axis=1) <= _CLEAR * error)]
 
     def _climb(self, space: EMSpace, start: EMParameters) -> Climbed:
