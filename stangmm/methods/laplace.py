@@ -20,7 +20,7 @@ from stangmm.base.checked import check_count
 from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.base.rounding import rounded_covariance, to_grid
-from stangmm.base.thresholds import LOG_P_ERROR_OK
+from stangmm.base.thresholds import LOG_P_ERROR_OK, PARETO_K_OK
 from stangmm.methods.base import Kind, Method, Run
 from stangmm.methods.draws import Draws, Optimum, VariationalInfo
 from stangmm.methods.proposal import Proposal
@@ -44,6 +44,8 @@ _PILOT, _ROUNDS, _PATIENCE, _ENOUGH, _HOPELESS = 2000, 10, 3, 0.5, 10.0
 # For each draw of the fit so many are weighed, of which this share is from the first distribution,
 # whose tails are wide.
 _WEIGHED, _DEFENSIVE = 2.0, 0.1
+# Where k-hat is above this, so many times as many follow, to reach the tails.
+_GOOD_K, _MORE = 0.3, 3
 # Draws that tell the error of a density by some of the rows.
 _FOR_ERROR = 50
 # Of the weights with which a distribution is fitted again, so many draws are effective for each
@@ -101,11 +103,14 @@ class Laplace(Method):
             error = target.error(proposal.sample(_FOR_ERROR, rng))
         adapted = _adapted(target, proposal, rng)
         drawn = _Drawn()  # anew: a distribution fits the draws that it was fitted to too well
-        for each, share in ((adapted.best, 1.0 - _DEFENSIVE), (proposal, _DEFENSIVE)):
-            drawn.more(each, round(_WEIGHED * share * self.draws), target, rng)
-        vectors, log_p = np.concatenate(drawn.vectors), np.concatenate(drawn.log_p)
-        log_q = drawn.log_density(vectors)
-        weights, _ = weights_of(log_p - log_q)
+        for times in (1, _MORE):
+            for each, share in ((adapted.best, 1.0 - _DEFENSIVE), (proposal, _DEFENSIVE)):
+                drawn.more(each, round(times * _WEIGHED * share * self.draws), target, rng)
+            vectors, log_p = np.concatenate(drawn.vectors), np.concatenate(drawn.log_p)
+            log_q = drawn.log_density(vectors)
+            weights, k = weights_of(log_p - log_q)
+            if not _GOOD_K <= k < PARETO_K_OK:
+                break
         log_mass = float(log_sum_exp(log_p - log_q, axis=0) - np.log(len(log_p)))
         if not np.isfinite(log_mass):
             raise InferenceError(
