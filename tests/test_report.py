@@ -14,7 +14,7 @@ import pytest
 from html_pages import Page
 
 import stangmm as sg
-from stangmm.judge.leave_one_out import psis_loo
+from stangmm.judge.leave_one_out import bad_rows, psis_loo
 from stangmm.many.comparison import Comparison
 from stangmm.report import comparison_report, fit_report
 from stangmm.report.numbers import count, number, percent
@@ -103,8 +103,13 @@ def test_report_of_em_is_whole(em_page: Page, fits_galaxies: Any) -> None:
         assert value in words
 
 
+def leave_one_out_is_shown(fit: sg.Fit) -> bool:
+    """There is a picture of it where it cannot be trusted for a row, which may be by chance."""
+    return fit.kind != "point" and len(bad_rows(fit, psis_loo(fit))) > 0
+
+
 @pytest.mark.stan
-@pytest.mark.parametrize(("method", "pictures"), [("optimize", 8), ("advi", 9), ("nuts", 9)])
+@pytest.mark.parametrize(("method", "pictures"), [("optimize", 8), ("advi", 8), ("nuts", 8)])
 def test_report_of_every_method_is_whole(
     fits_faithful: Any, tmp_path: Path, method: str, pictures: int
 ) -> None:
@@ -112,7 +117,7 @@ def test_report_of_every_method_is_whole(
     path = fit_report(fit, tmp_path / "r.html")
     page = page_of(path)
     assert_self_contained(page)
-    assert_accessible(page, pictures)
+    assert_accessible(page, pictures + leave_one_out_is_shown(fit))
     assert path.stat().st_size < 2_000_000
     verdict = {"ok": "passed every check", "warn": "use with care", "fail": "do not rely on it"}
     assert verdict[fit.diagnose().verdict] in page.words
@@ -199,7 +204,7 @@ def test_report_gives_leave_one_out_or_says_why_not(
     monkeypatch.setattr("stangmm.judge.leave_one_out.SUBSAMPLE", 40)
     page = page_of(fit_report(fit, tmp_path / "r.html"))
     assert f"Leave-one-out visited {psis_loo(fit).n_visited} of 82 rows" in page.words
-    assert len(page.all("svg")) == 8
+    assert len(page.all("svg")) == 7 + leave_one_out_is_shown(fit)
     point = page_of(fit_report(fits_galaxies["em"], tmp_path / "r.html"))
     assert "Leave-one-out needs draws" in point.words
 

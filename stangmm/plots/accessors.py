@@ -85,9 +85,9 @@ class FitPlots:
         return regression(self._fit, target, given, ax)
 
     @in_pyplot
-    def trace(self, ax: Axes | None = None) -> Axes:
-        """Draw the chains (NUTS)."""
-        return trace(self._fit, ax)
+    def trace(self, ax: Axes | None = None, *, rows: int | None = None) -> Axes:
+        """Draw the chains (NUTS); of ``rows``, those on which they agree least."""
+        return trace(self._fit, ax, rows=rows)
 
     @in_pyplot
     def rank(self, ax: Axes | None = None) -> Axes:

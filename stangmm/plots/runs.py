@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.checked import check_count
+from stangmm.base.convergence import measures
 from stangmm.base.errors import ModelError
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.style import (
@@ -231,7 +233,7 @@ def elbo_limits(values: FloatArray) -> tuple[float, float]:
 
 
 @styled
-def trace(fit: Fitted, ax: Axes | None = None) -> Axes:
+def trace(fit: Fitted, ax: Axes | None = None, *, rows: int | None = None) -> Axes:
     """Draw the chains, one beside the other, and the distribution that each gives.
 
     A row of panels for the weights, for the means and scales of each of the first three features,
@@ -246,6 +248,9 @@ def trace(fit: Fitted, ax: Axes | None = None) -> Axes:
         Of a method that runs chains, such as NUTS.
     ax : matplotlib Axes, optional
         Where to draw; without it a new figure is made.
+    rows : int, optional
+        Only so many rows of panels: the log joint density, and those on which the chains agree
+        least.
 
     Returns
     -------
@@ -254,14 +259,18 @@ def trace(fit: Fitted, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ModelError
-        The method runs no chains.
+        The method runs no chains; a number that is not positive.
     """
+    if rows is not None:
+        check_count("trace rows", rows)
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'trace shows chains, and "{fit.method}" runs none. Use method="nuts".')
-    rows = chain_rows(fit)
-    ax = ax or new_axes(0.75 + 1.2 * len(rows))
-    grid = panels(ax, len(rows), 2, widths=(0.78, 0.22), gap=(0.08, 0.34))
-    for i, ((label, values), (wide, narrow)) in enumerate(zip(rows.items(), grid, strict=True)):
+    shown = chain_rows(fit)
+    if rows is not None:
+        shown = _least_agreed(shown, rows)
+    ax = ax or new_axes(0.75 + 1.2 * len(shown))
+    grid = panels(ax, len(shown), 2, widths=(0.78, 0.22), gap=(0.08, 0.34))
+    for i, ((label, values), (wide, narrow)) in enumerate(zip(shown.items(), grid, strict=True)):
         _trace_panel(wide, values)
         wide.set_title(name(label, room(wide, size=8.5)), fontsize=8.5, loc="left", pad=4)
         _marginal_panel(narrow, values)
@@ -289,6 +298,14 @@ def chain_rows(fit: Fitted) -> dict[str, FloatArray]:
         rows[f"scales of {name(feature, 60)}"] = scales[..., :1] if _shared(scales) else scales
     rows["log joint density"] = fit.lp[..., np.newaxis]
     return rows
+
+
+def _least_agreed(rows: dict[str, FloatArray], n: int) -> dict[str, FloatArray]:
+    """The last row, and others of the highest R-hat; in their order."""
+    *others, last = rows
+    worst = {label: float(np.nan_to_num(measures(rows[label]).r_hat).max()) for label in others}
+    kept = sorted(others, key=worst.__getitem__, reverse=True)[: n - 1]
+    return {label: rows[label] for label in rows if label in kept or label == last}
 
 
 def _shared(values: FloatArray) -> bool:

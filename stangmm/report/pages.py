@@ -112,8 +112,9 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         }
     else:
         pictures = {"mixture": [density_picture(each.fit, each.title) for each in solutions]}
-    pictures["runs"] = list(run_pictures(fit))
-    if diagnosis.computation.verdict != "ok":  # they take as long as all others of a small fit
+    passed = diagnosis.computation.verdict == "ok"
+    pictures["runs"] = list(run_pictures(fit, brief=passed))
+    if not passed:  # they take as long as all others of a small fit
         pictures["runs"] += [*further_pictures(fit), *chain_pictures(fit)]
     advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
     page = environment(advance, fit.dataset.feature_names).get_template("fit.html.j2")

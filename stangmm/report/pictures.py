@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from stangmm import plots
 from stangmm.judge.goodness import goodness_of_fit
+from stangmm.judge.leave_one_out import bad_rows
 from stangmm.methods.draws import McmcInfo, VariationalInfo
 from stangmm.posterior.fitted import Fitted, has_priors
 from stangmm.report.numbers import count
@@ -16,6 +17,8 @@ from stangmm.report.words import listed, method_words
 if TYPE_CHECKING:
     from stangmm.judge.elpd import Loo
     from stangmm.plots.shown import Axes
+
+_ROWS = 2  # of panels of the chains, where they agree
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ def components_picture(fit: Fitted) -> Picture:
     )
 
 
-def run_pictures(fit: Fitted) -> Iterator[Picture]:
-    """Pictures of what the method did, by what it is; of a combined fit, before it was."""
+def run_pictures(fit: Fitted, *, brief: bool = False) -> Iterator[Picture]:
+    """Pictures of what the method did, by what it is; of a combined fit, before it was.
+
+    Brief ones are for fits that passed their checks: they take as long as all others together.
+    """
     before = ""
     if fit.combination is not None:
         fit, before = fit.combination.source, " These are the chains before the modes were "
@@ -103,13 +109,17 @@ def run_pictures(fit: Fitted) -> Iterator[Picture]:
     info = fit.info
     if isinstance(info, McmcInfo):
         chains, draws = fit.lp.shape
+        what, more = "weights, means, scales", ""
+        if brief:
+            what = "the parameters on which they agree least"
+            more = " Shown are the parameters on which they agree least; fit.plot.trace() has all."
         yield Picture(
             "The chains",
-            lambda: plots.trace(fit),
-            f"Traces of {chains} chains of {draws:,} draws for weights, means, scales and the log "
-            "joint density, with the density that each chain gives beside them.",
+            lambda: plots.trace(fit, rows=_ROWS if brief else None),
+            f"Traces of {chains} chains of {draws:,} draws for {what} and the log joint density, "
+            "with the density that each chain gives beside them.",
             "The chains should look alike: the same level, the same width, no drift. On the right, "
-            f"their densities should coincide.{before}",
+            f"their densities should coincide.{before}{more}",
         )
     elif isinstance(info, VariationalInfo):
         if len(info.elbo):
@@ -235,7 +245,8 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
     ----------
     fit : Fit
     loo : callable, optional
-        Gives the result of leave-one-out; without it there is no picture of it.
+        Gives the result of leave-one-out; there is a picture of it if it cannot be trusted for some
+        rows.
     """
     yield Picture(
         "Does the fit give data like these?",
@@ -261,7 +272,7 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
             "mixture. Where it rises there are too many rows; where it falls, too few."
             + (" The last panel orders rows by their density, the lowest on the left." * several),
         )
-    if loo is not None:
+    if loo is not None and len(bad_rows(fit, loo())):
         yield Picture(
             "How much single rows matter",
             lambda: plots.loo(fit, result=loo()),

@@ -284,7 +284,7 @@ def loo_words(fit: Fitted, result: Loo) -> str:
         f"{'lies' if bad == 1 else 'lie'} above the line; fit.loo(refit=True) computes "
         f"{'it' if bad == 1 else 'them'} exactly."
         if bad
-        else ""
+        else f" It can be trusted: the Pareto k of every row is below {fixed(result.good_k, 2)}."
     )
     sampled = ""
     if result.subsample is not None:
