@@ -24,6 +24,7 @@ from stangmm.model.polynomial import Polynomial
 
 _BLOCK = 2**18  # numbers in a block of rows: 2 MB, which stay in a core's cache
 _COEFFICIENTS = 2**20  # of mixtures, held at once
+_SURE = 1e-9  # of r (1 - r), summed over the components
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +144,12 @@ def _sums(
         responsibility = joint / total
         weighted = responsibility * weight
         gradient += weighted @ monomials
+        # Rows that surely belong to one component have no second derivatives.
+        kept = (responsibility * (1.0 - responsibility)).sum(axis=0) > _SURE
+        responsibility, weighted = responsibility[:, kept], weighted[:, kept]
+        monomials, weight = monomials[kept], weight[kept]
         each = (responsibility.T[:, :, np.newaxis] * monomials[:, np.newaxis]).reshape(
-            len(rows), -1
+            len(weight), n_weights * n_terms
         )
         hessian -= each.T @ (each * weight[:, np.newaxis])
         for k in range(n_weights):
