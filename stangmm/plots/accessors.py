@@ -86,7 +86,15 @@ class FitPlots:
 
     @in_pyplot
     def trace(self, ax: Axes | None = None, *, rows: int | None = None) -> Axes:
-        """Draw the chains (NUTS); of ``rows``, those on which they agree least."""
+        """Draw the chains (NUTS).
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        rows : int, optional
+            Only so many rows of panels: the log joint density, and those on which the chains agree
+            least.
+        """
         return trace(self._fit, ax, rows=rows)
 
     @in_pyplot
