@@ -298,6 +298,23 @@ def test_dask_data_give_what_rows_in_memory_give() -> None:
     assert float(evidence) == pytest.approx(float(fit.log_evidence()), abs=0.05)
 
 
+def test_dask_data_with_two_modes_have_the_density_of_all_rows() -> None:
+    """Nothing is estimated from a sample then: each batch of draws is a pass over the chunks."""
+    dask, array = pytest.importorskip("dask"), pytest.importorskip("dask.array")
+    x = apart(70_000)
+    problem, mode = problem_and_mode("diag", x, 3)
+    chunked = Dataset.from_input(array.from_array(x, chunks=(9_000, 2)))
+    structure, priors = sg.GaussianMixture(3, "diag").structure, sg.Priors()
+    in_chunks = Problem.build(chunked, 3, structure, priors)
+    modes = (mode, replace(mode, means=mode.means + 0.01))
+    vectors = problem.space.vectors(mode) + np.zeros((3, 1)) + [[0.0], [0.01], [0.02]]
+    with dask.config.set(scheduler="synchronous"):
+        found = Target.of(in_chunks, modes, Run(1)).log_posterior(vectors)
+    expected = Target.of(problem, modes, Run(1)).log_posterior(vectors)
+    assert np.ptp(expected) > 10.0
+    assert found - found[0] == pytest.approx(expected - expected[0], abs=0.05)
+
+
 # ---- auto ------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def _doubt(info: VariationalInfo) -> str:
     if not k < PARETO_K_OK:
         return f"Laplace's method did not fit (Pareto k-hat {k:.2f}, not below {PARETO_K_OK})"
     if effective < EFFECTIVE_OK:
-        return f"Laplace's method gave only {effective:.0f} effective draws of {EFFECTIVE_OK}"
+        return f"Laplace's method gave {effective:.0f} effective draws, fewer than {EFFECTIVE_OK}"
     if info.missed >= MISSED_OK:
         return (
             f"Laplace's method missed {info.missed:.0%} of the posterior, where a component holds "

@@ -70,7 +70,7 @@ class Laplace(Method):
     Parameters
     ----------
     draws : int
-        Draws from the last distribution, and of the posterior.
+        Of the posterior. Twice as many are weighed; eight times as many where k-hat is 0.3 or more.
 
     Examples
     --------

@@ -138,10 +138,17 @@ class Target:
 
     def _log_likelihood(self, mixture: Mixture) -> FloatArray:
         problem = self.problem
+        if self.sampled is None and problem.all_rows is not None:
+            return problem.sums(partial(_log_likelihoods, mixture))[0]
         if self.sampled is None:
             return log_likelihoods(mixture, problem.x, problem.sample_weight, problem.labels)
         left_out = self.sampled.left_out(mixture)
         return self.expansions[0].log_likelihood(mixture) + self._scale * left_out
+
+
+def _log_likelihoods(mixture: Mixture, x: FloatArray) -> tuple[FloatArray]:
+    """Log likelihoods of the rows of a chunk, as `Problem.sums` adds them."""
+    return (log_likelihoods(mixture, x),)
 
 
 def _expansion(problem: Problem, mode: Mixture) -> Expansion:
