@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from cmdstanpy.utils import stancsv
 
 from stangmm.base.environment import unchanged_environment
 from stangmm.base.errors import InferenceError
@@ -337,6 +339,19 @@ def test_a_process_that_was_forked_after_a_fit_can_fit():
     """polars, which cmdstanpy takes where it is installed, would wait for ever there."""
     program = [sys.executable, "-W", "ignore", "-c", FORKED]
     subprocess.run(program, check=True, timeout=180)
+
+
+@pytest.mark.parametrize("last", [1.0, -np.inf, np.nan])
+def test_every_bit_of_draws_is_read(last: float, exe: Path):
+    rng = np.random.default_rng(1)
+    draws = rng.standard_normal((15_000, 5)) * 10.0 ** rng.integers(-300, 300, (15_000, 5))
+    draws[-1, -1] = last
+    lines = [",".join(map("{:.17g}".format, row)).encode() + b"\n" for row in draws]
+    with cmdstan_run(exe, "test"):
+        np.testing.assert_array_equal(stancsv.csv_bytes_list_to_numpy(lines), draws)
+        with pytest.raises(ValueError, match="column"):  # a line that was cut off
+            stancsv.csv_bytes_list_to_numpy([*lines, b"1,2\n"])
+        assert stancsv.csv_bytes_list_to_numpy([]).shape == (0, 0)
 
 
 UNCHANGED = """

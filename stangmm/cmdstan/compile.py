@@ -149,11 +149,11 @@ def ready_model(
         If `kernel` is not one of these.
     """
     kernels = _kernels(kernel)
-    if not names_cmdstan(cmdstan_path):
+    if not names_cmdstan(cmdstan_path) and shipped_directory().is_dir():
         shipped = _kept(kernels[:1], threads, shipped_directory(), None)
         if shipped is not None:
             return shipped
-        if "native" in kernels and shipped_directory().is_dir():
+        if "native" in kernels:
             warn_once(
                 "the compiled model that came with stangmm has changed since it was built, so it "
                 "is not run. Reinstall stangmm."
@@ -164,12 +164,12 @@ def ready_model(
         if names_cmdstan(cmdstan_path):
             raise
         return _kept(kernels, threads, models_directory(), None)
-    try:
-        builds = {k: Build.plan(model_sources(k, threads), cmdstan) for k in kernels}
-    except CompileError:
-        return _kept(kernels, threads, models_directory(), cmdstan)
     note = ""
-    for name, build in builds.items():
+    for name in kernels:
+        try:
+            build = Build.plan(model_sources(name, threads), cmdstan)
+        except CompileError:
+            return _kept(kernels, threads, models_directory(), cmdstan)
         if build.is_cached():
             return CompiledModel(build.exe, name, cmdstan, threads, note)
         reason = build.failed_before()

