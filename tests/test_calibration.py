@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from calibration import configurations, envelopes, records, replication, summary
+from calibration import configurations, envelopes, records, replication, run, summary
 from calibration.configurations import CONFIGURATIONS, Configuration, draw_rows
 from calibration.quantities import quantities
 from scipy import integrate, stats
@@ -222,6 +223,21 @@ def test_a_failure_is_recorded_and_counted(monkeypatch: pytest.MonkeyPatch) -> N
     assert said["failures"] == [
         {"replication": 4, "rows": record["rows"], "error": record["error"]}
     ]
+
+
+@pytest.mark.stan  # which the versions name
+def test_replications_are_the_same_in_processes_and_not_done_twice(tmp_path: Path) -> None:
+    name = "spherical-HalfNormal"
+    command = ["simulate", "--method", "laplace", "--configurations", name]
+    command += ["--workers", "2", "--directory", str(tmp_path), "--replications"]
+    for n in ("1", "3"):
+        run.main([*command, n])
+    lines = (tmp_path / "laplace" / f"{name}.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines if "ranks" in line]
+    assert sorted(record["replication"] for record in found) == [0, 1, 2]
+    for record in found:
+        alone = replication.replicate(CONFIGURATIONS[name], "laplace", record["replication"])
+        assert alone["ranks"] == record["ranks"]
 
 
 def test_the_summary_tells_calibrated_from_misjudged(tmp_path: Path) -> None:

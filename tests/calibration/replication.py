@@ -18,7 +18,7 @@ from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.model.problem import Problem
 from stangmm.posterior.arviz import arviz
 
-from .configurations import N_COMPONENTS, ROWS, Configuration, draw_rows
+from .configurations import CONFIGURATIONS, N_COMPONENTS, ROWS, Configuration, draw_rows
 from .quantities import quantities
 
 FloatArray = NDArray[np.float64]
@@ -75,6 +75,11 @@ def replicate(
         record["error"] = f"{type(error).__name__}: {error}"
     record["seconds"] = round(time.perf_counter() - began, 3)
     return record
+
+
+def replicate_by_name(method: str, name: str, replication: int) -> dict[str, Any]:
+    """Rank the truth of one replication of a configuration by its name."""
+    return replicate(CONFIGURATIONS[name], method, replication)
 
 
 def _ranked(

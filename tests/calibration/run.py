@@ -9,23 +9,23 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import shlex
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
+from joblib import parallel_config
 
 from stangmm.base.processors import n_processors
+from stangmm.base.tasks import Workers, run_tasks
 
 from .configurations import CONFIGURATIONS
 from .provenance import design, versions
 from .records import append, start
-from .replication import SETTINGS, replicate
+from .replication import SETTINGS, replicate_by_name
 from .summary import summarize
 
 _REPORT_SECONDS = 30.0
@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--configurations", nargs="+", choices=list(CONFIGURATIONS), default=list(CONFIGURATIONS)
     )
-    simulate.add_argument("--workers", type=int, default=n_processors())
+    simulate.add_argument("--workers", type=int, default=n_processors(), help="processes")
+    simulate.add_argument("--scheduler", help="address of a Dask cluster to work there instead")
     summary = steps.add_parser("summary", help="write the table and the pictures")
     summary.add_argument("--destination", type=Path, default=Path(__file__).parent)
     for step in (simulate, summary):
@@ -83,27 +84,31 @@ def _simulate(arguments: argparse.Namespace) -> None:
     print(f"{arguments.method}: {len(missing)} replications to do", flush=True)
     began = reported = time.monotonic()
     failed = 0
-    # Fresh processes, one BLAS thread each: they are as many as the processors.
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        futures = {
-            pool.submit(replicate, CONFIGURATIONS[name], arguments.method, replication): name
-            for name, replication in missing
-        }
-        try:
-            for count, future in enumerate(as_completed(futures), start=1):
-                record: dict[str, Any] = future.result()
-                append(folder / f"{futures[future]}.jsonl", record)
-                failed += "error" in record
-                if time.monotonic() - reported > _REPORT_SECONDS or count == len(missing):
-                    reported = time.monotonic()
-                    minutes = (reported - began) / count * (len(missing) - count) / 60
-                    left = f"{failed} failed, {minutes:.0f} min left"
-                    print(f"{count} of {len(missing)} done, {left}", flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with _parallel(arguments):
+        workers = Workers.of(len(missing)) if missing else Workers.here()
+        results = run_tasks(replicate_by_name, arguments.method, missing, workers)
+        for count, (i, record) in enumerate(results, start=1):
+            append(folder / f"{missing[i][0]}.jsonl", record)
+            failed += "error" in record
+            if time.monotonic() - reported > _REPORT_SECONDS or count == len(missing):
+                reported = time.monotonic()
+                minutes = (reported - began) / count * (len(missing) - count) / 60
+                left = f"{failed} failed, {minutes:.0f} min left"
+                print(f"{count} of {len(missing)} done, {left}", flush=True)
+
+
+@contextmanager
+def _parallel(arguments: argparse.Namespace) -> Iterator[None]:
+    """Choose where replications run."""
+    if arguments.scheduler is None:
+        # One BLAS thread each: the processes are as many as the processors.
+        with parallel_config("loky", n_jobs=arguments.workers, inner_max_num_threads=1):
+            yield
+        return
+    from distributed import Client
+
+    with Client(arguments.scheduler), parallel_config("dask"):
+        yield
 
 
 if __name__ == "__main__":
