@@ -14,8 +14,6 @@ _ENOUGH, _AIM = 0.1, 0.3
 _LONGEST = 10
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
-# Divergent iterations, relative to all, above which steps should be smaller.
-_DIVERGENT = 1e-3
 _FEATURES = 10  # whose means are looked at, at most
 
 
@@ -45,5 +43,5 @@ def _independent(found: Convergence, n_draws: int) -> float:
 
 
 def diverges(info: McmcInfo) -> bool:
-    """Whether more iterations have diverged than happens by accident."""
-    return bool(info.sample_stats["diverging"].mean() > _DIVERGENT)
+    """Whether any iteration has diverged."""
+    return bool(info.sample_stats["diverging"].any())
