@@ -20,7 +20,7 @@ from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
-from stangmm.methods.stan.mixing import diverges, iterations_a_draw
+from stangmm.methods.stan.mixing import iterations_a_draw, needs_smaller_steps
 from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
@@ -140,7 +140,8 @@ class NUTS(StanMethod):
         to ten for each, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
-        an iteration then diverges, the chains go on with 0.99, and the draws of that run are kept.
+        an iteration then diverges, the chains go on with 0.99 (unless their paths are so long that
+        smaller steps would not do), and the draws of that run are kept.
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
@@ -231,7 +232,7 @@ class NUTS(StanMethod):
             left = tuple(place.optimum for place in known)
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
-        thin = self.thin or iterations_a_draw(draws)
+        thin = self.thin or iterations_a_draw(draws, problem.free_components)
         while thin > plan.thin or self._should_step_less(plan, draws):
             less = self._should_step_less(plan, draws)
             delta = _SMALLER_STEPS if less else plan.adapt_delta
@@ -240,9 +241,9 @@ class NUTS(StanMethod):
         return draws
 
     def _should_step_less(self, plan: _Plan, draws: Draws) -> bool:
-        """Whether the user leaves the steps to the chains, and some of their steps diverged."""
+        """Whether the user leaves the steps to the chains, and smaller ones may help."""
         free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS
-        return free and diverges(cast("McmcInfo", draws.info))
+        return free and needs_smaller_steps(cast("McmcInfo", draws.info))
 
     @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
