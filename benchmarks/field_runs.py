@@ -148,7 +148,7 @@ def chains(case: Case, data: Data, seed: int) -> tuple[Fit, dict[str, Any]]:
         "r_hat": diagnosis["R-hat"].value,
         "ess_bulk": diagnosis["bulk ESS"].value,
         "modes": len(fit.modes.chains),
-        "combined": _combined_verdict(fit),
+        **_combined(fit),
         "divergences": int(stats["diverging"].sum()),
         "leapfrogs": float(stats["n_steps"].mean()),
         "log_joint": fit.lp.mean(axis=1).tolist(),
@@ -160,14 +160,16 @@ def chains(case: Case, data: Data, seed: int) -> tuple[Fit, dict[str, Any]]:
     }
 
 
-def _combined_verdict(fit: Fit) -> str:
-    """Verdict of the modes combined; empty where there is one."""
+def _combined(fit: Fit) -> dict[str, Any]:
+    """Verdict of the modes combined, and the checks behind it; empty where there is one mode."""
     if len(fit.modes) == 1:
-        return ""
+        return {"combined": ""}
     try:
-        return fit.combined(progress=False).diagnose().computation.verdict
+        diagnosis = fit.combined(progress=False).diagnose().computation
     except (InferenceError, sg.ModelError):
-        return "fail"
+        return {"combined": "fail", "combined_checks": ["no answer"]}
+    worst = [c.name for c in diagnosis if c.verdict == diagnosis.verdict != "ok"]
+    return {"combined": diagnosis.verdict, "combined_checks": worst}
 
 
 def run_advi(case: Case, data: Data, seed: int, limit: float) -> dict[str, Any]:

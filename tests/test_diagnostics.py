@@ -33,6 +33,19 @@ def test_chains_that_are_too_short_are_not_believed() -> None:
     assert [message.partition("]")[2].strip().partition(":")[0] for message in warned] == failed
 
 
+def test_chains_that_diverge_go_on_with_smaller_steps() -> None:
+    rng = np.random.default_rng(0)
+    along = np.arange(12.0)
+    few = np.column_stack([along, along + 0.01 * rng.standard_normal(12)])
+    model = sg.GaussianMixture(2, "full")
+    large, _ = fit_and_listen(model, few, sg.NUTS(thin=1, adapt_delta=0.8))
+    assert large.diagnose()["divergences"].value > 0
+    small, _ = fit_and_listen(model, few, sg.NUTS(thin=1))
+    assert small.diagnose()["divergences"].value < large.diagnose()["divergences"].value
+    steps = [fit.info.sample_stats["step_size"].mean() for fit in (large, small)]
+    assert steps[1] < 0.7 * steps[0]
+
+
 def test_an_approximation_that_did_not_converge_is_not_believed() -> None:
     hasty = sg.ADVI(iterations=20, evaluate_every=10, tolerance=1e-9)
     model = sg.GaussianMixture(2, "full")

@@ -19,6 +19,9 @@ LOG_P_ERROR_OK = 0.05
 # The share of the posterior, without rows in a component, that they may miss: unsaid, and at all.
 MISSED_OK, MISSED_FAIL = 0.01, 0.1
 DIVERGENT_SHARE_FAIL = 0.01
+# The share of the draws that may stop at the maximum tree depth. They are draws of the posterior
+# all the same; what their fewer steps may cost is seen in the effective sample size.
+DEEP_SHARE_OK = 0.01
 
 # Two components that could be exchanged with more than this probability are not told apart.
 EXCHANGED_OK = 0.05

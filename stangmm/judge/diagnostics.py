@@ -16,6 +16,7 @@ from stangmm.base.errors import ConvergenceWarning, MisfitWarning
 from stangmm.base.thresholds import (
     ABOVE_START,
     COLLAPSED_SHARE_OK,
+    DEEP_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
     DOUBTFUL_ERROR,
     E_BFMI_OK,
@@ -522,7 +523,7 @@ def _divergences(diverging: FloatArray) -> Check:
         "any, part of the posterior may be missing.",
         ""
         if not divergent
-        else "Increase adapt_delta (0.95, 0.99), or use a more informative prior of the scales.",
+        else "Increase adapt_delta (0.99, 0.999), or use a more informative prior of the scales.",
     )
 
 
@@ -531,10 +532,10 @@ def _tree_depth(depths: FloatArray, limit: int) -> Check:
     return Check(
         "tree depth",
         deep,
-        "0",
-        "ok" if deep == 0 else "warn",
+        f"<= {DEEP_SHARE_OK:g}",
+        "ok" if deep <= DEEP_SHARE_OK else "warn",
         "Share of the draws that reached the maximum tree depth: slow, but not wrong.",
-        "" if deep == 0 else "Increase max_tree_depth.",
+        "" if deep <= DEEP_SHARE_OK else "Increase max_tree_depth.",
     )
 
 

@@ -176,10 +176,8 @@ def _finite(mixture: Mixture) -> BoolArray:
 
 def _labelling(mode: Mixture, problem: Problem) -> Labelling | None:
     """The labelling of the mode, or None where fewer than two components can be exchanged."""
-    free = np.arange(problem.n_components)
-    if problem.labels is not None:
-        free = np.setdiff1d(free, problem.labels)
-    if not problem.priors.exchangeable or len(free) < 2:
+    free = problem.free_components
+    if len(free) < 2:
         return None
     held = np.maximum(mode.weights * problem.total_weight, 1.0)[:, np.newaxis]
     size = np.sqrt([1.0, *np.ones(problem.n_features), *np.full(problem.n_features, 0.5)] / held)

@@ -128,6 +128,12 @@ class Problem:
             _check_independent(covariance, dataset.feature_names, structure.name, len(x))
         return problem
 
+    @property
+    def free_components(self) -> IntArray:
+        """Components whose labels mean nothing: neither priors nor known rows tell them apart."""
+        every = np.arange(self.n_components if self.priors.exchangeable else 0)
+        return every if self.labels is None else np.setdiff1d(every, self.labels)
+
     @cached_property
     def space(self) -> ParameterSpace:
         """The space of the free parameters."""

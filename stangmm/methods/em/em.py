@@ -34,6 +34,8 @@ from stangmm.model.problem import Problem
 # least so many rows, and so many for each free number of the model.
 SEARCH_ROWS = 5_000
 SEARCH_ROWS_PER_PARAMETER = 100
+# So many of the optima on the subset take a few steps on all rows, and the best of them go on.
+_CANDIDATES, _FEW_STEPS = 12, 10
 # Of so many times as many rows, so many are climbed on before all; an optimum is lower where they
 # have it so many standard errors lower.
 _AHEAD_FROM, _AHEAD, _CLEAR = 4, 2**15, 4.0
@@ -155,7 +157,7 @@ class EM(Method):
             at = optima(part, found, ended if ended.any() else counted)
             if not at:
                 break
-            at = at[: n_followed(space)]
+            at = at[: n_followed(space) if space is part else _CANDIDATES]
             rough = [g for g in at if not polished[g].all()]
             if space is not part or not rough:
                 break
@@ -169,7 +171,7 @@ class EM(Method):
         starts = found.parameters[np.array([g[0] for g in at])]
         if space.in_chunks or space.n_held > _AHEAD_FROM * _AHEAD:
             starts = self._ahead(space, starts)
-        ends = self._climb(space, starts)
+        ends = self._climb(space, self._promising(space, starts))
         report = self._report(part, found)
         return report.polished(self._report(space, ends).optima, [len(g) for g in at], part.n_rows)
 
@@ -182,7 +184,7 @@ class EM(Method):
         if not space.in_chunks:
             rows = space.random_rows(_AHEAD, np.random.default_rng(zlib.crc32(b"ahead")))
         part = space.subset(rows)
-        ends = self._climb(part, starts)
+        ends = self._climb(part, self._promising(part, starts))
         labels = space.problem.labels
         density = part.mixture_of(ends.parameters).log_density(
             space.problem.x[rows], None if labels is None else labels[rows]
@@ -194,6 +196,15 @@ class EM(Method):
         behind = density[best] - density
         error = behind.std(axis=1) / np.sqrt(len(rows))
         return ends.parameters[counted & (behind.mean(axis=1) <= _CLEAR * error)]
+
+    def _promising(self, space: EMSpace, starts: EMParameters) -> EMParameters:
+        """The starts that are highest after a few steps, as far as they have come."""
+        n = n_followed(space)
+        if len(starts.weights) <= n:
+            return starts
+        runs = climb(space, starts, tolerance=self.tolerance, max_iterations=_FEW_STEPS)
+        reached = np.where(runs.collapsed, -np.inf, runs.log_likelihood).round(3)
+        return runs.parameters[np.argsort(-reached, kind="stable")[:n]]
 
     def _climb(self, space: EMSpace, start: EMParameters) -> Climbed:
         return climb(space, start, tolerance=self.tolerance, max_iterations=self.max_iterations)

@@ -36,9 +36,10 @@ _ROUGH = 0.25  # optima for each run, from which on rows are shaken
 # there numpy's calls cost as much for one run as for many.
 _COPIES, _CHEAP = 4, 4e5
 # Enough is known when the best was reached so often, by starts of so many kinds, and many times, or
-# by such a share of the runs that did not collapse: by nearly all, or of so many starts.
+# by such a share of the runs that did not collapse: by nearly all, or of so many starts. Half of
+# all kinds are enough, too, where runs do not end each at an optimum of its own.
 _HITS, _KINDS, _MANY, _SHARE = 3, 2, 8, 0.25
-_NEARLY_ALL, _STARTS = 0.9, 20
+_NEARLY_ALL, _STARTS, _VARIOUS = 0.9, 20, 5
 # Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
 # are hardly enough.
 _HARDLY, _FEW_FEATURES = 0.5, 4
@@ -176,7 +177,8 @@ class Search:
         if len(hits) < _HITS or len(kinds) < _KINDS:
             return False
         often = len(hits) >= _MANY or (share >= _SHARE and fresh.sum() >= _STARTS)
-        return bool(often or share >= _NEARLY_ALL)
+        various = len(kinds) >= _VARIOUS and not self._is_rough()
+        return bool(often or various or share >= _NEARLY_ALL)
 
 
 def n_followed(space: EMSpace) -> int:

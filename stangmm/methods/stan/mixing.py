@@ -1,11 +1,13 @@
-"""Whether a run of chains was long enough, seen from quantities that no numbering changes."""
+"""Whether a run of chains was long enough, and its steps small enough."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from stangmm.base.arrays import IntArray
 from stangmm.base.convergence import Convergence, measures
 from stangmm.methods.draws import Draws, McmcInfo
+from stangmm.model.labels import Labelling, traits
 
 # Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
 # well known how many, and more is aimed at.
@@ -14,22 +16,30 @@ _ENOUGH, _AIM = 0.1, 0.3
 _LONGEST = 10
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
-# Divergent iterations, relative to all, above which steps should be smaller.
-_DIVERGENT = 1e-3
-_FEATURES = 10  # whose means are looked at, at most
+_FEATURES = 10  # whose means and scales are looked at, at most
+# With more steps than this share of the longest path, half the step would need longer ones.
+_LONG_PATH = 0.25
 
 
-def iterations_a_draw(draws: Draws) -> int:
+def iterations_a_draw(draws: Draws, free: IntArray) -> int:
     """How many iterations each kept draw should have, for draws that depend less on one another.
 
     One where they are independent enough. Chains that stay in modes of their own are not brought
     together by more iterations: each of them is asked by itself then.
+
+    Parameters
+    ----------
+    free : ndarray of int
+        The components whose labels mean nothing.
     """
-    mixture = draws.mixture
-    every = max(1, -(-mixture.n_features // _FEATURES))
-    ordered = np.sort(mixture.means[..., ::every], axis=-2)
     chains, n = draws.log_likelihood.shape
-    quantities = (draws.log_likelihood, np.sort(mixture.weights, axis=-1), ordered)
+    mixture = draws.mixture.reshape(chains * n)
+    if len(free) > 1:
+        pivot = int(draws.log_likelihood.argmax())
+        mixture = Labelling.of(mixture, pivot, free).relabelled(mixture)
+    every = max(1, -(-mixture.n_features // _FEATURES))
+    weights, means, scales = np.split(traits(mixture), [1, 1 + mixture.n_features], axis=-1)
+    quantities = [draws.log_likelihood, weights, means[..., ::every], scales[..., ::every]]
     all_of_them = np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1)
     found = [measures(all_of_them)]
     if (found[0].r_hat > _SEPARATE).any():
@@ -44,6 +54,8 @@ def _independent(found: Convergence, n_draws: int) -> float:
     return float(np.min(least, where=np.isfinite(least), initial=1.0))
 
 
-def diverges(info: McmcInfo) -> bool:
-    """Whether more iterations have diverged than happens by accident."""
-    return bool(info.sample_stats["diverging"].mean() > _DIVERGENT)
+def needs_smaller_steps(info: McmcInfo) -> bool:
+    """Whether an iteration has diverged, and paths are short enough to be made of more steps."""
+    stats = info.sample_stats
+    longest = 2.0 ** (info.max_tree_depth or np.inf)
+    return bool(stats["diverging"].any() and stats["n_steps"].mean() < _LONG_PATH * longest)

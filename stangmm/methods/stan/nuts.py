@@ -20,7 +20,7 @@ from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
-from stangmm.methods.stan.mixing import diverges, iterations_a_draw
+from stangmm.methods.stan.mixing import iterations_a_draw, needs_smaller_steps
 from stangmm.methods.stan.regions import Region, led_on, regions
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
@@ -55,7 +55,7 @@ _SAMPLE_STATS = {
 _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
-_ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.95
+_ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.99
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 
@@ -107,7 +107,7 @@ class _Plan:
             adaptation=adaptation,
             thin=thin,
             adapt_delta=adapt_delta,
-            name="nuts, going on",
+            name=f"{self.name}, going on",
         )
 
 
@@ -140,8 +140,8 @@ class NUTS(StanMethod):
         to ten for each, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
-        more than one iteration in a thousand then diverges, the chains go on with 0.95, and the
-        draws of that run are kept.
+        an iteration then diverges, the chains go on with 0.99 (unless their paths are so long that
+        smaller steps would not do), and the draws of that run are kept.
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
@@ -232,12 +232,18 @@ class NUTS(StanMethod):
             left = tuple(place.optimum for place in known)
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
-        thin = self.thin or iterations_a_draw(draws)
-        smaller_steps = self.adapt_delta is None and diverges(cast("McmcInfo", draws.info))
-        if thin > plan.thin or smaller_steps:
-            delta = _SMALLER_STEPS if smaller_steps else plan.adapt_delta
-            draws, _ = self._sample(problem, run, plan.going_on(draws, metrics, thin, delta))
+        thin = self.thin or iterations_a_draw(draws, problem.free_components)
+        while thin > plan.thin or self._should_step_less(plan, draws):
+            less = self._should_step_less(plan, draws)
+            delta = _SMALLER_STEPS if less else plan.adapt_delta
+            plan = plan.going_on(draws, metrics, thin, delta)
+            draws, metrics = self._sample(problem, run, plan)
         return draws
+
+    def _should_step_less(self, plan: _Plan, draws: Draws) -> bool:
+        """Whether the user leaves the steps to the chains, and smaller ones may help."""
+        free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS
+        return free and needs_smaller_steps(cast("McmcInfo", draws.info))
 
     @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
