@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
@@ -363,25 +365,49 @@ def label_decades(axis: Axis) -> None:
     axis.set_tick_params(which="minor", length=0)
 
 
+@lru_cache(8192)
+def text_size(text: str, font: FontProperties, is_math: bool | str) -> tuple[float, float, float]:
+    """Width, height and descent of a line of text in points; pictures have many in common."""
+    return text_to_path.get_text_width_height_descent(text, font, is_math)
+
+
 def legend_below(ax: Axes, columns: int = 3, *, inches: float = 0.42) -> Legend:
     """Put the legend so many inches under the axes, where it hides nothing; long words wrap."""
     handles, labels = ax.get_legend_handles_labels()
-    figure = root_figure(ax)
-    lower = ScaledTranslation(0, -inches, figure.dpi_scale_trans)
-    widest = _LEGEND * float(ax.get_window_extent().width)
+    lower = ScaledTranslation(0, -inches, root_figure(ax).dpi_scale_trans)
+    columns = min(columns, max(1, len(handles)))
+    widest = _LEGEND * size_in_points(ax)[0]
+    wrapped = labels
     for most in (200, 64, 48, 36, 28, 20):
-        legend = ax.legend(
-            handles,
-            [textwrap.fill(label, most) for label in labels],
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0),
-            bbox_transform=ax.transAxes + lower,
-            borderaxespad=0.0,
-            ncols=min(columns, max(1, len(handles))),
-        )
-        if legend.get_window_extent().width <= widest:
+        wrapped = [textwrap.fill(label, most) for label in labels]
+        if _legend_width(wrapped, columns) <= widest:
             break
-    return legend
+    return ax.legend(
+        handles,
+        wrapped,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=ax.transAxes + lower,
+        borderaxespad=0.0,
+        ncols=columns,
+    )
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Points that a legend is wide, whose labels stand in columns."""
+    font = FontProperties(size=mpl.rcParams["legend.fontsize"])
+    widths = [max(text_size(line, font, False)[0] for line in each.split("\n")) for each in labels]
+    rc = {
+        name: mpl.rcParams[f"legend.{name}"]
+        for name in ("handlelength", "handletextpad", "columnspacing", "borderpad")
+    }
+    taken = sum(float(max(column)) for column in np.array_split(widths, columns) if len(column))
+    spaces = (
+        columns * (rc["handlelength"] + rc["handletextpad"])
+        + (columns - 1) * rc["columnspacing"]
+        + 2 * rc["borderpad"]
+    )
+    return taken + spaces * font.get_size_in_points()
 
 
 def root_figure(ax: Axes) -> Figure:
