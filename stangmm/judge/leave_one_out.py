@@ -32,7 +32,7 @@ from stangmm.predict import averages as predict
 
 # Above so many rows times draws, not all rows are visited: those here take two seconds.
 LARGEST_LOO = 2**25
-LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what is made of them
+LOO_BLOCK = 2**18  # rows times draws at a time: 2 MB, which a processor's cache holds
 # Rows visited of large data: as many as with 4000 draws are visited whole.
 SUBSAMPLE = 2**12
 # There are more as long as they are the main error: above a tenth of the standard error of LOO.

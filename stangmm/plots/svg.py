@@ -20,9 +20,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Affine2D, Bbox
 
 from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure, text_size
+from stangmm.plots.ticks import draw_plain, is_plain
 
 _SVG = "http://www.w3.org/2000/svg"
-_SVG_RENDERER: Any = RendererSVG  # matplotlib gives it no types
+_SVG_RENDERER: Any = RendererSVG  # matplotlib gives these no types
+_MIXED: Any = MixedModeRenderer
 _XLINK = "http://www.w3.org/1999/xlink"
 _CHANGED = ("id", "d", "style", "fill", "stroke", "clip-path")
 _PAD = 4.0  # points around what is drawn
@@ -104,9 +106,17 @@ def _draw(figure: Figure, file: StringIO) -> Bbox:
         only = None
     width, height = figure.get_size_inches()
     vector = _Renderer(72 * width, 72 * height, file, image_dpi=DOTS_PER_INCH)
-    figure.draw(
-        MixedModeRenderer(figure, width, height, DOTS_PER_INCH, vector, bbox_inches_restore=None)
-    )
+    axes = [(ax, axis) for ax in _all_axes(figure.axes) for axis in (ax.xaxis, ax.yaxis)]
+    plain = [(ax, axis) for ax, axis in axes if is_plain(ax, axis)]
+    for _, axis in axes:
+        if not axis.get_label_text():  # its place would follow from the ticks of all neighbours
+            axis.set_label_coords(0.0, 0.0)
+    for _, axis in plain:
+        axis.set_visible(False)
+    figure.draw(_MIXED(figure, width, height, DOTS_PER_INCH, vector))
+    for ax, axis in plain:
+        axis.set_visible(True)
+        draw_plain(ax, axis, vector)
     vector.finalize()
     if only is None:
         return Bbox.from_bounds(0, 0, 72 * width, 72 * height)
@@ -129,9 +139,8 @@ def _place(figure: Figure, ax: Axes) -> None:
     size = figure.get_size_inches() - (left, below + above)
     spare = _SPARE + np.array([0.0, 0.2 * lines])  # what lies beyond the paper is not written
     paper = size + _SPARE + spare
-    figure.set_size_inches(paper)
-    figure.axes[0].set_position((*(spare / paper), *(size / paper)))
-    _drop_empty_labels(figure)
+    figure.set_size_inches(*paper)
+    ax.set_position((*(spare / paper), *(size / paper)))
 
 
 class _Renderer(_SVG_RENDERER):  # type: ignore[misc]
@@ -174,14 +183,6 @@ class _Renderer(_SVG_RENDERER):  # type: ignore[misc]
         self, s: str, prop: Any, ismath: Any
     ) -> tuple[float, float, float]:
         return text_size(s, prop, ismath)
-
-
-def _drop_empty_labels(figure: Figure) -> None:
-    """Put labels without words anywhere: their places follow from the ticks of all neighbours."""
-    for each in _all_axes(figure.axes):
-        for axis in (each.xaxis, each.yaxis):
-            if not axis.get_label_text():
-                axis.set_label_coords(0.0, 0.0)
 
 
 def _all_axes(some: Iterable[Any]) -> Iterator[Axes]:
