@@ -29,7 +29,6 @@ from stangmm.plots.style import (
 from stangmm.predict.averages import thinned
 
 BAND_DRAWS = 500
-CURVE_DRAWS = 1000
 BAND = (0.05, 0.95)
 SHADE_DRAWS = 100
 ELLIPSE_DRAWS = 40
@@ -41,9 +40,8 @@ _SEED = 20_000  # which rows a thinned scatter shows is the same each time
 def component_curves(mixture: Mixture, points: FloatArray) -> FloatArray:
     """Mean over the draws of weight_k N_k(x), shape (K, points); sums to the mixture density.
 
-    With noise there is one more, the last. Of more than 1000 draws some are enough, evenly spaced.
+    With noise there is one more, the last.
     """
-    mixture = thinned(mixture, CURVE_DRAWS)
     total = np.zeros((mixture.n_weights, len(points)))
     x = points[:, np.newaxis]
     for draws, rows in mixture.blocks(len(x)):
