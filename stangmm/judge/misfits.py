@@ -168,7 +168,7 @@ def _within(fit: Fitted, component: int) -> str:
 
 def _joint(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     """Say where in the mixture, by its density, rows are too many."""
-    (thin, half), _ = tests.curve(-1, np.array([0.1, 0.5]))
+    (((thin, half), _),) = tests.curves([-1], np.array([0.1, 0.5]))
     if thin > 0.01 and thin >= abs(half):
         words = (
             f"With all features together, {0.1 + thin:.0%} of the rows lie in the thinnest 10% of "
