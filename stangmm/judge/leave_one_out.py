@@ -198,7 +198,7 @@ def check_has_draws(fit: Fitted, criterion: str) -> None:
         )
     if fit.dataset.all_rows is not None:
         raise ModelError(
-            f"{criterion} needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}. "
+            f"{criterion} needs all {fit.dataset.n_rows:,} rows, but the fit holds only a sample. "
             "Use bic(), or fit rows that are in memory."
         )
 
