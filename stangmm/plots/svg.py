@@ -106,11 +106,8 @@ def _draw(figure: Figure, file: StringIO) -> Bbox:
         only = None
     width, height = figure.get_size_inches()
     vector = _Renderer(72 * width, 72 * height, file, image_dpi=DOTS_PER_INCH)
-    axes = [(ax, axis) for ax in _all_axes(figure.axes) for axis in (ax.xaxis, ax.yaxis)]
-    plain = [(ax, axis) for ax, axis in axes if is_plain(ax, axis)]
-    for _, axis in axes:
-        if not axis.get_label_text():  # its place would follow from the ticks of all neighbours
-            axis.set_label_coords(0.0, 0.0)
+    own = _all_axes([only] if only else [])
+    plain = [(ax, axis) for ax in own for axis in (ax.xaxis, ax.yaxis) if is_plain(ax, axis)]
     for _, axis in plain:
         axis.set_visible(False)
     figure.draw(_MIXED(figure, width, height, DOTS_PER_INCH, vector))
@@ -130,12 +127,13 @@ def _place(figure: Figure, ax: Axes) -> None:
     """Leave about as much room around an Axes as its labels take, and more paper on all sides."""
     shown = [each for each in _all_axes([ax]) if each.axison]
     legend = ax.get_legend()
-    lines = len(legend.get_texts()) if legend else 0
+    is_below = legend and legend.get_bbox_to_anchor().y1 <= ax.bbox.y0
+    lines = len(legend.get_texts()) if legend and is_below else 0
     left = 0.45 if any(each.yaxis.get_visible() for each in shown) else 0.1
     left += 0.2 * any(each.get_ylabel() for each in shown) + 0.1  # and at the right
     titled = any(each.get_title(loc) for each in shown for loc in ("left", "center", "right"))
     above = 0.25 if titled or ax.texts else 0.1
-    below = 0.55 + 0.09 * lines if legend else 0.45
+    below = 0.55 + 0.09 * lines if lines else 0.45
     size = figure.get_size_inches() - (left, below + above)
     spare = _SPARE + np.array([0.0, 0.2 * lines])  # what lies beyond the paper is not written
     paper = size + _SPARE + spare
