@@ -160,7 +160,7 @@ def test_a_fit_speaks_of_all_rows_and_says_what_shows_a_sample(tmp_path: Path) -
     loaded = sg.load(fit.save(tmp_path / "fit.nc"))
     assert repr(loaded) == repr(fit)
     assert loaded.bic() == fit.bic()
-    with pytest.raises(sg.ModelError, match=r"The file has a sample of the 70,000 rows"):
+    with pytest.raises(sg.ModelError, match=r"The file has only a sample of the 70,000 rows"):
         loaded.icl()
 
 

@@ -220,7 +220,7 @@ def test_the_classes_may_be_numbers_and_rows_may_miss_values() -> None:
         (np.array([*SPECIES[:149], 3], dtype=object), sg.DataError, "all be numbers or all be"),
         (np.zeros(150), sg.DataError, "at least two classes, got only"),
         (CODES, sg.ModelError, "a number for each class"),
-        ((np.arange(150) == 0), sg.DataError, "has one row"),
+        ((np.arange(150) == 0), sg.DataError, "has only one row"),
     ],
 )
 def test_classes_that_make_no_sense_are_refused(y: Any, error: Any, message: str) -> None:

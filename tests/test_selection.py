@@ -407,7 +407,7 @@ def test_a_fit_that_failed_and_cannot_change_the_choice_is_left_out_as_it_is(
     assert (row["status"], row["n_parameters"]) == ("fail", 17)
     assert np.isnan(row["bic"])
     assert "failed checks (converged 0)" in row["note"]
-    assert "not run again, since it would not change the choice" in row["note"]
+    assert "not run again, since that would not change the choice" in row["note"]
     loaded = sg.load(selection.save(tmp_path / "selection.nc"))
     assert loaded.table.equals(selection.table)
 

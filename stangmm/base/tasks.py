@@ -198,7 +198,7 @@ def _on_dask(
 def _lost(n: int) -> InferenceError:
     return InferenceError(
         f"Processes were killed {_TRIES} times, and {n} {'task' if n == 1 else 'tasks'} could not "
-        "be finished. Was there too little memory? Use fewer jobs, or more memory for each worker."
+        "be finished. Memory may have run out. Use fewer jobs, or more memory for each worker."
     )
 
 

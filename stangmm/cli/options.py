@@ -253,15 +253,15 @@ def checked_output(path: str | None, example: str, source: str) -> None:
     for place in (target,) if is_stream(target) else (target.parent, target):
         if place.exists() and not os.access(place, os.W_OK):
             raise ModelError(
-                f"No permission to write {str(place)!r}. Get it, or give another path."
+                f"No permission to write {str(place)!r}. Change that, or give another path."
             )
     read = Path(source).expanduser()
     if target.exists() and read.exists() and target.samefile(read):
         raise ModelError(f"{str(target)!r} is the file that is read. Give another path.")
     if target.suffix.lower() in _ENDINGS[kind]:
         raise ModelError(
-            f"{str(target)!r} would be {kind}, which its ending is not of. Let it end in "
-            f"{Path(example).suffix}."
+            f"{str(target)!r} would be {kind}, but has the ending of another kind of file. Use "
+            f"the ending {Path(example).suffix}."
         )
 
 

@@ -54,7 +54,7 @@ class AllRows:
             A file has only a sample of them.
         """
         raise ModelError(
-            f"The file has a sample of the {self.n_rows:,} rows, and this needs all of them. "
+            f"The file has only a sample of the {self.n_rows:,} rows, but this needs all of them. "
             "Fit the data again."
         )
 

@@ -201,7 +201,7 @@ def _score_loo(fit: Fitted, others: Others = None) -> Score:
 
 def _score_waic(fit: Fitted, others: Others = None) -> Score:
     result = waic(fit)
-    doubt = 'the posterior variance of some rows is too high for it; use criterion="loo".'
+    doubt = 'the log density of some rows varies too much for it; use criterion="loo".'
     return Score(result.elpd, result.se, result.elpd_i, doubt=doubt if result.warning else "")
 
 

@@ -652,10 +652,10 @@ def _of_resampled(info: VariationalInfo) -> Iterator[Check]:
             info.log_p_error,
             f"<= {LOG_P_ERROR_OK:g}",
             "warn",
-            "Standard error of the log posterior density of a draw, in nats, since it is estimated "
+            "Standard error of a draw's log posterior density, in nats. The density is estimated "
             "from a sample of the rows.",
             "Components may overlap too much for the expansion of the likelihood. Use fewer "
-            "components, or rows that are in memory.",
+            "components, or load the rows into memory.",
         )
     if info.missed:
         little = info.missed < MISSED_OK
@@ -664,11 +664,11 @@ def _of_resampled(info: VariationalInfo) -> Iterator[Check]:
             info.missed,
             f"< {MISSED_OK:g}",
             "ok" if little else "warn" if info.missed < MISSED_FAIL else "fail",
-            "Roughly which share of the posterior has a component that holds no row. The draws "
-            "are not from there.",
+            "Approximate share of the posterior in which a component holds no row. The draws miss "
+            "this part.",
             ""
             if little
-            else 'Use fewer components, or method="nuts", whose chains start there, too.',
+            else 'Use fewer components, or method="nuts", whose chains also start there.',
         )
 
 
@@ -689,7 +689,7 @@ def _rows_kept(fit: Fitted, info: VariationalInfo) -> Check:
         ""
         if good
         else "The approximation has lost a component that EM found: it now holds no rows, or "
-        "others. Use NUTS, which shows how probable each solution is.",
+        "different ones. Use NUTS, which shows how probable each solution is.",
     )
 
 
@@ -754,7 +754,8 @@ def _no_maximum(fit: Fitted) -> Check:
         "fail",
         "Whether the likelihood has a maximum in which every component holds enough rows. None was "
         "found: in every restart a component shrank onto a few rows, too few to estimate it from. "
-        "The estimates are those with one row more in each component, as wide as the data.",
+        "The estimates are those with one more row in each component, as widely spread as the "
+        "data.",
         f'{k} components with "{name}" covariances are too many for these rows, or some rows lie '
         "far from all others: look at the rows that the smallest component holds. Use fewer "
         'components, covariance_type="tied", or draws from the posterior (method="nuts").',
@@ -778,7 +779,7 @@ def _of_ties(fit: Fitted) -> Iterator[Check]:
         f"Number of components that are only as wide in {', '.join(names)}{given} as the rounding "
         "of the values: they sit on values that occur many times. Their scale there is that of "
         f"the rounding, and the {what} on it.",
-        "Ask whether these values are measurements, or stand for something else (zero, a limit, a "
+        "Check whether these values are measurements or stand for something else (zero, a limit, a "
         "guess). If some were rounded more coarsely than others, give that rounding step: "
         "Priors(resolution=...).",
     )

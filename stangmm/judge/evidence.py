@@ -101,7 +101,7 @@ class Evidence:
     def __str__(self) -> str:
         doubt = "" if self.reliable else f" It cannot be trusted: {self.why}"
         added = (
-            f" Of it, {self.added:.2f} is for components without rows, which the draws miss."
+            f" This includes {self.added:.2f} for components without rows, which the draws miss."
             if self.added
             else ""
         )

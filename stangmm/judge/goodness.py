@@ -170,10 +170,9 @@ def smooth_tests(fit: Fitted) -> SmoothTests:
 def transform_curves(
     fit: Fitted, features: Sequence[int], levels: FloatArray
 ) -> list[tuple[FloatArray, FloatArray]]:
-    """Distribution functions of transforms, see `SmoothTests.curve`; -1: the density."""
+    """Distribution functions of transforms, see `SmoothTests.curves`; -1: the density."""
     with one_blas_thread(), np.errstate(all="ignore"):
-        tests = smooth_tests(fit)
-        return [tests.curve(feature, levels) for feature in features]
+        return smooth_tests(fit).curves(features, levels)
 
 
 def _rows(fit: Fitted) -> Rows:

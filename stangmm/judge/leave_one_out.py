@@ -32,7 +32,7 @@ from stangmm.predict import averages as predict
 
 # Above so many rows times draws, not all rows are visited: those here take two seconds.
 LARGEST_LOO = 2**25
-LOO_BLOCK = 2**22  # rows times draws at a time: 32 MB, several times with what is made of them
+LOO_BLOCK = 2**18  # rows times draws at a time: 2 MB, which a processor's cache holds
 # Rows visited of large data: as many as with 4000 draws are visited whole.
 SUBSAMPLE = 2**12
 # There are more as long as they are the main error: above a tenth of the standard error of LOO.
@@ -198,7 +198,7 @@ def check_has_draws(fit: Fitted, criterion: str) -> None:
         )
     if fit.dataset.all_rows is not None:
         raise ModelError(
-            f"{criterion} needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}. "
+            f"{criterion} needs all {fit.dataset.n_rows:,} rows, but the fit holds only a sample. "
             "Use bic(), or fit rows that are in memory."
         )
 

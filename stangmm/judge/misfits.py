@@ -116,8 +116,7 @@ def _far_rows(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     )
     these = "these rows" if many else "this row"
     advice = (
-        f"Look at {these}. Remove what belongs to no group, or give it a component of its own: "
-        "noise=True."
+        f"Look at {these}. Remove rows that belong to no group, or model them as noise: noise=True."
     )
     return "far rows", which, words, advice
 
@@ -134,7 +133,8 @@ def _repeated(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
         "than a mixture of normals would give."
     )
     advice = (
-        "Ask what that value stands for. Remove these rows or model them separately or, if the "
+        "Find out what that value stands for. Remove these rows or model them separately or, if "
+        "the "
         "values were rounded to a coarser step, give that step: Priors(resolution=...)."
     )
     return "repeated value", np.flatnonzero(same), words, advice
@@ -168,7 +168,7 @@ def _within(fit: Fitted, component: int) -> str:
 
 def _joint(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     """Say where in the mixture, by its density, rows are too many."""
-    (thin, half), _ = tests.curve(-1, np.array([0.1, 0.5]))
+    (((thin, half), _),) = tests.curves([-1], np.array([0.1, 0.5]))
     if thin > 0.01 and thin >= abs(half):
         words = (
             f"With all features together, {0.1 + thin:.0%} of the rows lie in the thinnest 10% of "

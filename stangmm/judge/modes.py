@@ -184,7 +184,7 @@ def pooled_words(fit: Fitted) -> str:
     return (
         f"The chains are in {len(_found(fit))} different modes. These numbers are pooled over the "
         "modes, by how many chains are in each, which says nothing about the posterior. "
-        "fit.combined() weights the modes by their evidence, and fit.modes gives each."
+        "fit.combined() weights the modes by their evidence, and fit.modes has a fit of each."
     )
 
 

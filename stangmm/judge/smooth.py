@@ -11,6 +11,7 @@ posterior's centre included. Covariances are those of rows that the mixture itse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -291,22 +292,30 @@ class SmoothTests(Beside):
             products = products - products.mean(axis=1, keepdims=True)
         return np.asarray(seen.responsibility[:, component, np.newaxis] * products)
 
-    def curve(self, feature: int, levels: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """How the transform's distribution function differs from a uniform one's.
+    def curves(
+        self, features: Sequence[int], levels: FloatArray
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """How the transforms' distribution functions differ from a uniform one's.
 
         Parameters
         ----------
-        feature : int
+        features : sequence of int
             -1: of the log density.
         levels : ndarray, shape (G,)
             Between 0 and 1.
 
         Returns
         -------
-        difference, half : ndarray, shape (G,)
+        list of (difference, half), each ndarray of shape (G,)
             The difference, freed from the scores, and half the height of the band that holds the
             whole curve with probability 0.95 if the rows are from the mixture.
         """
+        normal = np.random.default_rng(SEED).standard_normal((SIMULATED, len(levels)))
+        return [self._curve(feature, levels, normal) for feature in features]
+
+    def _curve(
+        self, feature: int, levels: FloatArray, normal: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         if feature < 0:
             ranks = [self._ranks(seen.rows) for seen in self.both]
             ends = [(each, each) for each in ranks]
@@ -318,7 +327,6 @@ class SmoothTests(Beside):
         error = np.sqrt(np.maximum(covariance.diagonal(), 1e-12))
         values, vectors = np.linalg.eigh(covariance / np.outer(error, error))
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        normal = np.random.default_rng(SEED).standard_normal((SIMULATED, len(levels)))
         height = float(np.quantile(np.abs(normal @ root.T).max(axis=1), 0.95))
         return difference, height * error / np.sqrt(n)
 

@@ -133,7 +133,7 @@ def _too_low(evidence: Evidence, masses: Mapping[int, float], share: float) -> E
     if missing <= EVIDENCE_MISSING_OK:
         return evidence
     words = (
-        "The draws miss much of the posterior in which a component holds no row, so the evidence "
+        "The draws miss much of the posterior, where a component holds no row, so the evidence "
         f"is a lower bound, about {missing:.1f} nats too low; use fewer components."
     )
     return replace(evidence, reliable=False, why=" ".join(filter(None, [evidence.why, words])))

@@ -189,8 +189,8 @@ class DiscriminantAnalysis:
         check_count("folds", folds, minimum=2, most=n)
         if (single := np.bincount(codes) == 1).any():
             raise DataError(
-                f"Class {shown(classes[single].tolist()[0])} has one row, and none remains when "
-                "that is left out. Give classes of at least two rows."
+                f"Class {shown(classes[single].tolist()[0])} has only one row, so none remains "
+                f"when it is left out. Every class must have at least two rows."
             )
         settings, seed = as_method(method), checked_seed(seed)
         settings.prepare(Run(seed, progress))
@@ -207,8 +207,8 @@ class DiscriminantAnalysis:
             advance(1)
         if failed:
             warnings.warn(
-                f"{failed} of {folds} folds have fits that failed their checks, so that the error "
-                "may be too large. Fit all rows to see which checks, and use longer runs.",
+                f"{failed} of {folds} folds have fits that failed their checks, so the error may "
+                f"be overestimated. Fit all rows to see which checks fail, and use longer runs.",
                 ConvergenceWarning,
                 stacklevel=3,  # beyond the check of names
             )

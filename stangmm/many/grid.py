@@ -63,7 +63,7 @@ class Grid:
             if reason := left_out_because(fit):
                 failures[k] = reason
                 if k not in self.tried:
-                    failures[k] += " It was not run again, since it would not change the choice."
+                    failures[k] += " It was not run again, since that would not change the choice."
             elif isinstance(score, str):
                 failures[k] = score
         scored = [k for k in fits if k not in failures]

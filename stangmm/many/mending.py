@@ -40,7 +40,7 @@ def spike_words(fit: Fit, label: str) -> str:
     if not has_spike(fit):
         return ""
     return (
-        f"A component stands on few equal values, so that its {label} depends on how finely the "
+        f"A component rests on a few equal values, so its {label} depends on how finely the "
         "data were rounded."
     )
 

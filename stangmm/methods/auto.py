@@ -74,7 +74,10 @@ def _doubt(info: VariationalInfo) -> str:
     weights, k = importance_weights(info)
     effective = float(1.0 / (weights**2).sum())
     if not k < PARETO_K_OK:
-        return f"Laplace's method did not fit (Pareto k-hat {k:.2f}, not below {PARETO_K_OK})"
+        return (
+            f"Laplace's approximation was too far from the posterior (Pareto k-hat {k:.2f}, not "
+            f"below {PARETO_K_OK})"
+        )
     if effective < EFFECTIVE_OK:
         return f"Laplace's method gave {effective:.0f} effective draws, fewer than {EFFECTIVE_OK}"
     if info.missed >= MISSED_OK:

@@ -114,7 +114,8 @@ class Laplace(Method):
         log_mass = float(log_sum_exp(log_p - log_q, axis=0) - np.log(len(log_p)))
         if not np.isfinite(log_mass):
             raise InferenceError(
-                "No draw of Laplace's method has a posterior density: its curvature at the mode is "
+                "No draw of Laplace's method has a positive posterior density: its curvature at "
+                "the mode is "
                 'not that of a normal distribution. Use method="nuts".'
             )
         chosen = _resampled(weights, self.draws, rng)

@@ -96,4 +96,5 @@ def _pit_panel(ax: Axes, difference: FloatArray, half: FloatArray) -> None:
     ax.set_ylim(-top, top)
     tidy(ax)
     ax.locator_params(axis="y", nbins=4)
-    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_xticks([0, 0.5, 1])
+    ax.xaxis.set_major_formatter("{x:g}")

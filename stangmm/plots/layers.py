@@ -30,7 +30,7 @@ from stangmm.predict.averages import thinned
 
 BAND_DRAWS = 500
 BAND = (0.05, 0.95)
-SHADE_DRAWS = 200
+SHADE_DRAWS = 100
 ELLIPSE_DRAWS = 40
 ELLIPSE_MASS = (0.5, 0.95)
 SHADE_MASS = (0.95, 0.8, 0.5)
@@ -56,10 +56,10 @@ def curve_points(mixture: Mixture, low: float, high: float) -> FloatArray:
     """
     means = mixture.means[..., 0].mean(axis=0)
     scales = np.median(mixture.scales[..., 0], axis=0)
-    around = (means[:, np.newaxis] + scales[:, np.newaxis] * np.linspace(-5, 5, 61)).ravel()
+    around = (means[:, np.newaxis] + scales[:, np.newaxis] * np.linspace(-5, 5, 31)).ravel()
     outside = (high - low) * np.geomspace(1e-2, 20, 40)
     return np.unique(
-        np.concatenate([np.linspace(low, high, 301), around, low - outside, high + outside])
+        np.concatenate([np.linspace(low, high, 201), around, low - outside, high + outside])
     )
 
 
@@ -298,10 +298,10 @@ def shades(
 
     The mixture's draws (S,) are of all features, of which two are shown.
     """
-    points = 61 if coarse else 91
+    points = 61 if coarse else 71
     x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    some = thinned(mixture, SHADE_DRAWS // 4 if coarse else SHADE_DRAWS)
+    some = thinned(mixture, SHADE_DRAWS // 2 if coarse else SHADE_DRAWS)
     some = some.marginal(np.array(features))
     density = np.zeros(len(grid))
     for draws, rows in some.blocks(len(grid)):

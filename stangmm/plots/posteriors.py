@@ -158,14 +158,14 @@ def forest(fit: Fitted, ax: Axes | None = None) -> Axes:
     total, k = fit.dataset.n_features, fit.model.n_components
     rows = min(2, len(names))
     ax = ax or new_axes(0.75 + (0.8 + 0.2 * k) * rows)
-    grid = panels(ax, rows, 1 + len(names) if rows > 1 else 3, gap=(0.18, 0.68))
-    _forest_panel(grid[0][0], fit.mixture.weights)
-    grid[0][0].set_xlabel("weight")
-    grid[0][0].set_ylabel("component")
-    if rows > 1:
-        grid[1][0].set_axis_off()
+    columns = 1 + len(names) if rows > 1 else 3
+    grid = panels(ax, rows, columns, gap=(0.18, 0.68), empty=[(1, 0)])
+    weights = grid[0].pop(0)
+    _forest_panel(weights, fit.mixture.weights)
+    weights.set_xlabel("weight")
+    weights.set_ylabel("component")
     for d, feature in enumerate(names):
-        means, scales = (grid[0][1 + d], grid[1][1 + d]) if rows > 1 else grid[0][1:]
+        means, scales = (grid[0][d], grid[1][d]) if rows > 1 else grid[0]
         _forest_panel(means, fit.mixture.means[..., d])
         _forest_panel(scales, fit.mixture.scales[..., d])
         for what, panel in (("mean", means), ("scale", scales)):

@@ -73,15 +73,17 @@ def priors(fit: Fitted, ax: Axes | None = None) -> Axes:
     # One area where the components' priors are the same, one for each where they are not.
     drawn = range(1 if used.exchangeable else k)
     ax = ax or new_axes(0.95 + 1.6 * len(names) + 0.17 * (k // 3 if k > 1 else 0))
-    for d, (weights, means, scales) in enumerate(panels(ax, len(names), 3, gap=(0.2, 0.68))):
+    # The weights' panel is in the first row; other rows have none.
+    empty = [(d, 0) for d in range(len(names)) if d > 0 or k == 1]
+    grid = panels(ax, len(names), 3, gap=(0.2, 0.68), empty=empty)
+    if k > 1:
+        weights = grid[0].pop(0)
+        of_weights = [_weight_prior(used.weights, component) for component in drawn]
+        _panel(weights, of_weights, mixture.weights, (0.0, 1.0))
+        weights.set_xlabel("weight")
+    for d, (means, scales) in enumerate(grid):
         label = name(names[d], 18)
         gap = " " if len(label) <= 10 else "\n"
-        if d == 0 and k > 1:
-            of_weights = [_weight_prior(used.weights, component) for component in drawn]
-            _panel(weights, of_weights, mixture.weights, (0.0, 1.0))
-            weights.set_xlabel("weight")
-        else:
-            weights.set_axis_off()
         for panel, what, prior, values in (
             (means, "mean", used.means, mixture.means),
             (scales, "scale", used.scales, mixture.scales),

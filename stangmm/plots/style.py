@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextvars import ContextVar
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
@@ -141,6 +143,7 @@ def panels(
     *,
     widths: Sequence[float] | None = None,
     gap: tuple[float, float] = (0.5, 0.45),
+    empty: Container[tuple[int, int]] = (),
 ) -> list[list[Axes]]:
     """Divide an Axes into a table of panels, first row on top; they are its ``child_axes``.
 
@@ -150,11 +153,14 @@ def panels(
         Relative widths.
     gap : tuple of float
         Inches between columns and between rows.
+    empty : tuples of int
+        Places (row, column) without a panel.
     """
     places = _places(ax, rows, columns, widths, gap)
-    table = [[ax.inset_axes(place) for place in row] for row in places]
-    _lighten_layout({(i, j): p for i, row in enumerate(table) for j, p in enumerate(row)})
-    return table
+    cells = [(i, j) for i in range(rows) for j in range(columns) if (i, j) not in empty]
+    table = {(i, j): ax.inset_axes(places[i][j]) for i, j in cells}
+    _lighten_layout(table)
+    return [[table[i, j] for j in range(columns) if (i, j) in table] for i in range(rows)]
 
 
 def panels_in_rows(
@@ -177,10 +183,8 @@ def panels_in_rows(
     """
     rows = -(-n // columns)
     ax = ax or new_axes(heights[0] + heights[1] * rows, width)
-    table = [panel for row in panels(ax, rows, columns, gap=gap) for panel in row]
-    for panel in table[n:]:
-        panel.set_axis_off()
-    return ax, table[:n]
+    empty = [divmod(place, columns) for place in range(n, rows * columns)]
+    return ax, [panel for row in panels(ax, rows, columns, gap=gap, empty=empty) for panel in row]
 
 
 def panels_below(
@@ -363,25 +367,53 @@ def label_decades(axis: Axis) -> None:
     axis.set_tick_params(which="minor", length=0)
 
 
+@lru_cache(8192)
+def text_size(
+    text: str, font: FontProperties, is_math: bool | Literal["TeX"]
+) -> tuple[float, float, float]:
+    """Width, height and descent of a line of text in points; pictures have many in common."""
+    width, height, descent = text_to_path.get_text_width_height_descent(text, font, is_math)
+    return width, height, descent
+
+
 def legend_below(ax: Axes, columns: int = 3, *, inches: float = 0.42) -> Legend:
     """Put the legend so many inches under the axes, where it hides nothing; long words wrap."""
     handles, labels = ax.get_legend_handles_labels()
-    figure = root_figure(ax)
-    lower = ScaledTranslation(0, -inches, figure.dpi_scale_trans)
-    widest = _LEGEND * float(ax.get_window_extent().width)
+    lower = ScaledTranslation(0, -inches, root_figure(ax).dpi_scale_trans)
+    columns = min(columns, max(1, len(handles)))
+    widest = _LEGEND * size_in_points(ax)[0]
+    wrapped = labels
     for most in (200, 64, 48, 36, 28, 20):
-        legend = ax.legend(
-            handles,
-            [textwrap.fill(label, most) for label in labels],
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0),
-            bbox_transform=ax.transAxes + lower,
-            borderaxespad=0.0,
-            ncols=min(columns, max(1, len(handles))),
-        )
-        if legend.get_window_extent().width <= widest:
+        wrapped = [textwrap.fill(label, most) for label in labels]
+        if _legend_width(wrapped, columns) <= widest:
             break
-    return legend
+    return ax.legend(
+        handles,
+        wrapped,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        bbox_transform=ax.transAxes + lower,
+        borderaxespad=0.0,
+        ncols=columns,
+    )
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Points that a legend is wide, whose labels stand in columns."""
+    font = FontProperties(size=mpl.rcParams["legend.fontsize"])
+    widths = [max(text_size(line, font, False)[0] for line in each.split("\n")) for each in labels]
+    handle, pad, between, border = (
+        float(mpl.rcParams[key])
+        for key in (
+            "legend.handlelength",
+            "legend.handletextpad",
+            "legend.columnspacing",
+            "legend.borderpad",
+        )
+    )
+    taken = sum(max(column.tolist(), default=0.0) for column in np.array_split(widths, columns))
+    spaces = columns * (handle + pad) + (columns - 1) * between + 2 * border
+    return float(taken + spaces * font.get_size_in_points())
 
 
 def root_figure(ax: Axes) -> Figure:

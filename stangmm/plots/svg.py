@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
-from io import BytesIO, StringIO
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from io import StringIO
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
+from matplotlib.backends.backend_mixed import MixedModeRenderer
+from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Affine2D, Bbox
 
-from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure
+from stangmm.plots.style import BARS, DOTS_PER_INCH, INK, MUTED, PAPER, RULE, root_figure, text_size
+from stangmm.plots.ticks import draw_plain, is_plain
 
 _SVG = "http://www.w3.org/2000/svg"
-_SVG_RENDERER: Any = RendererSVG  # matplotlib gives it no types
+_SVG_RENDERER: Any = RendererSVG  # matplotlib gives these no types
+_MIXED: Any = MixedModeRenderer
 _XLINK = "http://www.w3.org/1999/xlink"
+_CHANGED = ("id", "d", "style", "fill", "stroke", "clip-path")
+_PAD = 4.0  # points around what is drawn
+_SPARE = 1.0  # inches
 # Neutral colours become the page's own, so that a picture follows its light or dark scheme.
 _PAGE_COLORS = {
     INK: "var(--ink)",
@@ -52,74 +59,128 @@ def inline_svg(ax: Axes, label: str, prefix: str) -> str:
     figure = root_figure(ax)
     for patch in (figure.patch, *(each.patch for each in _all_axes(figure.axes))):
         patch.set(facecolor="none", edgecolor="none")
-    buffer = BytesIO()
+    written = StringIO()
     with (
         mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}),
         warnings.catch_warnings(),
     ):
         # The reader's fonts write the text, so what matplotlib's own font lacks does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        # The canvas itself: `savefig` draws a figure whose layout is constrained twice.
-        canvas: Any = FigureCanvasSVG(figure)
-        _lay_out(figure)
-        canvas.print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        box = _draw(figure, written)
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
-    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314 (written a line above)
+    root = ElementTree.fromstring(written.getvalue())  # noqa: S314 (written a line above)
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
+    own = _own_values(prefix)
     seen: set[str] = set()
     for element in root.iter():
         identity = element.get("id", "")
         if identity and identity in seen:  # lines of one chain share a name; a page's ids may not
             del element.attrib["id"]
         seen.add(identity)
-        _own(element, prefix)
-    width = root.attrib.pop("width", "400pt").removesuffix("pt")
-    root.attrib.pop("height", None)
-    root.attrib.pop("version", None)
+        for key, value in element.attrib.items():
+            if key in _CHANGED or key.endswith("href"):
+                element.set(key, own(key, value))
+    for key in ("width", "height", "version"):
+        root.attrib.pop(key, None)
+    root.set("viewBox", f"{box.x0:.1f} {box.y0:.1f} {box.width:.1f} {box.height:.1f}")
     root.set("role", "img")
     root.set("aria-label", label)
-    root.set("style", f"--width: {float(width):.0f}pt")
+    root.set("style", f"--width: {box.width:.0f}pt")
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _lay_out(figure: Figure) -> None:
-    """Leave room for the labels around the figure's Axes, and set its dots per inch.
+def _draw(figure: Figure, file: StringIO) -> Bbox:
+    """Write a figure to a file; what part of it, in points from the upper left, holds all of it.
 
-    The margins are those of matplotlib's constrained layout, which measures everything twice. Ticks
-    of panels do not depend on their size, so that panels are measured once.
+    A layout engine measures all text before it is drawn, and ours need not: what a figure with one
+    Axes takes is known when it has been drawn, and the picture becomes as large as that.
     """
     figure.dpi = 72  # in which an SVG is written
-    engine = figure.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine) and len(figure.axes) == 1:
-        _drop_empty_labels(figure)
-        ax: Any = figure.axes[0]
-        size, own = np.array(figure.bbox.size), ax.get_window_extent()
-        renderer = _SVG_RENDERER(*size, StringIO())
-        panels = [panel for panel in ax.child_axes if panel.get_in_layout()]
-        seen = Bbox.union([
-            own, *(panel.get_tightbbox(renderer, for_layout_only=True) for panel in panels)
-        ])  # fmt: skip
-        below, above = own.min - seen.min, seen.max - own.max
-        rest = [a for a in ax.get_default_bbox_extra_artists() if a not in panels]
-        pad = 72 * np.array([engine.get()[name] for name in ("w_pad", "h_pad")])
-        for _ in range(2):
-            seen = ax.get_tightbbox(renderer, bbox_extra_artists=rest, for_layout_only=True)
-            own = ax.get_window_extent()
-            low = np.maximum(own.min - seen.min, below) + pad
-            high = size - np.maximum(seen.max - own.max, above) - pad
-            ax.set_position(Bbox([low / size, high / size]))
+    only = figure.axes[0] if len(figure.axes) == 1 else None
+    if only and isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
         figure.set_layout_engine("none")
-    figure.dpi = DOTS_PER_INCH
+        _place(figure, only)
+    else:
+        only = None
+    width, height = figure.get_size_inches()
+    vector = _Renderer(72 * width, 72 * height, file, image_dpi=DOTS_PER_INCH)
+    own = _all_axes([only] if only else [])
+    plain = [(ax, axis) for ax in own for axis in (ax.xaxis, ax.yaxis) if is_plain(ax, axis)]
+    for _, axis in plain:
+        axis.set_visible(False)
+    figure.draw(_MIXED(figure, width, height, DOTS_PER_INCH, vector))
+    for ax, axis in plain:
+        axis.set_visible(True)
+        draw_plain(ax, axis, vector)
+    vector.finalize()
+    if only is None:
+        return Bbox.from_bounds(0, 0, 72 * width, 72 * height)
+    legend = only.get_legend()
+    frames = [legend.get_frame().get_window_extent()] if legend else []
+    whole = Bbox.union([*vector.boxes, only.get_window_extent(), *frames]).padded(_PAD)
+    return Bbox.from_bounds(whole.x0, 72 * height - whole.y1, whole.width, whole.height)
 
 
-def _drop_empty_labels(figure: Figure) -> None:
-    """Put labels without words anywhere: their places follow from the ticks of all neighbours."""
-    for each in _all_axes(figure.axes):
-        for axis in (each.xaxis, each.yaxis):
-            if not axis.get_label_text():
-                axis.set_label_coords(0.0, 0.0)
+def _place(figure: Figure, ax: Axes) -> None:
+    """Leave about as much room around an Axes as its labels take, and more paper on all sides."""
+    shown = [each for each in _all_axes([ax]) if each.axison]
+    legend = ax.get_legend()
+    is_below = legend and legend.get_bbox_to_anchor().y1 <= ax.bbox.y0
+    lines = len(legend.get_texts()) if legend and is_below else 0
+    left = 0.45 if any(each.yaxis.get_visible() for each in shown) else 0.1
+    left += 0.2 * any(each.get_ylabel() for each in shown) + 0.1  # and at the right
+    titled = any(each.get_title(loc) for each in shown for loc in ("left", "center", "right"))
+    above = 0.25 if titled or ax.texts else 0.1
+    below = 0.55 + 0.09 * lines if lines else 0.45
+    size = figure.get_size_inches() - (left, below + above)
+    spare = _SPARE + np.array([0.0, 0.2 * lines])  # what lies beyond the paper is not written
+    paper = size + _SPARE + spare
+    figure.set_size_inches(*paper)
+    ax.set_position((*(spare / paper), *(size / paper)))
+
+
+class _Renderer(_SVG_RENDERER):  # type: ignore[misc]
+    """Matplotlib's writer of SVG, which knows where it has put texts.
+
+    Attributes
+    ----------
+    boxes : list of Bbox
+        Of each text, in points from the lower left.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.boxes: list[Bbox] = []
+
+    def draw_text(
+        self,
+        gc: Any,
+        x: float,
+        y: float,
+        s: str,
+        prop: Any,
+        angle: float,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        width, height, descent = text_size(s, prop.copy(), False)
+        corners = [
+            [0.0, -descent],
+            [width, -descent],
+            [width, height - descent],
+            [0.0, height - descent],
+        ]
+        turned = Affine2D().rotate_deg(angle).translate(x, self.height - y)
+        self.boxes.append(Bbox.null())
+        self.boxes[-1].update_from_data_xy(turned.transform(corners))
+        super().draw_text(gc, x, y, s, prop, angle, *args, **kwargs)
+
+    def get_text_width_height_descent(
+        self, s: str, prop: Any, ismath: Any
+    ) -> tuple[float, float, float]:
+        return text_size(s, prop, ismath)
 
 
 def _all_axes(some: Iterable[Any]) -> Iterator[Axes]:
@@ -129,24 +190,27 @@ def _all_axes(some: Iterable[Any]) -> Iterator[Axes]:
         yield from _all_axes(ax.child_axes)
 
 
+def _own_values(prefix: str) -> Callable[[str, str], str]:
+    """What makes ids and references a picture's own, and its colours the page's."""
+
+    @cache
+    def styled(value: str) -> str:
+        changed = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", value)
+        return re.sub(r"#[0-9a-f]{6}\b", lambda m: _PAGE_COLORS.get(m.group(), m.group()), changed)
+
+    def own(key: str, value: str) -> str:
+        if key == "id":
+            return f"{prefix}-{value}"
+        if key == "d":
+            return _short(value)
+        if key.endswith("href"):
+            return f"#{prefix}-{value[1:]}" if value.startswith("#") else value
+        return styled(value)
+
+    return own
+
+
 def _short(path: str) -> str:
     """A path with a tenth of a point, which no screen shows, and without what can be understood."""
-    short = re.sub(r"(\.\d)\d+", r"\1", " ".join(path.split()))
+    short = re.sub(r"(?<=\.\d)\d+", "", " ".join(path.split()))
     return short if re.search("[CQ]", short) else short.replace(" L ", " ")  # after M, lines follow
-
-
-def _own(element: ElementTree.Element, prefix: str) -> None:
-    """Make an element's ids and references its picture's own, and its colours the page's."""
-    for key, value in element.attrib.items():
-        if key == "id":
-            element.set(key, f"{prefix}-{value}")
-        elif key.endswith("href") and value.startswith("#"):
-            element.set(key, f"#{prefix}-{value[1:]}")
-        elif key == "d":
-            element.set(key, _short(value))
-        elif key in ("style", "fill", "stroke", "clip-path"):
-            changed = re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}-\1)", value)
-            changed = re.sub(
-                r"#[0-9a-f]{6}\b", lambda m: _PAGE_COLORS.get(m.group(), m.group()), changed
-            )
-            element.set(key, changed)

@@ -15,7 +15,7 @@ from stangmm.plots.shown import Compared, ModelsCompared, Selected
 from stangmm.posterior.fitted import Fitted
 from stangmm.report.comparison_tables import shown_columns
 from stangmm.report.numbers import count, fixed
-from stangmm.report.pages import environment
+from stangmm.report.pages import drawing, environment
 from stangmm.report.pictures import components_picture, density_picture
 from stangmm.report.words import (
     comparison_answer,
@@ -143,4 +143,6 @@ def _texts(table: Any, written: Mapping[str, Callable[[float], str]]) -> list[di
 
 
 def _rendered(template: str, **values: Any) -> str:
-    return environment().get_template(f"notebook/{template}.html.j2").render(**values)
+    return (
+        environment().get_template(f"notebook/{template}.html.j2").render(svg=drawing(), **values)
+    )

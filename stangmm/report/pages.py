@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -117,9 +117,11 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     if not passed:  # they take as long as all others of a small fit
         pictures["runs"] += [*further_pictures(fit), *chain_pictures(fit)]
     advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
-    page = environment(advance, fit.dataset.feature_names).get_template("fit.html.j2")
+    page = environment().get_template("fit.html.j2")
     undecided = undecided_rows(fit) if pooled and fit.model.n_components > 1 else None
     html = page.render(
+        svg=drawing(advance),
+        names=fit.dataset.feature_names,
         title=f"{components_words(fit.model.n_components)} fitted by {method_words(fit.method)}",
         fit=fit,
         facts=data_words(fit),
@@ -177,10 +179,12 @@ def comparison_report(
     overview, parts = list(overview_pictures(comparison)), list(method_parts(comparison))
     drawn = len(overview) + sum(len(part.pictures) for part in parts)
     advance = progress_bar("pictures", drawn, shown=progress)
-    page = environment(advance, comparison.dataset.feature_names).get_template("comparison.html.j2")
+    page = environment().get_template("comparison.html.j2")
     columns = shown_columns(comparison)
     any_fit = next(iter(comparison.fits.values()), None)
     html = page.render(
+        svg=drawing(advance),
+        names=comparison.dataset.feature_names,
         title=f"{components_words(comparison.model.n_components)} fitted in "
         f"{count(len(table), 'way')}",
         comparison=comparison,
@@ -201,12 +205,11 @@ def comparison_report(
     return target
 
 
-def environment(
-    advance: Callable[[int], None] = lambda drawn: None, names: Sequence[str] = ()
-) -> jinja2.Environment:
-    """Templates with the filters and names that they use; each picture drawn is told.
+@cache
+def environment() -> jinja2.Environment:
+    """Templates, compiled once, with the filters and names that they use.
 
-    Names of features are marked in texts, so that a page does not break them.
+    They are given ``names``, of features, and ``svg``, see `drawing`.
     """
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("stangmm.report", "templates"),
@@ -215,6 +218,18 @@ def environment(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["named"] = _with_names
+    made.filters["number"] = number
+    made.filters["fixed"] = fixed
+    made.filters["method"] = method_words
+    made.globals.update(badges=_BADGES, color=color)
+    return made
+
+
+def drawing(
+    advance: Callable[[int], None] = lambda drawn: None,
+) -> Callable[[Picture, str], Markup]:
+    """What draws a picture for a template; each that is drawn is told."""
 
     def svg(picture: Picture, prefix: str) -> Markup:
         with _collector_waiting():
@@ -222,17 +237,13 @@ def environment(
         advance(1)
         return Markup(drawn)  # noqa: S704 (an XML writer has escaped all text in it)
 
-    made.filters["named"] = partial(_with_names, names=names)
-    made.filters["number"] = number
-    made.filters["fixed"] = fixed
-    made.filters["method"] = method_words
-    made.globals.update(svg=svg, badges=_BADGES, color=color)
-    return made
+    return svg
 
 
-def _with_names(text: str, names: Sequence[str]) -> Markup:
+@jinja2.pass_context
+def _with_names(context: jinja2.runtime.Context, text: str) -> Markup:
     """A text in which names of features are not broken, or long ones only between their parts."""
-    longest_first = sorted(filter(str.strip, names), key=len, reverse=True)
+    longest_first = sorted(filter(str.strip, context["names"]), key=len, reverse=True)
     known = "|".join(map(re.escape, longest_first))
     pieces = re.split(rf"(?<!\w)({known})(?!\w)", text) if known else [text]
     marked = Markup("")

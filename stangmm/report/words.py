@@ -268,7 +268,7 @@ def loo_left_out(fit: Fitted) -> str:
     """Why the report has no leave-one-out."""
     if fit.kind != "point":
         return (
-            f"Leave-one-out needs all rows, and the fit has a sample of its {fit.dataset.n_rows:,}."
+            f"Leave-one-out needs all {fit.dataset.n_rows:,} rows, but the fit holds only a sample."
         )
     return (
         "Leave-one-out needs draws from the posterior, which a point estimate does not have; fit "
