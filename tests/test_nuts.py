@@ -125,6 +125,9 @@ def test_correlated_features_take_few_steps() -> None:
     assert fit.info.sample_stats["n_steps"].mean() < 31
 
 
+BOTH = np.arange(2)
+
+
 @pytest.mark.parametrize(("memory", "iterations"), [(0.5, 1), (0.9, 6), (0.99, 10)])
 def test_draws_that_depend_on_one_another_ask_for_more_iterations(
     memory: float, iterations: int
@@ -133,9 +136,13 @@ def test_draws_that_depend_on_one_another_ask_for_more_iterations(
     rng = np.random.default_rng(1)
     path = lfilter([1.0], [1.0, -memory], rng.normal(size=(4, 2200)))[:, 200:]
     means = np.stack([path, 100.0 + path], axis=-1)[..., np.newaxis]
-    mixture = Mixture(np.full((4, 2000, 2), 0.5), means, np.ones((4, 2000, 2, 1)))
+    first = rng.uniform(0.4, 0.6, (4, 2000))
+    scales = np.exp(0.1 * rng.normal(size=(4, 2000, 2, 1)))
+    mixture = Mixture(np.stack([first, 1.0 - first], axis=-1), means, scales)
+    # Which of the two is the first means nothing, and changes from draw to draw.
+    mixture = mixture.permute(rng.permuted(np.tile(BOTH, (4, 2000, 1)), axis=-1))
     draws = Draws(mixture, rng.normal(size=(4, 2000)), McmcInfo({}))
-    assert abs(iterations_a_draw(draws) - iterations) <= (iterations == 6)
+    assert abs(iterations_a_draw(draws, BOTH) - iterations) <= (iterations == 6)
 
 
 @pytest.mark.parametrize(("memory", "more"), [(0.0, False), (0.95, True)])
@@ -146,7 +153,7 @@ def test_chains_in_modes_of_their_own_are_asked_one_by_one(memory: float, more: 
     means = paths[:, 200:, np.newaxis, np.newaxis] + np.repeat([0.0, 50.0], 2)[:, None, None, None]
     mixture = Mixture(np.ones((4, 500, 1)), means, np.ones((4, 500, 1, 1)))
     draws = Draws(mixture, rng.normal(size=(4, 500)), McmcInfo({}))
-    assert (iterations_a_draw(draws) > 1) == more
+    assert (iterations_a_draw(draws, BOTH[:1]) > 1) == more
 
 
 def test_a_slow_posterior_gets_longer_chains() -> None:

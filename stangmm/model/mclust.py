@@ -20,6 +20,9 @@ from stangmm.model.structure import Correlated, CovarianceStructure, root_mean_s
 # The M step of volumes and a common shape ends when no volume changes by more than this share.
 _SETTLED, _MOST_STEPS = 1e-13, 1000
 _SMALLEST = 1e-200  # a determinant or volume of zero counts as this
+# Of the largest group's variance, what rounding leaves of a group of equal rows, and what is added
+# to a matrix that may be singular.
+_NO_VARIANCE = 1e-14
 
 
 class _Mclust(CovarianceStructure):
@@ -201,6 +204,7 @@ def _of_one_shape(share: FloatArray, own: FloatArray) -> FloatArray:
     """Covariances v_k C that are most likely for groups with these ones.
 
     Given the volumes, C is the average of S_k / v_k; given C, v_k is the trace of S_k C^-1 / D.
+    Groups of equal rows have no shape to tell.
 
     Parameters
     ----------
@@ -209,6 +213,9 @@ def _of_one_shape(share: FloatArray, own: FloatArray) -> FloatArray:
         S_k, as variances or matrices.
     """
     axes = (*share.shape, *(1,) * (own.ndim - 2))
+    variance = own.sum(axis=-1) if own.ndim == 3 else np.trace(own, axis1=-2, axis2=-1)
+    equal = variance <= _NO_VARIANCE * variance.max(axis=1, keepdims=True)
+    share = np.where(equal, 0.0, share)
     volume = np.ones(share.shape)
     for _ in range(_MOST_STEPS):
         weight = (share / volume).reshape(axes)
@@ -216,8 +223,10 @@ def _of_one_shape(share: FloatArray, own: FloatArray) -> FloatArray:
         if own.ndim == 3:
             found = (own / np.maximum(common, _SMALLEST)).mean(axis=-1)
         else:
-            solved = np.linalg.solve(common, own)
-            found = np.trace(solved, axis1=-2, axis2=-1) / own.shape[-1]
+            d = own.shape[-1]
+            size = np.trace(common, axis1=-2, axis2=-1)[..., np.newaxis, np.newaxis] / d
+            regular = common + np.maximum(_NO_VARIANCE * size, _SMALLEST) * np.eye(d)
+            found = np.trace(np.linalg.solve(regular, own), axis1=-2, axis2=-1) / d
         largest = np.maximum(found.max(axis=1, keepdims=True), _SMALLEST)
         found = np.maximum(found / largest, _SMALLEST)
         settled = np.abs(np.log(found / volume)).max() < _SETTLED

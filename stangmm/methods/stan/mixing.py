@@ -34,7 +34,7 @@ def iterations_a_draw(draws: Draws, free: IntArray) -> int:
     """
     chains, n = draws.log_likelihood.shape
     mixture = draws.mixture.reshape(chains * n)
-    if len(free) > 1:
+    if len(free) > 1 and (traits(mixture).std(axis=0) > 0).all():
         pivot = int(draws.log_likelihood.argmax())
         mixture = Labelling.of(mixture, pivot, free).relabelled(mixture)
     every = max(1, -(-mixture.n_features // _FEATURES))
