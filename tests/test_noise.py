@@ -421,8 +421,10 @@ def test_nuts_finds_the_clusters_and_the_noise(share: float) -> None:
     expected = log_joint(found.mixture[7], dataset.x, None, found.priors, found.model.structure)
     assert found.lp.ravel()[7] == pytest.approx(float(expected), rel=1e-9)
     loo = found.loo(progress=False)
-    without = fit_quick(sg.GaussianMixture(2), x, sg.NUTS(chains=2, draws=500)).loo(progress=False)
-    assert loo.elpd > without.elpd + 20
+    without = fit_quick(sg.GaussianMixture(2), x, sg.NUTS(chains=2, draws=500))
+    with warnings.catch_warnings():  # a row of noise may be too influential there
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        assert loo.elpd > without.loo(progress=False).elpd + 20
 
 
 @pytest.mark.stan
