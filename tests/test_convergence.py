@@ -89,6 +89,12 @@ def test_efficiency_is_the_mean_over_all_of_the_posterior(fit: sg.Fit) -> None:
     assert relative_efficiency(fit.select_chains([1])) == 1.0
 
 
+def test_efficiency_builds_no_data_set(fit: sg.Fit) -> None:
+    fresh = fit.select_chains([0, 1])
+    assert 0 < relative_efficiency(fresh)
+    assert "posterior" not in vars(fresh)  # xarray would import Dask for it
+
+
 def test_the_summary_is_that_of_arviz(fit: sg.Fit) -> None:
     table = fit.summary()
     table = table[~table.index.str.startswith("correlations")]  # test_reported_tables has these

@@ -124,7 +124,7 @@ def relative_efficiency(fit: Fitted) -> float:
     if fit.lp.shape[0] == 1:
         return 1.0
     sizes = [of.ess_mean.ravel() for of in measures_of(fit).values()]
-    covariances = fit.posterior["covariances"].values
+    covariances = fit.shaped.covariances
     i, j = np.tril_indices(covariances.shape[-1])
     lower = ess_mean(covariances[..., i, j])
     sizes += [lower.ravel(), lower[..., i != j].ravel()]  # the upper triangle is the lower one

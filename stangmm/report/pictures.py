@@ -162,8 +162,8 @@ def forest_pictures(fit: Fitted) -> Iterator[Picture]:
 
 
 def profile_pictures(fit: Fitted) -> Iterator[Picture]:
-    """The components' means over the features, where there are several of both."""
-    if fit.dataset.n_features == 1 or fit.model.n_components == 1:
+    """The components' means over the features, where a plane does not show them all."""
+    if fit.dataset.n_features < 3 or fit.model.n_components == 1:
         return
     bars = " Bars: 90% intervals of the means." if fit.kind != "point" else ""
     yield Picture(
