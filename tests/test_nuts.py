@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -169,3 +170,16 @@ def test_a_slow_posterior_gets_longer_chains() -> None:
     # Both are of one posterior: the mean log likelihood, with the error of the shorter run.
     gap = fit.total_log_likelihood.mean() - short.total_log_likelihood.mean()
     assert abs(gap) < 4.0 * short.total_log_likelihood.std() / np.sqrt(50.0)
+
+
+def test_longer_chains_keep_their_steps_and_their_warm_up() -> None:
+    x = data("datasets", "precip").to_numpy().ravel().astype(float)
+    model = sg.GaussianMixture(2)
+    settings = sg.NUTS(adapt_delta=0.8, save_warmup=True)  # so that no steps are made smaller
+    longer = fit_quick(model, x, settings).info
+    first = fit_quick(model, x, replace(settings, thin=1)).info
+    assert longer.thin > first.thin == 1
+    steps = longer.sample_stats["step_size"]
+    np.testing.assert_array_equal(steps, first.sample_stats["step_size"][:, -1:] + 0.0 * steps)
+    np.testing.assert_array_equal(longer.warmup.log_likelihood, first.warmup.log_likelihood)
+    assert (longer.sample_stats["lp"] != first.sample_stats["lp"]).all()

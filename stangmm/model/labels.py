@@ -60,8 +60,12 @@ class Labelling:
         each = traits(mixture)[:, free]
         everywhere = np.broadcast_to(each.std(axis=(0, 1)), each.shape[1:])
         rule = cls(each[pivot], everywhere, free)
+        labels: IntArray | None = None
         for _ in range(_MAX_SWEEPS):
-            each = traits(rule.relabelled(mixture))[:, free]
+            before, labels = labels, rule.permutations(mixture)
+            if before is not None and (labels == before).all():
+                break
+            each = traits(mixture.permute(labels))[:, free]
             rule = cls(each.mean(axis=0), each.std(axis=0), free)
         return rule
 

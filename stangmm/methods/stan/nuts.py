@@ -61,11 +61,12 @@ _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 
 @dataclass(frozen=True, eq=False)
 class _Adaptation:
-    """How the chains warm up."""
+    """How the chains warm up; if they do not, the size of their steps is known."""
 
     metric: Literal["dense_e", "diag_e"]
     inverse_metrics: tuple[Any, ...]
     warmup: int
+    step_sizes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +95,26 @@ class _Plan:
     left: tuple[Optimum, ...] = ()
     name: str = "nuts"
 
-    def going_on(self, draws: Draws, metrics: FloatArray, thin: int, adapt_delta: float) -> _Plan:
+    def going_on(self, draws: Draws, metrics: FloatArray) -> _Plan:
         """Begin where chains have ended, with the metrics that they had."""
         last = draws.mixture[:, -1]
-        adaptation = replace(
-            self.adaptation, inverse_metrics=tuple(metrics), warmup=_STEP_SIZE_WARMUP
-        )
-        points = tuple(last[i] for i in range(len(last.weights)))
         return replace(
             self,
-            points=points,
-            adaptation=adaptation,
-            thin=thin,
-            adapt_delta=adapt_delta,
+            points=tuple(last[i] for i in range(len(last.weights))),
+            adaptation=replace(self.adaptation, inverse_metrics=tuple(metrics)),
             name=f"{self.name}, going on",
         )
+
+    def with_smaller_steps(self) -> _Plan:
+        """Adapt the steps anew, to be accepted nearly always."""
+        adaptation = replace(self.adaptation, warmup=_STEP_SIZE_WARMUP, step_sizes=())
+        return replace(self, adaptation=adaptation, adapt_delta=_SMALLER_STEPS)
+
+    def longer(self, thin: int, draws: Draws) -> _Plan:
+        """Take more iterations for each draw, and steps as they were."""
+        steps = cast("McmcInfo", draws.info).sample_stats["step_size"][:, -1]
+        adaptation = replace(self.adaptation, warmup=0, step_sizes=tuple(steps.tolist()))
+        return replace(self, adaptation=adaptation, thin=thin)
 
 
 @made_by_names
@@ -232,18 +238,31 @@ class NUTS(StanMethod):
             left = tuple(place.optimum for place in known)
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
-        thin = self.thin or iterations_a_draw(draws, problem.free_components)
-        while thin > plan.thin or self._should_step_less(plan, draws):
-            less = self._should_step_less(plan, draws)
-            delta = _SMALLER_STEPS if less else plan.adapt_delta
-            plan = plan.going_on(draws, metrics, thin, delta)
+        while True:
+            on = plan.going_on(draws, metrics)
+            # Steps first: where they are too long, draws depend on one another for that alone.
+            if self._should_step_less(plan, draws):
+                plan = on.with_smaller_steps()
+            elif (thin := self._iterations_a_draw(problem, plan, draws)) > plan.thin:
+                plan = on.longer(thin, draws)
+            else:
+                return draws
+            before = cast("McmcInfo", draws.info)
             draws, metrics = self._sample(problem, run, plan)
-        return draws
+            if not plan.adaptation.warmup:  # the chains warmed up before
+                info = replace(cast("McmcInfo", draws.info), warmup=before.warmup)
+                draws = replace(draws, info=info)
 
     def _should_step_less(self, plan: _Plan, draws: Draws) -> bool:
         """Whether the user leaves the steps to the chains, and smaller ones may help."""
         free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS
         return free and needs_smaller_steps(cast("McmcInfo", draws.info))
+
+    def _iterations_a_draw(self, problem: Problem, plan: _Plan, draws: Draws) -> int:
+        """How many iterations for each draw are enough; once they were changed, as they are."""
+        if self.thin is not None or plan.thin > 1:
+            return plan.thin
+        return iterations_a_draw(draws, problem.free_components)
 
     @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
@@ -261,7 +280,7 @@ class NUTS(StanMethod):
 
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
         """Draws, and the inverse metric of each chain."""
-        adaptation = plan.adaptation
+        adaptation, steps = plan.adaptation, plan.adaptation.step_sizes
         with self.stan_run(self.compiled(run), problem) as (cmdstan, data):
             inits = stan_inits(cmdstan, list(plan.points), problem)
 
@@ -280,7 +299,9 @@ class NUTS(StanMethod):
                     iter_sampling=self.draws * plan.thin,
                     thin=plan.thin,
                     save_warmup=self.save_warmup,
-                    adapt_delta=plan.adapt_delta,
+                    adapt_engaged=not steps,
+                    adapt_delta=None if steps else plan.adapt_delta,
+                    step_size=list(steps) or None,
                     max_treedepth=self.max_tree_depth,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
@@ -296,7 +317,8 @@ class NUTS(StanMethod):
                     done = error.partial.mixture.batch_shape[0]
                     error.add_note(f"{done} of {self.chains} chains finished: see `partial`.")
                 raise
-            return self._draws(mcmc, problem, plan), np.asarray(mcmc.inv_metric)
+            metrics = adaptation.inverse_metrics if steps else mcmc.inv_metric
+            return self._draws(mcmc, problem, plan), np.asarray(metrics)
 
     def _for_each_chain(self, points: tuple[T, ...]) -> tuple[T, ...]:
         """Deal points to the chains; none if there are none."""
