@@ -129,21 +129,43 @@ def test_correlated_features_take_few_steps() -> None:
 BOTH = np.arange(2)
 
 
-@pytest.mark.parametrize(("memory", "iterations"), [(0.5, 1), (0.9, 6), (0.99, 10)])
-def test_draws_that_depend_on_one_another_ask_for_more_iterations(
-    memory: float, iterations: int
-) -> None:
-    # The effective share of the draws of an autoregression is (1 - memory) / (1 + memory).
+def problem_of(n_components: int, n_rows: int = 100) -> Problem:
+    x = np.random.default_rng(0).normal(size=n_rows)
+    dataset = Dataset.from_input(x)
+    return Problem.build(dataset, n_components, structure_named("diag"), sg.Priors())
+
+
+def draws_of_two(memory: float, n_steps: float = 7.0) -> Draws:
+    """Draws of two components whose means are autoregressions, numbered at random.
+
+    The effective share of such draws is (1 - memory) / (1 + memory).
+    """
     rng = np.random.default_rng(1)
     path = lfilter([1.0], [1.0, -memory], rng.normal(size=(4, 2200)))[:, 200:]
     means = np.stack([path, 100.0 + path], axis=-1)[..., np.newaxis]
     first = rng.uniform(0.4, 0.6, (4, 2000))
     scales = np.exp(0.1 * rng.normal(size=(4, 2000, 2, 1)))
     mixture = Mixture(np.stack([first, 1.0 - first], axis=-1), means, scales)
-    # Which of the two is the first means nothing, and changes from draw to draw.
     mixture = mixture.permute(rng.permuted(np.tile(BOTH, (4, 2000, 1)), axis=-1))
-    draws = Draws(mixture, rng.normal(size=(4, 2000)), McmcInfo({}))
-    assert abs(iterations_a_draw(draws, BOTH) - iterations) <= (iterations == 6)
+    info = McmcInfo({"n_steps": np.full((4, 2000), n_steps)})
+    return Draws(mixture, rng.normal(size=(4, 2000)), info)
+
+
+@pytest.mark.parametrize(("memory", "iterations"), [(0.5, 1), (0.9, 6), (0.99, 10)])
+def test_draws_that_depend_on_one_another_ask_for_more_iterations(
+    memory: float, iterations: int
+) -> None:
+    wanted = iterations_a_draw(draws_of_two(memory), problem_of(2), 1)
+    assert abs(wanted - iterations) <= (iterations == 6)
+
+
+def test_a_long_run_is_made_longer_where_that_helps_and_takes_seconds() -> None:
+    slow, slower = draws_of_two(0.9), draws_of_two(0.999)
+    assert 5 * 10 <= iterations_a_draw(slow, problem_of(2), 10) <= 7 * 10
+    assert iterations_a_draw(slower, problem_of(2), 10) == 10  # far from enough even so
+    long_paths = draws_of_two(0.9, n_steps=200.0)
+    assert iterations_a_draw(long_paths, problem_of(2), 10) == 10  # 16 million steps already
+    assert iterations_a_draw(slow, problem_of(2, n_rows=50_000), 10) == 10  # and as much work
 
 
 @pytest.mark.parametrize(("memory", "more"), [(0.0, False), (0.95, True)])
@@ -154,7 +176,7 @@ def test_chains_in_modes_of_their_own_are_asked_one_by_one(memory: float, more: 
     means = paths[:, 200:, np.newaxis, np.newaxis] + np.repeat([0.0, 50.0], 2)[:, None, None, None]
     mixture = Mixture(np.ones((4, 500, 1)), means, np.ones((4, 500, 1, 1)))
     draws = Draws(mixture, rng.normal(size=(4, 500)), McmcInfo({}))
-    assert (iterations_a_draw(draws, BOTH[:1]) > 1) == more
+    assert (iterations_a_draw(draws, problem_of(1), 1) > 1) == more
 
 
 def test_a_slow_posterior_gets_longer_chains() -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from stangmm.base.arrays import IntArray
 from stangmm.base.convergence import Convergence, measures
 from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.model.labels import Labelling, traits
+from stangmm.model.problem import Problem
 
 # Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
 # well known how many, and more is aimed at.
 _ENOUGH, _AIM = 0.1, 0.3
 # A run is made longer by no more than this factor.
 _LONGEST = 10
+# It is made longer again where that is likely to be enough, and all of it no more work than this:
+# some seconds. The unit is a step of the sampler on few rows; on more, so many of their numbers, in
+# each component, add another.
+_WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
 _FEATURES = 10  # whose means and scales are looked at, at most
@@ -21,11 +28,28 @@ _FEATURES = 10  # whose means and scales are looked at, at most
 _LONG_PATH = 0.25
 
 
-def iterations_a_draw(draws: Draws, free: IntArray) -> int:
+def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
     """How many iterations each kept draw should have, for draws that depend less on one another.
 
-    One where they are independent enough. Chains that stay in modes of their own are not brought
-    together by more iterations: each of them is asked by itself then.
+    As many as they had, ``thin``, where they are independent enough. A run that was made longer
+    before is left, too, where it is so far from enough that this would take minutes.
+    """
+    share = _independent_share(draws, problem.free_components)
+    if share >= _ENOUGH:
+        return thin
+    times = int(min(np.ceil(_AIM / share), _LONGEST))
+    if thin > 1:
+        times = min(times, _affordable(draws, problem, thin))
+        if times * share < _ENOUGH:
+            return thin
+    return thin * times
+
+
+def _independent_share(draws: Draws, free: IntArray) -> float:
+    """Share of the draws that are worth as many independent ones, of the worst quantity.
+
+    Chains that stay in modes of their own are not brought together by more iterations: each of
+    them is asked by itself then.
 
     Parameters
     ----------
@@ -44,14 +68,22 @@ def iterations_a_draw(draws: Draws, free: IntArray) -> int:
     found = [measures(all_of_them)]
     if (found[0].r_hat > _SEPARATE).any():
         found = [measures(chain[np.newaxis]) for chain in all_of_them]
-    least = min(_independent(each, chains * n // len(found)) for each in found)
-    return 1 if least >= _ENOUGH else int(min(np.ceil(_AIM / least), _LONGEST))
+    return min(_least(each) * len(found) / (chains * n) for each in found)
 
 
-def _independent(found: Convergence, n_draws: int) -> float:
-    """Share of the draws that are worth as many independent ones, of the worst quantity."""
-    least = np.minimum(found.ess_bulk, found.ess_tail) / n_draws
-    return float(np.min(least, where=np.isfinite(least), initial=1.0))
+def _least(found: Convergence) -> float:
+    """Effective draws of the worst quantity; infinite where it is not known."""
+    sizes = np.minimum(found.ess_bulk, found.ess_tail)
+    return float(np.min(sizes, where=np.isfinite(sizes), initial=np.inf))
+
+
+def _affordable(draws: Draws, problem: Problem, thin: int) -> int:
+    """How many times as long a run may be that took ``thin`` iterations for each draw."""
+    steps = thin * cast("McmcInfo", draws.info).sample_stats["n_steps"].sum()
+    numbers = problem.n_observations * problem.n_components * problem.n_features
+    if problem.structure.correlated:
+        numbers *= (problem.n_features + 1) / 2
+    return max(1, int(_WORK / (steps * (1.0 + numbers / _NUMBERS))))
 
 
 def needs_smaller_steps(info: McmcInfo) -> bool:

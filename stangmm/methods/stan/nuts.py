@@ -143,7 +143,8 @@ class NUTS(StanMethod):
     thin : int, optional
         Iterations for each draw that is kept. By default one; where the draws then are too
         dependent (an effective sample size below a tenth of their number), the chains go on with up
-        to ten for each, and the draws of this longer run are kept.
+        to ten for each, or with more where that is enough and takes some seconds, and the draws of
+        this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
         an iteration then diverges, the chains go on with 0.99 (unless their paths are so long that
@@ -239,12 +240,12 @@ class NUTS(StanMethod):
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
         while True:
-            on = plan.going_on(draws, metrics)
+            on, thin = plan.going_on(draws, metrics), plan.thin
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
                 plan = on.with_smaller_steps()
-            elif (thin := self._iterations_a_draw(problem, plan, draws)) > plan.thin:
-                plan = on.longer(thin, draws)
+            elif not self.thin and (longer := iterations_a_draw(draws, problem, thin)) > thin:
+                plan = on.longer(longer, draws)
             else:
                 return draws
             before = cast("McmcInfo", draws.info)
@@ -257,12 +258,6 @@ class NUTS(StanMethod):
         """Whether the user leaves the steps to the chains, and smaller ones may help."""
         free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS
         return free and needs_smaller_steps(cast("McmcInfo", draws.info))
-
-    def _iterations_a_draw(self, problem: Problem, plan: _Plan, draws: Draws) -> int:
-        """How many iterations for each draw are enough; once they were changed, as they are."""
-        if self.thin is not None or plan.thin > 1:
-            return plan.thin
-        return iterations_a_draw(draws, problem.free_components)
 
     @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
