@@ -68,7 +68,7 @@ def _independent_share(draws: Draws, free: IntArray) -> float:
     found = [measures(all_of_them)]
     if (found[0].r_hat > _SEPARATE).any():
         found = [measures(chain[np.newaxis]) for chain in all_of_them]
-    return min(_least(each) * len(found) / (chains * n) for each in found)
+    return min(map(_least, found)) * len(found) / (chains * n)
 
 
 def _least(found: Convergence) -> float:
@@ -79,10 +79,10 @@ def _least(found: Convergence) -> float:
 
 def _affordable(draws: Draws, problem: Problem, thin: int) -> int:
     """How many times as long a run may be that took ``thin`` iterations for each draw."""
-    steps = thin * cast("McmcInfo", draws.info).sample_stats["n_steps"].sum()
-    numbers = problem.n_observations * problem.n_components * problem.n_features
-    if problem.structure.correlated:
-        numbers *= (problem.n_features + 1) / 2
+    steps = thin * float(cast("McmcInfo", draws.info).sample_stats["n_steps"].sum())
+    d = problem.n_features
+    of_component = d * (d + 1) / 2 if problem.structure.correlated else d
+    numbers = problem.n_observations * problem.n_components * of_component
     return max(1, int(_WORK / (steps * (1.0 + numbers / _NUMBERS))))
 
 
