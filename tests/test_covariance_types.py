@@ -69,6 +69,10 @@ def test_parameters_are_counted_as_mclust_counts_them() -> None:
     for kind, count in counts.items():
         assert sg.GaussianMixture(3, kind).n_parameters(4) == 2 + 12 + count  # type: ignore[arg-type]
     assert sg.GaussianMixture(3, "tied_correlation").n_parameters(4) == 2 + 12 + 12 + 6
+    own = {"EII": 0, "VII": 1, "EEI": 0, "VEI": 1, "EVI": 3, "VVI": 4}
+    own |= {"EEE": 0, "VEE": 1, "EVV": 9, "EEV": 6, "VEV": 7, "VVV": 10, "tied_correlation": 4}
+    for kind, count in own.items():
+        assert sg.GaussianMixture(3, kind).n_parameters_of_component(4) == 4 + count  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", TWELVE)

@@ -148,6 +148,16 @@ def test_shares_of_classes_are_as_uncertain_as_their_rows_make_them() -> None:
     assert share.upper[0, 0] == pytest.approx(0.6551, abs=0.02)
 
 
+def test_draws_of_one_class_say_nothing_about_those_of_another() -> None:
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.normal(center, 1.0, 60) for center in (0.0, 6.0, 1.0, 7.0)])
+    fit = sg.DiscriminantAnalysis(2).fit(x, np.repeat([0, 1], 120), "laplace", seed=1)
+    assert fit.fits[0].seed != fit.fits[1].seed
+    of_class = [one.mixture.means.reshape(-1, 2).T for one in fit.fits]
+    across = np.corrcoef(np.vstack(of_class))[:2, 2:]
+    assert np.abs(across).max() < 5 / np.sqrt(fit.fits[0].lp.size)
+
+
 @pytest.mark.stan
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_draws_give_intervals_of_the_probabilities(n_components: int) -> None:

@@ -25,7 +25,7 @@ from stangmm.methods.base import Run
 from stangmm.methods.stan.regions import Region
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
-from stangmm.posterior.summary import convergence
+from stangmm.posterior.summary import convergence, measures_of
 from stangmm.report.numbers import number
 
 pytestmark = pytest.mark.stan
@@ -356,6 +356,23 @@ def test_a_fit_of_one_mode_is_combined_already() -> None:
     assert fit.combined() is fit
     with pytest.raises(sg.ModelError, match="runs no chains"):
         fit_quick(fit.model, fit.dataset.x, "em").combined()
+
+
+def test_the_error_of_a_mean_over_modes_is_that_of_their_evidence() -> None:
+    """The weights sum to one, so that their errors are not independent."""
+    whole = combined(two_modes(1))
+    modes = tuple(
+        replace(mode, log_evidence_error=0.2, doubt="") for mode in whole.combination.modes
+    )
+    made = replace(whole, combination=replace(whole.combination, modes=modes))
+    means = np.stack([fit.lp.mean() for fit in made.combination.fits])
+    errors = 0.2 * np.random.default_rng(1).normal(size=(100_000, len(modes)))
+    weights = np.exp(np.log([mode.weight for mode in modes]) + errors)
+    spread = (weights @ means / weights.sum(axis=1)).std()
+    within = [fit.lp.var() / measures_of(fit)["lp"].ess_mean for fit in made.combination.fits]
+    own = np.square([mode.weight for mode in modes]) @ np.array(within)
+    between = made.lp.var() / measures_of(made)["lp"].ess_mean - own
+    assert between == pytest.approx(spread**2, rel=0.1)
 
 
 @pytest.mark.parametrize(("below", "verdict"), [(30.0, "ok"), (8.0, "warn"), (0.0, "fail")])

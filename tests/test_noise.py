@@ -142,6 +142,9 @@ def test_the_partition_has_the_noise_apart_and_no_component_joins_it(share: floa
     path = fit.merge_path()
     assert path.clusters == (((0, 1),), ((0,), (1,)))
     assert path.probabilities.shape == (len(x), 2)
+    np.testing.assert_array_equal(path.labels(2) == -1, fit.predict(x) == -1)
+    most = path.probabilities.sum(axis=1)
+    np.testing.assert_array_equal(path.labels(1), np.where(most < 0.5, -1, 0))
 
 
 def test_a_volume_stretches_the_box_evenly() -> None:
@@ -321,6 +324,24 @@ def test_distributions_have_the_noise(fit: sg.Fit) -> None:
     assert given.covariance() == pytest.approx(variance, rel=1e-3)
     inside = y <= given.quantile(0.7)
     assert integrate.trapezoid(density[inside], y[inside]) == pytest.approx(0.7, abs=2e-3)
+
+
+def test_where_only_the_noise_reaches_quantiles_are_those_of_its_box(fit: sg.Fit) -> None:
+    """So far out that the components' densities are zero in floating point."""
+    box = fit.priors.box
+    given = fit.conditional({"a": fit.means[:, 0].max() + 100.0 * fit.scales.max()})
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    expected = box.lower[1] + levels * (box.upper[1] - box.lower[1])
+    np.testing.assert_allclose(given.quantile(levels), expected, rtol=1e-9)
+    np.testing.assert_allclose(np.ravel(given.interval(0.9)), expected[[0, -1]], rtol=1e-9)
+
+
+def test_several_models_may_have_a_concentration_for_the_noise() -> None:
+    x = np.random.default_rng(3).normal(size=60)
+    priors = sg.Priors(weights=sg.Dirichlet([4.0, 4.0, 1.0]))
+    model = sg.GaussianMixture(2, noise=True, priors=priors)
+    found = sg.compare([model, sg.GaussianMixture(1)], x, methods=["em"], seed=1, progress=False)
+    assert len(found.fits) == 2
 
 
 def test_imputation_draws_noise_too(fit: sg.Fit) -> None:

@@ -82,6 +82,11 @@ def random_generator(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def seed_at(seed: int, place: int) -> int:
+    """Seed of one of several fits that are made together, so that their draws are independent."""
+    return int(np.random.default_rng([seed, place]).integers(2**31))
+
+
 def listed(values: Any) -> list[Any]:
     """What a sequence, or anything else that has members, holds; nothing where it has none."""
     try:

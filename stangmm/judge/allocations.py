@@ -143,7 +143,7 @@ def searched_rows(fit: Fitted, rng: np.random.Generator) -> tuple[IntArray, Floa
         chosen = []
         for k in np.unique(component):
             stratum = rows[component == k]
-            n = min(len(stratum), SEARCHED // fit.model.n_components)
+            n = min(len(stratum), SEARCHED // fit.mixture.n_weights)
             drawn = rng.choice(stratum, n, replace=False)
             counts[drawn] *= weight[stratum].sum() / weight[drawn].sum()
             chosen.append(drawn)

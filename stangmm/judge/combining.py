@@ -16,14 +16,13 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import InferenceError, ModelError
-from stangmm.base.thresholds import DOUBTFUL_ERROR
 from stangmm.judge.chains import pieces_by_mode
 from stangmm.judge.evidence import Evidence, evidence_of_each
 from stangmm.methods.base import Run
 from stangmm.methods.draws import McmcInfo
 from stangmm.model.labels import among
 from stangmm.model.mixture import log_sum_exp
-from stangmm.posterior.fitted import Combination, F, Piece, WeighedMode
+from stangmm.posterior.fitted import Combination, F, Piece, WeighedMode, counted_error
 from stangmm.posterior.relabel import by_first_mean
 
 
@@ -56,12 +55,7 @@ def shares(evidences: Sequence[Evidence]) -> tuple[FloatArray, FloatArray]:
     Evidence that cannot be trusted counts with an error of at least one nat.
     """
     logs = np.array([evidence.log_evidence for evidence in evidences])
-    errors = np.array([
-        evidence.standard_error
-        if evidence.reliable
-        else max(evidence.standard_error, DOUBTFUL_ERROR)
-        for evidence in evidences
-    ])  # fmt: skip
+    errors = np.array([counted_error(e.standard_error, trusted=e.reliable) for e in evidences])
     weights = np.exp(logs - log_sum_exp(logs, axis=0))
     slopes = weights[:, np.newaxis] * (np.eye(len(weights)) - weights)  # by the log evidences
     return weights, np.sqrt((slopes**2) @ errors**2)

@@ -18,7 +18,6 @@ from stangmm.base.thresholds import (
     COLLAPSED_SHARE_OK,
     DEEP_SHARE_OK,
     DIVERGENT_SHARE_FAIL,
-    DOUBTFUL_ERROR,
     E_BFMI_OK,
     EFFECTIVE_FAIL,
     EFFECTIVE_OK,
@@ -392,8 +391,7 @@ def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:
 
 def _may_matter(mode: WeighedMode, best: WeighedMode) -> bool:
     """Whether a mode has, or within five errors of its evidence could have, a share to count."""
-    error = max(mode.log_evidence_error, DOUBTFUL_ERROR if mode.doubt else 0.0)
-    highest = mode.log_evidence + 5.0 * error
+    highest = mode.log_evidence + 5.0 * mode.error
     return mode is best or highest - best.log_evidence >= float(np.log(MODE_MATTERS))
 
 

@@ -43,7 +43,8 @@ class MergePath:
     clusters : tuple of tuples of tuples of int
         ``clusters[m - 1]`` has the components of each of m clusters.
     probabilities : ndarray, shape (N, K)
-        Posterior means of P(z = k given x): what was joined.
+        Posterior means of P(z = k given x): what was joined. With noise, a row sums to what the
+        noise leaves.
 
     Examples
     --------
@@ -110,7 +111,7 @@ class MergePath:
         return first, second
 
     def labels(self, n_clusters: int) -> IntArray:
-        """Most probable of so many clusters for each row, shape (N,).
+        """Most probable of so many clusters for each row, shape (N,); -1 where noise is.
 
         Parameters
         ----------
@@ -120,7 +121,8 @@ class MergePath:
         check_count("n_clusters", n_clusters, most=len(self.entropy))
         t, clusters = self.probabilities, self.clusters[n_clusters - 1]
         sums: FloatArray = np.stack([t[:, list(one)].sum(axis=1) for one in clusters], axis=1)
-        best: IntArray = sums.argmax(axis=1)
+        of_noise = 1.0 - t.sum(axis=1)
+        best: IntArray = np.where(of_noise > sums.max(axis=1), -1, sums.argmax(axis=1))
         return best
 
     def __str__(self) -> str:

@@ -92,7 +92,9 @@ def _with_empty(
     if not _can_matter(masses, share):
         return evidence
     alpha = np.asarray(fit.priors.weights.concentration)
-    terms, errors = [np.log1p(-share)] if share < 1.0 else [], [evidence.standard_error]
+    terms, errors = [], []
+    if share < 1.0:
+        terms, errors = [float(np.log1p(-share))], [evidence.standard_error]
     for m in sorted(masses, reverse=True):
         if masses[m] < np.log(_SMALL):
             continue
@@ -110,9 +112,9 @@ def _with_empty(
         if not part.reliable:
             return _too_low(evidence, masses, share)
     added = float(np.logaddexp.reduce(terms))
-    error = float(np.hypot.reduce(errors))
-    if added <= max(EVIDENCE_MISSING_OK, 3.0 * error):
+    if added <= EVIDENCE_MISSING_OK:
         return evidence
+    error = float(np.hypot.reduce(np.exp(np.array(terms) - added) * errors))
     return replace(
         evidence,
         log_evidence=evidence.log_evidence + added,

@@ -357,7 +357,7 @@ def compare(
         if isinstance(each, Fit):
             _check_same_data(each, dataset)
         else:
-            each.priors.resolve(dataset, each.structure, each.n_components)
+            each.priors.resolve(dataset, each.structure, each.n_components, each.noise)
             for method in settings:
                 check_fitted_by(method, each.structure)
     for name, each in models.items():

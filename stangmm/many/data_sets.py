@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stangmm.base.checked import listed, shown
+from stangmm.base.checked import listed, seed_at, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, InferenceError, ModelError
 from stangmm.base.names import checks_names
 from stangmm.base.progress import progress_bar
@@ -175,7 +175,7 @@ def fit_many(
     # Threads of this process would wait for one another in fits as short as these.
     workers = Workers.of(len(named), settings.processors) if is_chosen() else Workers.here()
     tasks = [
-        (X, settings, Run(_seed_at(seed, place), processors=workers.processors), missing, relabel)
+        (X, settings, Run(seed_at(seed, place), processors=workers.processors), missing, relabel)
         for place, X in enumerate(named.values())
     ]
     found: dict[int, Fit | str] = {}
@@ -193,10 +193,6 @@ def fit_many(
             stacklevel=3,
         )
     return many
-
-
-def _seed_at(seed: int, place: int) -> int:
-    return int(np.random.default_rng([seed, place]).integers(2**31))
 
 
 def _attempt(

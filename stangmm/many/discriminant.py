@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_count, check_positive, random_generator, shown
+from stangmm.base.checked import check_count, check_positive, random_generator, seed_at, shown
 from stangmm.base.errors import ConvergenceWarning, DataError, ModelError
 from stangmm.base.names import checks_names, made_by_names
 from stangmm.base.progress import progress_bar
@@ -123,9 +123,12 @@ class DiscriminantAnalysis:
         parts = self._parts(dataset, codes, counts, classes)
         workers = Workers.of(len(parts), settings.processors)
         settings.prepare(Run(seed, progress))
-        run = Run(seed, progress and len(parts) == 1, workers.processors)
+        shown_here = progress and len(parts) == 1
         order = sorted(range(len(parts)), key=lambda c: -len(parts[c][1].x))  # the longest first
-        tasks = [(*parts[c], settings, run) for c in order]
+        tasks = [
+            (*parts[c], settings, Run(seed_at(seed, c), shown_here, workers.processors))
+            for c in order
+        ]
         advance = progress_bar("classes", len(parts), shown=progress and len(parts) > 1)
         of_class: dict[int, Fit] = {}
         for i, made in run_tasks(_fit_of, None, tasks, workers):
@@ -303,8 +306,8 @@ class DiscriminantFit:
         X : array, DataFrame or DataArray, shape (N, D)
             With the features of the fit.
         interval : float in (0, 1), optional
-            Also give the bounds between which this share of the draws is, as much below as above;
-            NaN for a point estimate, which does not know them.
+            Also give the equal-tailed bounds that contain this share of the draws; NaN for a point
+            estimate, which does not know them.
         progress : bool
 
         Returns
@@ -507,7 +510,8 @@ def _fold_predicted(
 ) -> tuple[FloatArray, bool]:
     """Probabilities of the classes of some rows by the others, and whether their fits failed."""
     parts = analysis._parts(_rows(dataset, ~out), codes[~out], counts, classes)
-    fits = tuple(fitted(Fit, *part, settings, run) for part in parts)
+    runs = [replace(run, seed=seed_at(run.seed, c)) for c in range(len(parts))]
+    fits = tuple(fitted(Fit, *each, settings, own) for each, own in zip(parts, runs, strict=True))
     failed = settings.kind != "point" and any(left_out_because(fit) for fit in fits)
     made = DiscriminantFit(analysis, classes, np.bincount(codes[~out]), fits, run.seed)
     return made._probabilities(dataset.x[out]), failed

@@ -70,7 +70,8 @@ class Laplace(Method):
     Parameters
     ----------
     draws : int
-        Of the posterior. Twice as many are weighed; eight times as many where k-hat is 0.3 or more.
+        Of the posterior. Twice as many are weighed, and eight times as many where k-hat is 0.3 to
+        0.7.
 
     Examples
     --------
@@ -114,9 +115,8 @@ class Laplace(Method):
         log_mass = float(log_sum_exp(log_p - log_q, axis=0) - np.log(len(log_p)))
         if not np.isfinite(log_mass):
             raise InferenceError(
-                "No draw of Laplace's method has a positive posterior density: its curvature at "
-                "the mode is "
-                'not that of a normal distribution. Use method="nuts".'
+                "No draw of Laplace's method has a positive posterior density: the curvature at "
+                'the mode is not that of a normal distribution. Use method="nuts".'
             )
         chosen = _resampled(weights, self.draws, rng)
         mixture = problem.space.mixtures(vectors[chosen])

@@ -61,10 +61,14 @@ class ParameterSpace:
     @property
     def size_of_component(self) -> int:
         """How many free parameters only one component's rows determine."""
-        *_, scales, correlations = self._sizes
-        k = self.n_components
-        own = scales * (self.scale_shape[0] == k) + correlations * (self.n_correlations == k)
-        return self.n_features + own // k
+        k, d = self.n_components, self.n_features
+
+        def of(n_components: int) -> int:
+            c, s = self.structure.scale_shape(n_components, d)
+            correlations = self.structure.n_correlations(n_components, d) * self.n_pairs
+            return c * s + correlations - self.structure.n_constraints(n_components, d)
+
+        return d + of(k + 1) - of(k)  # what one component more would add
 
     @property
     def scale_shape(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import shown, whole_numbers
 from stangmm.base.errors import ModelError
+from stangmm.base.thresholds import DOUBTFUL_ERROR
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Kind, Method
 from stangmm.methods.draws import Draws, Info, McmcInfo, RestartInfo, VariationalInfo
@@ -41,6 +42,11 @@ class Piece(NamedTuple):
     chain: int
     first: int
     end: int
+
+
+def counted_error(standard_error: float, *, trusted: bool) -> float:
+    """Error of a log evidence, at least a nat where it is not to be trusted."""
+    return standard_error if trusted else max(standard_error, DOUBTFUL_ERROR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,11 @@ class WeighedMode:
     overlap: float
     outside: float
     doubt: str
+
+    @property
+    def error(self) -> float:
+        """Standard error of the log evidence, as it counts; see `counted_error`."""
+        return counted_error(self.log_evidence_error, trusted=not self.doubt)
 
     @property
     def chains(self) -> tuple[int, ...]:

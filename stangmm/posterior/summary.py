@@ -72,7 +72,7 @@ def _measures_of_combination(
     modes = [mode for mode in combination.modes if mode.weight >= MODE_MATTERS]
     fits = [f for f, m in zip(combination.fits, combination.modes, strict=True) if m in modes]
     weight = np.array([mode.weight for mode in modes])
-    error = np.array([mode.weight_error for mode in modes])
+    error = np.array([mode.error for mode in modes])
     within = [ask(fit) for fit in fits]
     drawn = [quantities(fit) for fit in fits]
     out = {}
@@ -85,7 +85,7 @@ def _measures_of_combination(
         for field in ("ess_bulk", "ess_tail", "ess_mean"):
             size = np.stack([getattr(each[name], field) for each in within], axis=-1)
             with np.errstate(invalid="ignore", divide="ignore"):  # of what does not vary
-                sizes.append(total / (variance / size @ weight**2 + between @ error**2))
+                sizes.append(total / ((variance / size + between * error**2) @ weight**2))
         r_hat = np.stack([each[name].r_hat for each in within], axis=-1)
         with np.errstate(invalid="ignore"):
             excess = (variance * (r_hat**2 - 1.0)) @ weight / total

@@ -52,10 +52,10 @@ def mixture_quantile(
     ends = means + scales * ndtri(q)
     low = np.where(weights > 0, ends, np.inf).min(axis=0)
     high = np.where(weights > 0, ends, -np.inf).max(axis=0)
-    x: FloatArray = np.clip((weights * ends).sum(axis=0), low, high)
     if uniform is not None:
         end = uniform.lower + q * (uniform.upper - uniform.lower)
         low, high = np.minimum(low, end), np.maximum(high, end)
+    x: FloatArray = np.clip((weights * ends).sum(axis=0), low, high)
     out = x.copy()
     active = np.arange(len(x))
     for _ in range(_MOST_STEPS):

@@ -91,7 +91,7 @@ def information(
         complete += weight @ squares
     if (problem.space.share_above(mixture) < 1.0 - _AT_BOUND).any():
         _add_for_bounds(observed, complete, mixture, problem)
-    prior = _prior_precision(mixture, problem, free)
+    prior = _prior_precision(problem, free)
     return observed + np.diag(prior), complete + prior
 
 
@@ -258,7 +258,7 @@ def correlation_jacobians(mixture: Mixture) -> FloatArray:
     return jacobians
 
 
-def _prior_precision(mixture: Mixture, problem: Problem, free: int) -> FloatArray:
+def _prior_precision(problem: Problem, free: int) -> FloatArray:
     """Roughly what the prior adds: exact for the means, of the order of 1 on the log scales."""
     scale = np.asarray(problem.priors.means.scale).ravel()
     before = problem.space.n_weights - 1

@@ -68,7 +68,8 @@ def _independent_share(draws: Draws, free: IntArray) -> float:
     found = [measures(all_of_them)]
     if (found[0].r_hat > _SEPARATE).any():
         found = [measures(chain[np.newaxis]) for chain in all_of_them]
-    return min(map(_least, found)) * len(found) / (chains * n)
+    fewest = min(map(_least, found))
+    return float(fewest * len(found) / (chains * n))
 
 
 def _least(found: Convergence) -> float:
