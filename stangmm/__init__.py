@@ -1,4 +1,4 @@
-"""Gaussian mixture models on Stan: one model, fitted by EM, optimization, ADVI and NUTS.
+"""Gaussian mixture models on Stan: one model, fitted by EM, optimization, Laplace, ADVI and NUTS.
 
 Names are imported when they are first used, so that ``import stangmm`` takes no time.
 """

@@ -251,8 +251,8 @@ class Fit(Fitted, Predictions):
         Raises
         ------
         ModelError
-            For a point estimate, which has no posterior to reweight; a subsample that is no such
-            number.
+            For a point estimate, which has no posterior to reweight; a subsample that is not a
+            number of rows.
 
         Warns
         -----
@@ -444,7 +444,10 @@ class Fit(Fitted, Predictions):
         return whole
 
     def log_evidence(self, *, seed: int | None = None, progress: bool = True) -> Evidence:
-        """Log marginal likelihood of the data by bridge sampling; see `Evidence`.
+        """Log marginal likelihood of the data; see `Evidence`.
+
+        From draws of a sampler it is computed by bridge sampling, from Laplace's by their
+        importance weights.
 
         In part of the posterior some components may hold no row. If the draws may miss too much of
         that part, fits with fewer components are made with the same settings, to add it.
@@ -465,7 +468,7 @@ class Fit(Fitted, Predictions):
         Raises
         ------
         ModelError
-            The draws are not from the posterior itself: use method="nuts".
+            The draws are not from the posterior itself: use method="nuts" or "laplace".
 
         Warns
         -----

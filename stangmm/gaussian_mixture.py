@@ -35,7 +35,8 @@ class GaussianMixture(MixtureSpec):
         K, at least 1.
     covariance_type : str
         What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
-        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it.
+        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it; for EM also VEI,
+        EVI, VEE, EVV, EEV and VEV.
     priors : Priors, optional
         Priors left out get defaults that are scaled by the data; EM and
         ``Optimize(objective="mle")`` do not use them.
@@ -93,8 +94,8 @@ class GaussianMixture(MixtureSpec):
             "em", "optimize", "advi", "nuts", "laplace", "auto", "pathfinder", "stan_laplace", or
             settings such as ``NUTS(draws=2000)``.
         seed : int, optional
-            Not negative. The same seed, settings and machine give the same draws; without one a
-            seed is drawn and kept in the fit.
+            Not negative. The same seed, settings and versions give the same draws on any x86-64
+            processor with AVX2; without one a seed is drawn and kept in the fit.
         sample_weight : array, shape (N,), optional
             How often each row counts.
         labels : array, shape (N,), optional

@@ -54,7 +54,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         K, at least 1.
     covariance_type : str
         What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
-        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it.
+        "tied_diag", "spherical" or "tied_spherical", or mclust's letters for it; for EM also VEI,
+        EVI, VEE, EVV, EEV and VEV.
     priors : Priors, optional
         As in `GaussianMixture`; "em" does not use them.
     method : str or Method
@@ -78,8 +79,9 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         With noise they sum to what it leaves; `fit_.noise_weight` is its weight.
     means_ : ndarray, shape (K, D)
     covariances_ : ndarray
-        Shape (K, D, D) for "full" and "tied_correlation", (D, D) for "tied", (K, D) for "diag",
-        (D,) for "tied_diag", (K,) for "spherical", () for "tied_spherical".
+        Shape (K, D, D) for "full", "tied_correlation", VEE, EVV, EEV and VEV, (D, D) for "tied",
+        (K, D) for "diag", VEI and EVI, (D,) for "tied_diag", (K,) for "spherical", () for
+        "tied_spherical".
     precisions_ : ndarray
         Inverses of ``covariances_``, same shape.
     precisions_cholesky_ : ndarray

@@ -121,7 +121,7 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     Parameters
     ----------
     fit : Fit
-        By a sampler, such as NUTS.
+        By a sampler, such as NUTS, or by Laplace's method.
     seed : int, optional
         For the proposal's draws; default: the fit's.
     progress : bool
@@ -134,7 +134,8 @@ def log_evidence(fit: Fitted, *, seed: int | None = None, progress: bool = True)
     Raises
     ------
     ModelError
-        The fit is a point estimate or an approximation, or has fewer than 20 draws a chain.
+        The fit is a point estimate or an approximation that was not resampled, or it has fewer
+        than 20 draws a chain.
     InferenceError
         The draws do not vary.
 

@@ -71,8 +71,8 @@ def loo(
     Raises
     ------
     ModelError
-        For a point estimate, which has no posterior to reweight; a subsample that is no such
-        number.
+        For a point estimate, which has no posterior to reweight; a subsample that is not a
+        number of rows.
     InferenceError
         A fit without one of the rows failed.
 

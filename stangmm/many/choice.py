@@ -232,7 +232,8 @@ class Selection:
         Raises
         ------
         ModelError
-            The selection is by another criterion than "evidence", or the prior is none.
+            The selection is by another criterion than "evidence", or the prior does not give every
+            candidate a probability.
         """
         if self.criterion != "evidence":
             raise ModelError(

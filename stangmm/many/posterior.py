@@ -252,7 +252,7 @@ def checked_prior(
     Raises
     ------
     ModelError
-        A prior that is none, or of other models.
+        A prior that is not one of probabilities, or is of other models.
     """
     numbers = sorted({components_of(k) for k in tried})
     if prior is None:

@@ -29,8 +29,8 @@ class MixtureSpec:
         K, at least 1.
     covariance_type : str
         What the components' covariance matrices share: "full", "tied", "tied_correlation", "diag",
-        "tied_diag", "spherical" or "tied_spherical". mclust's letters for these are accepted:
-        VVV, EEE, VVI, EEI, VII, EII.
+        "tied_diag", "spherical" or "tied_spherical". mclust's letters for these are accepted (VVV,
+        EEE, VVI, EEI, VII, EII), and for EM also VEI, EVI, VEE, EVV, EEV and VEV.
     priors : Priors
         Those left out get defaults that are scaled by the data.
     noise : bool or float

@@ -206,7 +206,7 @@ class Fitted:
         Raises
         ------
         ModelError
-            It is none.
+            It is not a permutation.
         """
         k = self.model.n_components
         numbers = whole_numbers("order", order, k)

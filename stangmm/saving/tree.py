@@ -30,7 +30,7 @@ def number_type(name: str) -> np.dtype[Any]:
     Raises
     ------
     ValueError, TypeError
-        It is none that a file may hold.
+        A file may not hold numbers of this type.
     """
     dtype = np.dtype(name)
     if dtype.kind not in _NUMBERS or dtype.name != name:
@@ -128,7 +128,7 @@ def decode(
     Raises
     ------
     KeyError, TypeError, ValueError
-        The tree is none, or its objects have other entries than their kinds.
+        It is not a tree, or its objects have other entries than their kinds.
     """
     copies: dict[str, NDArray[Any]] = {}
     left = _MOST_COPIES * sum(flat.nbytes for flat in arrays.values())
