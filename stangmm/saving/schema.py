@@ -483,7 +483,7 @@ def described(value: Any) -> tuple[str, dict[str, Any]]:
     Raises
     ------
     ModelError
-        It is neither a method nor a prior, or could not be found again by its name.
+        It is not an object of stangmm, or could not be found again by its name.
     """
     if isinstance(value, AbsentMethod):
         return "method", vars(value)

@@ -73,7 +73,7 @@ def at_resolution(mixture: Mixture, problem: Problem) -> BoolArray:
 
 
 def flat(mixture: Mixture) -> BoolArray:
-    """Whether a component's rows lie in a plane, or its numbers are not finite, for mixtures (R,)."""
+    """Whether a component of mixtures (R,) lies in a plane, or has numbers that are not finite."""
     finite: BoolArray = np.asarray(np.isfinite(mixture.scales).all(axis=(1, 2)))
     if mixture.corr_chol is None:
         return ~finite
