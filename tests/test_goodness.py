@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -169,6 +170,49 @@ def test_missing_values_and_known_labels_are_allowed_for() -> None:
     assert found_in(x[keep], 2, **options).verdict == "ok"
     skewed = np.exp(x[keep] / 2)
     assert found_in(skewed, 2, **options).verdict != "ok"
+
+
+@pytest.mark.parametrize("which", ["easy", "hard"])
+def test_labels_may_be_known_where_rows_are_easy_or_hard_to_tell_apart(which: str) -> None:
+    rng = np.random.default_rng(3)
+    z = np.repeat([0, 1], 150)
+    x = rng.normal(3.0 * z, 1.0)
+    known = (x < 0) | (x > 3) if which == "easy" else (x > 1) & (x < 2)
+    assert found_in(x, 2, labels=np.where(known, z, -1)).verdict == "ok"
+
+
+def test_where_all_labels_are_known_each_group_is_asked_and_shares_are_those_of_rows() -> None:
+    rng = np.random.default_rng(3)
+    z = np.repeat([0, 1], 150)
+    assert found_in(rng.normal(3.0 * z, 1.0), 2, labels=z).verdict == "ok"
+    skewed = found_in(rng.gamma(2.0, size=300) + 8.0 * z, 2, labels=z)
+    assert skewed.verdict != "ok"
+    said = [float(each) for each in re.findall(r"(-?[\d.]+)%", str(skewed))]
+    assert len(said) >= 2
+    assert all(0.0 <= each <= 100.0 for each in said)
+
+
+def test_the_logarithm_is_named_only_where_it_helps() -> None:
+    x = np.random.default_rng(0).exponential(size=300)
+    far = found_in(x + 1000.0, 1)
+    assert "Try a transformation of it" in str(far)
+    assert "logarithm" not in str(far)
+
+
+def test_with_more_parameters_than_rows_shapes_are_not_asked_for() -> None:
+    x = np.random.default_rng(1).normal(size=(32, 11))
+    x[16:] += 8.0 / np.sqrt(11.0)
+    found = found_in(x, 2)
+    assert not found.asked_shape
+    assert {one.kind for one in found.asked} == {"far rows", "repeated value"}
+    assert found_in(x[:, :2], 2).asked_shape
+
+
+def test_advice_is_given_once() -> None:
+    x = np.random.default_rng(2).normal(size=(100, 2)) + 6.0 * (np.arange(100) < 40)[:, np.newaxis]
+    fit = fit_quick(sg.GaussianMixture(1), x, QUICK)
+    advice = fit.diagnose()["goodness of fit"].advice
+    assert advice.count("more components") == 1
 
 
 def test_a_slight_misfit_of_many_rows_is_a_warning_that_says_so() -> None:

@@ -54,6 +54,10 @@ class Rows:
         kept, times = np.unique(np.minimum(rows, len(self.x) - 1), return_counts=True)
         return Rows(self.x[kept], times.astype(float), self.labels[kept])
 
+    def without_labels(self) -> Rows:
+        """The same rows as if no component were known."""
+        return replace(self, labels=np.full(len(self.x), -1))
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:

@@ -45,6 +45,7 @@ from stangmm.judge.chains import chains_of, chains_words, moved_words, pieces_by
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.labelling import labelling_of
+from stangmm.judge.misfits import advice_on
 from stangmm.judge.ties import narrow_as_rounding
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.model.mixture import rows_kept
@@ -218,7 +219,7 @@ def _of_goodness(fit: Fitted) -> Iterator[Check]:
         f">= {GOODNESS_P_OK:g}",
         found.verdict,
         meaning,
-        " ".join(dict.fromkeys(misfit.advice for misfit in shown)),
+        advice_on(shown),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -29,7 +30,13 @@ Kind: TypeAlias = Literal[
 # Kind, rows, a sentence, advice.
 _Said: TypeAlias = tuple[Kind, IntArray, str, str]
 _NO_ROWS = np.empty(0, dtype=np.intp)
-_OTHER_MODEL = "Try more components, or another covariance_type."
+_MORE = "more components"
+_OTHER_MODEL = f"Try {_MORE}, or another covariance_type."
+# Shares of the mixture's rows, the thinnest first, in which the data's are counted.
+_LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
+_CLEAR = 0.03  # a share of the rows that can be seen to be too many
+# The logarithm is advised where it leaves less than this share of the skewness.
+_STRAIGHTENED = 0.5
 # Of third and fourth moments, in standard errors; and the share of the fourth that the third
 # explains where it is the skewness that one sees (all of it in two points, 2/3 in a gamma).
 _MOMENT_ERRORS, _SKEWED = 3.0, 0.4
@@ -95,6 +102,16 @@ def misfit_of(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test, p: float)
     kind, which, words, advice = say(fit, tests, rows, test)
     names = tuple(fit.dataset.feature_names[d] for d in test.features)
     return Misfit(kind, names, p, test.nats, _numbers(fit, which), words, advice)
+
+
+def advice_on(misfits: Sequence[Misfit]) -> str:
+    """What to try, each advice once."""
+    each = list(dict.fromkeys(misfit.advice for misfit in misfits))
+    for general in (f"Try {_MORE}.", _OTHER_MODEL):
+        others = [advice for advice in each if advice != general]
+        if any(_MORE in advice for advice in others):
+            each = others
+    return " ".join(each)
 
 
 def _numbers(fit: Fitted, which: IntArray) -> IntArray:
@@ -168,17 +185,26 @@ def _within(fit: Fitted, component: int) -> str:
 
 def _joint(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     """Say where in the mixture, by its density, rows are too many."""
-    (((thin, half), _),) = tests.curves([-1], np.array([0.1, 0.5]))
-    if thin > 0.01 and thin >= abs(half):
+    level, share = tests.largest_excess(_LEVELS)
+    excess = abs(share - level)
+    if excess < _CLEAR:
         words = (
-            f"With all features together, {0.1 + thin:.0%} of the rows lie in the thinnest 10% of "
-            "the mixture: there are heavy tails, or rows away from the components."
+            "With all features together, rows are not as probable as rows of the mixture: within "
+            "components they are not normally distributed."
         )
-        advice = "Look at the far rows, and remove or model them; or try more components."
+        return "joint density", _NO_ROWS, words, _OTHER_MODEL
+    if share > level and level <= 0.25:
+        words = (
+            f"With all features together, {share:.0%} of the rows lie in the thinnest {level:.0%} "
+            "of the mixture: there are heavy tails, or rows away from the components."
+        )
+        advice = f"Look at the far rows, and remove or model them; or try {_MORE}."
         return "joint density", _NO_ROWS, words, advice
-    where = "thinner" if half > 0 else "denser"
+    where = "thinnest" if share > level else "densest"
+    if share < level:
+        share, level = 1.0 - share, 1.0 - level
     words = (
-        f"With all features together, {0.5 + abs(half):.0%} of the rows lie in the {where} half of "
+        f"With all features together, {share:.0%} of the rows lie in the {where} {level:.0%} of "
         "the mixture: within components they are not normally distributed."
     )
     return "joint density", _NO_ROWS, words, _OTHER_MODEL
@@ -207,18 +233,20 @@ def _shape(fit: Fitted, tests: SmoothTests, rows: Rows, test: Test) -> _Said:
     within = _within(fit, component)
     if kind == "skewness":
         what = f"is skewed to the {'right' if size > 0 else 'left'}{within} (skewness {size:.2f})"
-        positive = size > 0 and np.nanmin(rows.x[:, d]) > 0
-        change = "its logarithm" if positive else "a transformation of it"
-        advice = f"Try {change}, if that makes sense, or more components."
+        helps = np.nanmin(rows.x[:, d]) > 0 and abs(
+            _skewness(tests, d, component, np.log)
+        ) < _STRAIGHTENED * abs(size)
+        change = "its logarithm" if helps else "a transformation of it"
+        advice = f"Try {change}, if that makes sense, or {_MORE}."
     elif kind == "heavy tails":
         what = f"has heavier tails than a normal distribution{within} (excess kurtosis {size:.2f})"
-        advice = "Look at the far rows, and remove or model them; or try more components."
+        advice = f"Look at the far rows, and remove or model them; or try {_MORE}."
     elif kind == "light tails" and size < _TWO_GROUPS:
         what = f"falls into several groups{within} (excess kurtosis {size:.2f})"
-        advice = "Try more components."
+        advice = f"Try {_MORE}."
     elif kind == "light tails":
         what = f"has lighter tails than a normal distribution{within} (excess kurtosis {size:.2f})"
-        advice = "Try more components, or a transformation if its range has limits."
+        advice = f"Try {_MORE}, or a transformation if its range has limits."
     else:
         what, advice = "is not distributed like the mixture", _OTHER_MODEL
     low, high, seen, expected = _excess(tests, d)
@@ -254,9 +282,21 @@ def _shape_of(tests: SmoothTests, feature: int) -> tuple[Kind, int, float]:
     return found
 
 
+def _skewness(
+    tests: SmoothTests, feature: int, component: int, change: Callable[[FloatArray], FloatArray]
+) -> float:
+    """Skewness within a component of a feature's values that have been changed."""
+    x = tests.data.rows.x[:, feature]
+    there = ~np.isnan(x)
+    r = tests.data.rows.weight[there] * tests.data.responsibility[there, component]
+    y = change(x[there])
+    y = y - r @ y / r.sum()
+    return float((r @ y**3 / r.sum()) / (r @ y**2 / r.sum()) ** 1.5)
+
+
 def _excess(tests: SmoothTests, feature: int) -> tuple[float, float, float, float]:
     """The interval of most rows in excess: its ends, the share of the rows, the share expected."""
-    rows = tests.data.rows
+    rows = tests.data.rows.without_labels()
     seen = ~np.isnan(rows.x[:, feature])
     order = np.argsort(rows.x[seen, feature], kind="stable")
     values = rows.x[seen, feature][order]

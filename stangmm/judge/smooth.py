@@ -205,6 +205,18 @@ class SmoothTests(Beside):
             part[np.isnan(part)] = 0.0
         return self._quadratic("density", data, simulated, -1)
 
+    def largest_excess(self, levels: Sequence[float]) -> tuple[float, float]:
+        """The level at which most rows are too many or too few, and the share of rows below it.
+
+        A level is a share of the mixture's rows, those of the lowest density.
+        """
+        ranks = self._ranks(self.data.rows)
+        asked = ~np.isnan(ranks)
+        weight = self.data.rows.weight[asked]
+        shares = [float(weight @ (ranks[asked] < level) / weight.sum()) for level in levels]
+        at = int(np.argmax(np.round(np.abs(np.subtract(shares, levels)), 9)))
+        return levels[at], shares[at]
+
     @cached_property
     def _references(self) -> dict[int, FloatArray]:
         """Rows of the mixture (-1), and of each component that rows are known to come from."""

@@ -258,7 +258,8 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
         "by side, all too high or all too low, show what the mixture misses: a gap, a spike, a "
         "heavier tail.",
     )
-    if goodness_of_fit(fit) is not None:
+    found = goodness_of_fit(fit)
+    if found is not None and found.asked_shape:
         several = fit.dataset.n_features > 1
         yield Picture(
             "Are the data distributed like the mixture?",
