@@ -147,7 +147,7 @@ def draws_of_two(memory: float, n_steps: float = 7.0) -> Draws:
     scales = np.exp(0.1 * rng.normal(size=(4, 2000, 2, 1)))
     mixture = Mixture(np.stack([first, 1.0 - first], axis=-1), means, scales)
     mixture = mixture.permute(rng.permuted(np.tile(BOTH, (4, 2000, 1)), axis=-1))
-    info = McmcInfo({"n_steps": np.full((4, 2000), n_steps)})
+    info = McmcInfo({"n_steps": np.full((4, 2000), n_steps)}, max_tree_depth=10)
     return Draws(mixture, rng.normal(size=(4, 2000)), info)
 
 
@@ -165,6 +165,8 @@ def test_a_long_run_is_made_longer_where_that_helps_and_takes_seconds() -> None:
     assert iterations_a_draw(slower, problem_of(2), 10) == 10  # far from enough even so
     long_paths = draws_of_two(0.9, n_steps=200.0)
     assert iterations_a_draw(long_paths, problem_of(2), 10) == 10  # 16 million steps already
+    cut_off = draws_of_two(0.9, n_steps=900.0)
+    assert iterations_a_draw(cut_off, problem_of(2), 1) == 1  # more of them lead no farther
     assert iterations_a_draw(slow, problem_of(2, n_rows=50_000), 10) == 10  # and as much work
 
 
@@ -175,7 +177,8 @@ def test_chains_in_modes_of_their_own_are_asked_one_by_one(memory: float, more: 
     paths[3] = lfilter([1.0], [1.0, -memory], paths[3])
     means = paths[:, 200:, np.newaxis, np.newaxis] + np.repeat([0.0, 50.0], 2)[:, None, None, None]
     mixture = Mixture(np.ones((4, 500, 1)), means, np.ones((4, 500, 1, 1)))
-    draws = Draws(mixture, rng.normal(size=(4, 500)), McmcInfo({}))
+    info = McmcInfo({"n_steps": np.full((4, 500), 7.0)})
+    draws = Draws(mixture, rng.normal(size=(4, 500)), info)
     assert (iterations_a_draw(draws, problem_of(1), 1) > 1) == more
 
 

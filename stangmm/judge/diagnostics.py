@@ -58,6 +58,7 @@ _PAIRS_NAMED = 3
 # The check that asks of the model, where all others ask of its computation.
 GOODNESS = "goodness of fit"
 _MISFITS_SHOWN = 3
+_HANDFUL = 2.5  # rows of a component that may be no group
 _ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
@@ -237,6 +238,8 @@ def _smallest_component(fit: Fitted) -> Check:
         f"The mean and scale of component {worst} rest on few rows, or on the prior. "
         f"{parameters_words(fit)}"
     )
+    if rows[:, worst].mean() < _HANDFUL and not fit.model.noise:
+        advice += " If these rows belong to no group, model them as noise: noise=True."
     if empty > 0.5:
         advice = (
             f"In {empty:.0%} of the draws component {worst} holds less than one row: fewer "

@@ -24,16 +24,20 @@ _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
 _FEATURES = 10  # whose means and scales are looked at, at most
-# With more steps than this share of the longest path, half the step would need longer ones.
-_LONG_PATH = 0.25
+# With more steps than this share of the longest path, half the step would need longer ones; with
+# more than that, most paths are cut off, and more of them lead no farther.
+_LONG_PATH, _CUT_OFF = 0.25, 0.75
 
 
 def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
     """How many iterations each kept draw should have, for draws that depend less on one another.
 
-    As many as they had, ``thin``, where they are independent enough. A run that was made longer
-    before is left, too, where it is so far from enough that this would take minutes.
+    As many as they had, ``thin``, where they are independent enough, or where most paths are as
+    long as they may be. A run that was made longer before is left, too, where it is so far from
+    enough that this would take minutes.
     """
+    if _path_length(cast("McmcInfo", draws.info)) > _CUT_OFF:
+        return thin
     share = _independent_share(draws, problem.free_components)
     if share >= _ENOUGH:
         return thin
@@ -89,6 +93,9 @@ def _affordable(draws: Draws, problem: Problem, thin: int) -> int:
 
 def needs_smaller_steps(info: McmcInfo) -> bool:
     """Whether an iteration has diverged, and paths are short enough to be made of more steps."""
-    stats = info.sample_stats
-    longest = 2.0 ** (info.max_tree_depth or np.inf)
-    return bool(stats["diverging"].any() and stats["n_steps"].mean() < _LONG_PATH * longest)
+    return bool(info.sample_stats["diverging"].any()) and _path_length(info) < _LONG_PATH
+
+
+def _path_length(info: McmcInfo) -> float:
+    """Steps of a draw, on average, as a share of the longest path that there may be."""
+    return float(info.sample_stats["n_steps"].mean() / 2.0 ** (info.max_tree_depth or np.inf))
