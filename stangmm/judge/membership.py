@@ -80,7 +80,7 @@ def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:
     if several:
         columns |= {"q5": low[own], "q95": high[own]}
     columns |= {"tail_probability": tail, "outlier": tail < OUTLIER_TAIL}
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(x), name="row"))
+    return pd.DataFrame(columns, index=fit.dataset.row_index)
 
 
 def _known(fit: Fitted, probability: FloatArray) -> FloatArray:
