@@ -116,7 +116,9 @@ def test_tables_of_rows_join_the_table_that_was_fitted() -> None:
             pd.testing.assert_series_equal(
                 table.join(found).iloc[:, -1], component, check_names=False, check_dtype=False
             )
-        counted = made.dataset.counted()
-        assert list(counted.row_index) == (
-            list(table.index[1:]) if table is not FRAME else list(range(len(FRAME) - 1))
-        )
+    made = sg.GaussianMixture(2).fit(named, method="em", seed=1, sample_weight=weight)
+    assert list(made.dataset.counted().index) == list(named.index[1:])
+    classes = sg.DiscriminantAnalysis().fit(named, component, method="em", seed=1)
+    assert list(classes.fits[0].rows().index) == list(named.index)
+    made = sg.GaussianMixture(2).fit(FRAME.to_numpy(), method="em", seed=1)
+    assert list(made.rows().index) == list(range(len(FRAME)))

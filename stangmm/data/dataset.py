@@ -25,8 +25,6 @@ from stangmm.data.frames import (
 from stangmm.data.resolution import resolution
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from stangmm.data.chunks import Chunks
 
 Missing: TypeAlias = Literal["error", "marginalize"]
@@ -109,7 +107,7 @@ class Dataset:
     missing: Missing = "error"
     labels: IntArray | None = None
     all_rows: AllRows | None = None
-    index: pd.Index | None = None
+    index: Any = None
 
     @classmethod
     def from_input(
@@ -204,13 +202,6 @@ class Dataset:
         if self.sample_weight is None:
             return float(self.n_rows)
         return float(self.sample_weight.sum())
-
-    @property
-    def row_index(self) -> pd.Index:
-        """Index of a table with a line for each row: the table's own, or the rows counted."""
-        import pandas as pd
-
-        return pd.RangeIndex(self.n_observations, name="row") if self.index is None else self.index
 
     @cached_property
     def incomplete(self) -> bool:

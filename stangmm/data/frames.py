@@ -11,17 +11,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _KINDS = {"M": "dates", "m": "durations", "c": "complex numbers"}  # numpy's letters
 _OTHERS = "text or other objects"
@@ -43,13 +39,13 @@ def column_names(X: Any) -> tuple[str, ...] | None:
     return _one_name(getattr(X, "name", None)) if getattr(X, "ndim", 0) == 1 else None
 
 
-def index_of(X: Any) -> pd.Index | None:
+def index_of(X: Any) -> Any:
     """Index of a pandas table or series; None where it only counts the rows from 0."""
-    pandas = sys.modules.get("pandas")
-    if pandas is None or not isinstance(X, pandas.DataFrame | pandas.Series):
+    pd = sys.modules.get("pandas")
+    if pd is None or not isinstance(X, pd.DataFrame | pd.Series):
         return None
-    index: pd.Index = X.index
-    counts = isinstance(index, pandas.RangeIndex) and (index.start, index.step) == (0, 1)
+    index = X.index
+    counts = isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1)
     return None if counts and index.name is None else index
 
 

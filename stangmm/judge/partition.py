@@ -27,6 +27,7 @@ from stangmm.judge.allocations import (
     searched_rows,
     sums,
 )
+from stangmm.judge.membership import row_index
 from stangmm.judge.nearest import nearest_partition
 from stangmm.posterior.fitted import Fitted
 from stangmm.predict import averages as predict
@@ -250,7 +251,7 @@ def joint_partition(parts: Sequence[tuple[Fitted, float]], *, progress: bool = T
         expected_binder=float(draws.share @ losses_of(joint, np.square)),
         credible_radius=_quantile(losses, draws.share, _BALL),
         n_draws=len(draws.share),
-        row_index=data.row_index,
+        row_index=row_index(data),
     )
 
 

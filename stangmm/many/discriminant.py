@@ -523,7 +523,7 @@ def _rows(dataset: Dataset, rows: NDArray[np.bool_], labels: Any = None) -> Data
     """Some of the rows, checked again: a feature may be constant in them."""
     import pandas as pd
 
-    index = dataset.row_index[rows]
+    index = None if dataset.index is None else dataset.index[rows]
     table = pd.DataFrame(dataset.x[rows], columns=list(dataset.feature_names), index=index)
     made = Dataset.from_input(table, missing=dataset.missing, labels=labels)
     return replace(made, named=dataset.named)
