@@ -285,8 +285,7 @@ class Fit(Fitted, Predictions):
 
         table = PrintedTable(summary(self))
         table.note = pooled_words(self)
-        if table.note:
-            warnings.warn(table.note, ConvergenceWarning, stacklevel=2)
+        self._warn_of_modes()
         return table
 
     def rows(self, *, progress: bool = True) -> pd.DataFrame:
@@ -300,12 +299,19 @@ class Fit(Fitted, Predictions):
         Returns
         -------
         DataFrame
-            One row for each row of the data, counted from 0. ``component`` is the most probable
+            One row for each row of the data, with the index of the pandas table that was fitted;
+            of other data, and of a loaded fit, counted from 0. ``component`` is the most probable
             component, or the known one; ``probability`` is the posterior mean of P(z = component
             given x) and, for draws, ``q5`` and ``q95`` are its 90% interval.
             ``tail_probability`` is the share of the predictive distribution that is no denser than
             the row (see `outlier_score`), and ``outlier`` says whether it is below 0.001, as for
             one row in a thousand.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The chains are in different modes, over which the probabilities are pooled; see
+            `summary`.
 
         Examples
         --------
@@ -319,6 +325,7 @@ class Fit(Fitted, Predictions):
         """
         from stangmm.judge.membership import rows_of
 
+        self._warn_of_modes()
         return rows_of(self, progress=progress)
 
     def partition(self, *, progress: bool = True) -> Partition:
@@ -338,6 +345,11 @@ class Fit(Fitted, Predictions):
         -------
         Partition
 
+        Warns
+        -----
+        ConvergenceWarning
+            The chains are in different modes, over which the draws are pooled; see `summary`.
+
         Examples
         --------
         >>> import stangmm as sg
@@ -350,6 +362,7 @@ class Fit(Fitted, Predictions):
         """
         from stangmm.judge.partition import partition_of
 
+        self._warn_of_modes()
         return partition_of(self, progress=progress)
 
     def merge_path(self) -> MergePath:
@@ -362,9 +375,16 @@ class Fit(Fitted, Predictions):
         Returns
         -------
         MergePath
+
+        Warns
+        -----
+        ConvergenceWarning
+            The chains are in different modes, over which the probabilities are pooled; see
+            `summary`.
         """
         from stangmm.judge.merging import merge_path_of
 
+        self._warn_of_modes()
         return merge_path_of(self)
 
     def describe(self) -> str:
@@ -596,6 +616,13 @@ class Fit(Fitted, Predictions):
                 f"  (the first {_FEATURES_SHOWN} of {d.n_features} features; summary() has all)"
             )
         return "\n".join(lines)
+
+    def _warn_of_modes(self) -> None:
+        """Warn the caller of a public method if its answer is pooled over modes."""
+        from stangmm.judge.modes import pooled_words
+
+        if words := pooled_words(self):
+            warnings.warn(words, ConvergenceWarning, stacklevel=3)
 
     def _component_lines(self) -> Iterator[str]:
         names = self.dataset.feature_names[:_FEATURES_SHOWN]

@@ -97,7 +97,7 @@ class GaussianMixture(MixtureSpec):
             Not negative. The same seed, settings and versions give the same draws on any x86-64
             processor with AVX2; without one a seed is drawn and kept in the fit.
         sample_weight : array, shape (N,), optional
-            How often each row counts.
+            How often each row counts; 2**53 in all at the most.
         labels : array, shape (N,), optional
             Known components, from 0; -1 or NaN where unknown. A row with a known component counts
             with its joint density, and components that are named here keep their numbers.
@@ -107,6 +107,7 @@ class GaussianMixture(MixtureSpec):
         init : array or Fit, optional
             Starting values instead of a search: means of the components, shape (K, D); a component
             for each row, shape (N,); or another fit with as many components of the same features.
+            Means must differ, and lie no further outside the data than a hundred times their range.
         relabel : {"stephens", "ecr", "means"} or None
             How the components' labels are settled after sampling; see `Fit.relabel`.
         progress : bool

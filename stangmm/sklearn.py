@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.stats import norm
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import ConvergenceWarning, DataError, MisfitWarning
+from stangmm.base.names import made_by_names
 from stangmm.data.dataset import Dataset, as_sample_weight
 from stangmm.fit import Fit
 from stangmm.gaussian_mixture import GaussianMixture
@@ -42,6 +44,11 @@ except ImportError as error:
 _REG_COVAR = 1e-6
 
 
+@partial(
+    made_by_names,
+    advice=" Those of a method are in its settings: method=EM(restarts=..., max_iterations=..., "
+    "tolerance=...).",
+)
 class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """Gaussian mixture with the interface of ``sklearn.mixture.GaussianMixture``.
 

@@ -62,6 +62,10 @@ CALLS: dict[str, tuple[Any, str]] = {
     "sparse": (lambda fit: MODEL.fit(scipy.sparse.csr_array(X), method="em"), "X.toarray"),
     "text": (lambda fit: MODEL.fit(X, method="em", sample_weight="x" * 200_000), "must be numbers"),
     "one row": (lambda fit: MODEL.fit(X[:1], method="em"), "There is only one row"),
+    "NaN in new rows": (
+        lambda fit: fit.predict_proba([[np.nan, 1.0]]),
+        r"'eruption_min'\. Fit the model with missing=.*Fit\.impute",
+    ),
     "huge n": (lambda fit: fit.sample(10**14), "GB of memory"),
     "huge start": (lambda fit: MODEL.fit(X, method="em", init=np.full((2, 2), 1e308)), "Rescale"),
 }
@@ -73,6 +77,13 @@ def test_what_makes_no_sense_is_named_in_few_words(name: str, fit: sg.Fit) -> No
     with pytest.raises((sg.ModelError, sg.DataError), match=words) as caught:
         ask(fit)
     assert len(str(caught.value)) < 1000
+
+
+def test_one_method_need_not_be_in_a_list() -> None:
+    for method in ("em", sg.EM()):
+        assert list(sg.compare(MODEL, X, method, seed=1, progress=False).fits) == ["em"]
+    with pytest.raises(sg.ModelError, match=r"methods must be methods or fits.* got 3"):
+        sg.compare(MODEL, X, 3, seed=1)  # type: ignore[call-overload]
 
 
 def test_the_modes_of_a_point_estimate_are_words(fit: sg.Fit) -> None:

@@ -248,3 +248,34 @@ def test_a_class_in_which_a_feature_is_constant_is_named() -> None:
         sg.DiscriminantAnalysis({"a": 0})
     with pytest.raises(sg.ModelError, match="folds must be at most 150"):
         sg.DiscriminantAnalysis().cross_validate(X, SPECIES, 151)
+
+
+def test_continuous_numbers_are_no_classes() -> None:
+    model = sg.DiscriminantAnalysis()
+    for ask in (model.fit, model.cross_validate):
+        for y in (X.iloc[:, 0], X.iloc[:, 0].astype("Float64"), CODES + 0.5):
+            with pytest.raises(sg.DataError, match="got continuous numbers such as"):
+                ask(X, y, method="em")
+    fit = fitted(model)
+    same = model.fit(X, CODES.astype(float), method="em", seed=1, progress=False)
+    np.testing.assert_array_equal(same.predict_proba(X), fit.predict_proba(X))
+
+
+@pytest.mark.parametrize(("covariance_type", "needed"), [("full", 6), ("diag", 3), ("tied", 1)])
+def test_a_class_of_too_few_rows_for_em_is_named(covariance_type: Any, needed: int) -> None:
+    model = sg.DiscriminantAnalysis(covariance_type=covariance_type)
+
+    def fit(rows: int) -> sg.DiscriminantFit:
+        kept = np.r_[0:100, 100 : 100 + rows]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", sg.MisfitWarning)  # but not that EM was regularized
+            return model.fit(X.iloc[kept], SPECIES[kept], method="em", seed=1, progress=False)
+
+    assert fit(needed).counts[2] == needed
+    if needed > 1:
+        words = rf"'virginica' has only {needed - 1} rows, but {needed} are needed"
+        with pytest.raises(sg.DataError, match=words):
+            fit(needed - 1)
+        kept = np.r_[0:100, 100 : 100 + needed]
+        with pytest.raises(sg.DataError, match=rf"beside a fold only {needed - 1} row"):
+            model.cross_validate(X.iloc[kept], SPECIES[kept], len(kept), seed=1)

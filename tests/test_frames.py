@@ -81,6 +81,12 @@ def test_text_and_other_columns_are_named_whatever_the_library(fit: sg.Fit) -> N
     for X in (text, text.lazy(), text.to_arrow()):
         with pytest.raises(sg.DataError, match=r"got text or other objects in \['t'\]"):
             fit.predict(X)
+    kinds = FRAME.head(2).assign(
+        day=pd.date_range("2020", periods=2), kind=pd.Categorical(["a", "b"])
+    )
+    for X in (pl.from_pandas(kinds), pa.Table.from_pandas(kinds), kinds):
+        with pytest.raises(sg.DataError, match=r"dates in \['day'\], categories in \['kind'\]"):
+            fit.predict(X)
     with pytest.raises(sg.DataError, match="Select and order the columns"):
         fit.predict(pl.from_pandas(FRAME[FRAME.columns[::-1]]))
 
@@ -95,3 +101,24 @@ def test_a_series_is_one_feature_with_its_name() -> None:
         velocity, method="em", seed=1, sample_weight=pl.Series([2] * 82)
     )
     assert weighted.dataset.total_weight == 164
+
+
+def test_tables_of_rows_join_the_table_that_was_fitted() -> None:
+    """Also where rows were sorted or left out, whatever the index."""
+    own = FRAME.sort_values(FRAME.columns[0])
+    named = FRAME.set_index(pd.Index([f"eruption {i}" for i in range(len(FRAME))], name="which"))
+    weight = np.r_[0.0, np.ones(len(FRAME) - 1)]
+    for table in (own, named, FRAME):
+        made = sg.GaussianMixture(2).fit(table, method="em", seed=1, sample_weight=weight)
+        component = made.predict(table)
+        for found in (made.rows()["component"], made.partition().to_dataframe()["cluster"]):
+            assert list(found.index) == list(table.index)
+            pd.testing.assert_series_equal(
+                table.join(found).iloc[:, -1], component, check_names=False, check_dtype=False
+            )
+    made = sg.GaussianMixture(2).fit(named, method="em", seed=1, sample_weight=weight)
+    assert list(made.dataset.counted().index) == list(named.index[1:])
+    classes = sg.DiscriminantAnalysis().fit(named, component, method="em", seed=1)
+    assert list(classes.fits[0].rows().index) == list(named.index)
+    made = sg.GaussianMixture(2).fit(FRAME.to_numpy(), method="em", seed=1)
+    assert list(made.rows().index) == list(range(len(FRAME)))

@@ -106,8 +106,33 @@ def test_the_answer_from_a_start_does_not_depend_on_the_seed() -> None:
 def test_a_start_that_collapses_is_an_error_that_says_so() -> None:
     x = np.vstack([np.random.default_rng(2).normal(size=(50, 1)), [[9.0]]])
     model = sg.GaussianMixture(2, "diag")
-    with pytest.raises(sg.InferenceError, match=r"EM from init collapsed.*another init"):
+    with pytest.raises(sg.InferenceError, match=r"led there\. Give another init") as caught:
         model.fit(x, "em", init=np.array([0.0, 9.0]), progress=False)
+    assert "too many" not in str(caught.value)
+    with pytest.raises(sg.InferenceError, match=r"Outside the range of the data .* components: 1"):
+        model.fit(x, "em", init=np.array([0.0, 500.0]), progress=False)
+
+
+@pytest.mark.parametrize("method", ["em", "optimize", "advi", "nuts", "laplace"])
+def test_starts_that_lead_nowhere_are_refused_by_every_method(method: Any) -> None:
+    x = np.random.default_rng(2).normal(size=(50, 2))
+    x[25:] += 6.0
+    model = sg.GaussianMixture(2)
+    for init, words in (
+        ([[0, 1], [0, 1]], "must differ, got .* components 0 and 1"),
+        ([[0, 0], [0, 1e6]], "component 1 is far outside the data: 1e\\+06 in feature 'x2'"),
+        ([[0, 0], [0, 1e150]], "component 1 is far outside"),
+        (model.fit(1e6 * x + 1e9, "em", seed=1), "far outside the data"),
+    ):
+        with pytest.raises(sg.DataError, match=words):
+            model.fit(x, method, init=init, progress=False)
+
+
+def test_known_labels_tell_components_of_equal_starts_apart() -> None:
+    x = three_groups()
+    labels = np.repeat([0, 1, -1], 40)
+    fit = sg.GaussianMixture(2, "diag").fit(x, "em", init=[0.0, 0.0], labels=labels, progress=False)
+    assert abs(fit.means[1, 0] - fit.means[0, 0]) > 0.5
 
 
 def test_means_labels_and_fits_lead_to_the_same_optimum() -> None:

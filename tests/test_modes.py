@@ -430,6 +430,9 @@ def test_what_a_divided_fit_shows_is_by_mode_or_says_that_it_is_pooled() -> None
 
     with pytest.warns(sg.ConvergenceWarning, match=r"pooled over the modes.*fit\.combined\(\)"):
         table = fit.summary()
+    for ask in (fit.rows, fit.partition, fit.merge_path):
+        with pytest.warns(sg.ConvergenceWarning, match=r"pooled over the modes.*fit\.combined\(\)"):
+            ask()
     assert "pooled over the" in str(table)
     assert "pooled over the" in str(table._repr_html_())
     whole = combined(fit)

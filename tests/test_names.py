@@ -33,6 +33,18 @@ CALLS: dict[str, Any] = {
 }
 
 
+def test_an_unknown_argument_gets_the_list_of_the_known_ones() -> None:
+    from stangmm.sklearn import StanGaussianMixture
+
+    unknown: Any = {"mean": sg.Normal(0.0, 1.0)}
+    with pytest.raises(TypeError, match=r"Priors has no argument 'mean'; there are .*'means'"):
+        sg.Priors(**unknown)
+    unknown = {"n_init": 3}
+    with pytest.raises(TypeError, match=r"no argument 'n_init'; .*method=EM\(restarts=") as caught:
+        StanGaussianMixture(3, **unknown)
+    assert "stangmm.sklearn" not in str(caught.value)
+
+
 @pytest.mark.parametrize("here", CALLS)
 def test_a_name_of_scikit_learn_says_what_it_is_called_here(here: str, fit: sg.Fit) -> None:
     with pytest.raises((TypeError, AttributeError)) as caught:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stangmm.base.errors import DataError, ModelError
 
-_MOST = 2**53  # of anything that is counted
+MOST = 2**53  # of anything that is counted
 _MOST_SEED = 2**128
 _WORDS = 200  # letters of a value in a message
 
@@ -40,7 +40,7 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
-def check_count(name: str, value: Any, minimum: int = 1, most: int = _MOST) -> None:
+def check_count(name: str, value: Any, minimum: int = 1, most: int = MOST) -> None:
     """Raise ModelError unless value is a whole number of at least ``minimum``."""
     if not is_whole(value) or value < minimum:
         raise ModelError(

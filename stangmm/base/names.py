@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
@@ -60,26 +59,26 @@ def hint(name: str) -> str:
     return f" Here it is {_HERE[name]}; stangmm.sklearn has scikit-learn's names."
 
 
-def made_by_names(cls: type[T]) -> type[T]:
-    """Have a dataclass say what its arguments are called where another name comes."""
+def made_by_names(cls: type[T], advice: str = "") -> type[T]:
+    """Have a class say what its arguments are called where another name comes."""
     made: Callable[..., None] = cls.__init__
-    known = [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
+    known = [name for name in inspect.signature(made).parameters if name != "self"]
 
     @functools.wraps(made)
     def checked(self: T, *arguments: Any, **options: Any) -> None:
-        check_names(cls.__name__, options, known)
+        check_names(cls.__name__, options, known, advice)
         made(self, *arguments, **options)
 
     cls.__init__ = cast(Any, checked)  # type: ignore[method-assign]
     return cls
 
 
-def check_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_names(what: str, given: Iterable[str], known: Iterable[str], advice: str = "") -> None:
     """Raise TypeError for an argument that there is not, with what it is called here."""
     for name in given:
         if name not in known:
             raise TypeError(
-                f"{what} has no argument {name!r}; there are {list(known)}.{hint(name)}"
+                f"{what} has no argument {name!r}; there are {list(known)}.{advice or hint(name)}"
             )
 
 

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
-from stangmm.base.checked import check_choice, shown
+from stangmm.base.checked import MOST, check_choice, shown
 from stangmm.base.errors import DataError, ModelError
-from stangmm.data.frames import column_names, eager, is_chunked, is_table, numbers_of
+from stangmm.data.frames import (
+    check_numeric,
+    column_names,
+    eager,
+    index_of,
+    is_chunked,
+    is_table,
+    numbers_of,
+    what_it_holds,
+)
 from stangmm.data.resolution import resolution
 
 if TYPE_CHECKING:
@@ -23,6 +32,11 @@ Missing: TypeAlias = Literal["error", "marginalize"]
 _BLOCK = 2**15  # numbers that a pass over the data holds at once, so that they stay in cache
 # A feature whose range is this few units in the last place of its values holds no usable numbers.
 _MIN_RESOLVED_STEPS = 100
+_OF_A_FIT = 'missing="marginalize" uses what these rows have. Or remove or impute them.'
+_OF_NEW_ROWS = (
+    'Fit the model with missing="marginalize", and it uses what these rows have. Or remove them, '
+    "or fill them in first (Fit.impute)."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +95,9 @@ class Dataset:
         are.
     all_rows : AllRows or None
         The data of which ``x`` is a sample; None where it is all of them.
+    index : Index or None
+        That of the pandas table which the rows came from, for tables of them; None where it just
+        counts the rows from 0. Files do not hold it.
     """
 
     x: FloatArray
@@ -90,6 +107,7 @@ class Dataset:
     missing: Missing = "error"
     labels: IntArray | None = None
     all_rows: AllRows | None = None
+    index: Any = None
 
     @classmethod
     def from_input(
@@ -108,7 +126,7 @@ class Dataset:
             Observations in rows; those of Dask are read chunk by chunk. A Dataset is returned as it
             is.
         sample_weight : array, shape (N,), optional
-            Non-negative frequencies.
+            Non-negative frequencies, whose sum is at most 2**53.
         missing : {"error", "marginalize"}
             What NaN means: a mistake, or a value that is integrated out.
         labels : array, shape (N,), optional
@@ -135,7 +153,8 @@ class Dataset:
             _check_no_blank_rows(x)
         weight = None if sample_weight is None else as_sample_weight(sample_weight, len(x))
         known = None if labels is None else _as_labels(labels, len(x))
-        dataset = cls(x, names, weight, column_names(X) is not None, missing, known)
+        named = column_names(X) is not None
+        dataset = cls(x, names, weight, named, missing, known, index=index_of(X))
         check_features(names, *dataset.range(), len(dataset.counted().x))
         return dataset
 
@@ -245,7 +264,8 @@ class Dataset:
         counts = self.sample_weight > 0
         labels = None if self.labels is None else self.labels[counts]
         weight = self.sample_weight[counts]
-        return replace(self, x=self.x[counts], sample_weight=weight, labels=labels)
+        index = None if self.index is None else self.index[counts]
+        return replace(self, x=self.x[counts], sample_weight=weight, labels=labels, index=index)
 
     @cached_property
     def _moments(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -330,14 +350,19 @@ def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str,
     DataError
         Not numeric, not finite, empty, or not one- or two-dimensional.
     """
+    x, names = _read(X)
+    names = names or default_names(x.shape[1])
+    _check_finite(x, names, missing, _OF_A_FIT)
+    return x, names
+
+
+def _read(X: Any) -> tuple[FloatArray, tuple[str, ...] | None]:
+    """Numbers (N, D), finite or not, and names if there are any."""
     X = eager(X)
+    if X is None:
+        raise DataError("X must be a table of numbers (N rows, D features), got None.")
     names = column_names(X)
-    text = _text_columns(X)
-    if text:
-        raise DataError(
-            f"Features must be numbers, got text or other objects in {text}. "
-            "Drop these columns or encode them as numbers."
-        )
+    check_numeric(_columns_without_numbers(X))
     try:
         x = as_numbers(X)
     except DataError:
@@ -356,9 +381,6 @@ def as_table(X: Any, missing: Missing = "error") -> tuple[FloatArray, tuple[str,
         )
     if x.size == 0:
         raise DataError(f"X must have at least one row and one feature, got shape {x.shape}.")
-    if names is None:
-        names = default_names(x.shape[1])
-    _check_finite(x, names, missing)
     return x, names
 
 
@@ -380,7 +402,7 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
         As `as_table`, or the number or names of the features differ from the fit's.
     """
     X = eager(X)
-    x, names = as_table(X, fitted.missing)
+    x, names = _read(X)
     feature_names = fitted.feature_names
     if x.shape[1] != len(feature_names):
         raise DataError(
@@ -389,9 +411,11 @@ def as_new_rows(X: Any, fitted: Dataset) -> FloatArray:
         )
     if fitted.named and is_table(X) and names != feature_names:
         raise DataError(
-            f"The model was fitted to features {list(feature_names)}, got columns {list(names)}. "
+            f"The model was fitted to features {list(feature_names)}, got columns "
+            f"{list(names or default_names(x.shape[1]))}. "
             "Select and order the columns as in the fit."
         )
+    _check_finite(x, feature_names, fitted.missing, _OF_NEW_ROWS)
     return x
 
 
@@ -409,10 +433,8 @@ def as_numbers(values: Any) -> FloatArray:
         raise TypeError("a sparse matrix; give X.toarray()")
     raw = np.asarray(values)
     kind = raw.dtype.kind
-    if kind == "c":
-        raise TypeError("complex numbers")
-    if kind in "mM":
-        raise TypeError("dates or durations")
+    if kind in "cmM":
+        raise TypeError(what_it_holds(raw.dtype))
     if kind in "UST" or (kind == "O" and any(isinstance(v, str | bytes) for v in raw.flat)):
         raise TypeError("text")
     if kind == "O":  # what pandas writes where a number is missing
@@ -421,21 +443,25 @@ def as_numbers(values: Any) -> FloatArray:
     return np.array(raw, dtype=np.float64, order="C")
 
 
-def _text_columns(X: Any) -> list[str]:
+def _columns_without_numbers(X: Any) -> dict[str, str]:
+    """Columns of a pandas table that hold no numbers, and what they hold."""
     if not hasattr(X, "iloc") or not hasattr(X, "columns"):
-        return []
-    dtypes = X.dtypes
-    columns = enumerate(zip(X.columns, dtypes, strict=True))
-    return [str(name) for j, (name, dtype) in columns if _is_text(X.iloc[:, j], dtype)]
+        return {}
+    columns = enumerate(zip(X.columns, X.dtypes, strict=True))
+    return {
+        str(name): what_it_holds(dtype)
+        for j, (name, dtype) in columns
+        if not _holds_numbers(X.iloc[:, j], dtype)
+    }
 
 
-def _is_text(column: Any, dtype: Any) -> bool:
+def _holds_numbers(column: Any, dtype: Any) -> bool:
     if dtype == np.dtype(object):  # may still hold numbers, and None where one is missing
-        return not all(value is None or isinstance(value, Real) for value in column)
-    return getattr(dtype, "kind", "O") not in "fiub"
+        return all(value is None or isinstance(value, Real) for value in column)
+    return getattr(dtype, "kind", "O") in "fiub"
 
 
-def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing) -> None:
+def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing, advice: str) -> None:
     accepted = np.isfinite(x) if missing == "error" else ~np.isinf(x)
     if accepted.all():
         return
@@ -443,14 +469,11 @@ def _check_finite(x: FloatArray, names: tuple[str, ...], missing: Missing) -> No
     n_missing = int(np.isnan(x[rows, columns]).sum())
     kinds = [("missing (NaN)", n_missing), ("infinite", len(rows) - n_missing)]
     what = " and ".join(f"{n} {kind}" for kind, n in kinds if n)
-    advice = [
-        (n_missing, 'missing="marginalize" uses what these rows have. Or remove or impute them.'),
-        (len(rows) - n_missing, "Remove or replace infinite values."),
-    ]
+    each = [(n_missing, advice), (len(rows) - n_missing, "Remove or replace infinite values.")]
     raise DataError(
         f"X must be finite, got {what} among its values, in {len(set(rows.tolist()))} of {len(x)} "
         f"rows, the first in row {rows[0]}, feature {names[columns[0]]!r}. "
-        f"{' '.join(a for n, a in advice if n)}"
+        f"{' '.join(a for n, a in each if n)}"
     )
 
 
@@ -501,7 +524,7 @@ def check_features(names: tuple[str, ...], low: FloatArray, high: FloatArray, n:
 
 
 def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
-    """Check sample weights: N finite numbers, none negative, not all zero."""
+    """Check sample weights: N finite numbers, none negative, not all zero, of 2**53 in all."""
     try:
         weight = as_numbers(sample_weight)
     except (TypeError, ValueError, OverflowError) as error:
@@ -519,8 +542,11 @@ def as_sample_weight(sample_weight: Any, n: int) -> FloatArray:
         raise DataError("sample_weight must have a positive entry, got only zeros.")
     with np.errstate(over="ignore"):
         total = weight.sum()
-    if not np.isfinite(total):
-        raise DataError("sample_weight must have a finite sum, got infinity. Rescale the weights.")
+    if total > MOST:
+        raise DataError(
+            "sample_weight says how often each row counts, so that its sum must be at most 2**53, "
+            f"got {total:.3g}. Rescale the weights."
+        )
     return weight
 
 

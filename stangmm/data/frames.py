@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import DataError
 
+_KINDS = {"M": "dates", "m": "durations", "c": "complex numbers"}  # numpy's letters
+_OTHERS = "text or other objects"
+
 
 def column_names(X: Any) -> tuple[str, ...] | None:
     """Names of a table's columns, or of a series; None where it has none."""
@@ -34,6 +37,16 @@ def column_names(X: Any) -> tuple[str, ...] | None:
         # What is no valid text (half a character) could be written nowhere, pandas included.
         return tuple(str(c).encode("utf-8", "replace").decode() for c in columns)
     return _one_name(getattr(X, "name", None)) if getattr(X, "ndim", 0) == 1 else None
+
+
+def index_of(X: Any) -> Any:
+    """Index of a pandas table or series; None where it only counts the rows from 0."""
+    pd = sys.modules.get("pandas")
+    if pd is None or not isinstance(X, pd.DataFrame | pd.Series):
+        return None
+    index = X.index
+    counts = isinstance(index, pd.RangeIndex) and (index.start, index.step) == (0, 1)
+    return None if counts and index.name is None else index
 
 
 def is_chunked(X: Any) -> bool:
@@ -78,9 +91,9 @@ def numbers_of(X: Any) -> FloatArray | None:
                 f"got {dict(dataset.sizes)}. Select them, or give a DataArray of two dimensions."
             )
         each = [np.asarray(variable.values) for variable in dataset.data_vars.values()]
-        text = [str(name) for name, v in zip(dataset.data_vars, each, strict=True)
-                if v.dtype.kind not in "fiub"]  # fmt: skip
-        _check_no_text(text)
+        check_numeric({str(name): what_it_holds(v.dtype)
+                       for name, v in zip(dataset.data_vars, each, strict=True)
+                       if v.dtype.kind not in "fiub"})  # fmt: skip
         return np.stack([np.asarray(v, dtype=np.float64) for v in each], axis=1)
     found = _known(X)
     if found is None:
@@ -88,7 +101,8 @@ def numbers_of(X: Any) -> FloatArray | None:
     import narwhals as nw
 
     series = [found[name] for name in found.columns] if hasattr(found, "columns") else [found]
-    _check_no_text([s.name for s in series if not (s.dtype.is_numeric() or s.dtype == nw.Boolean)])
+    check_numeric({str(s.name): _what_it_holds(s.dtype) for s in series
+                   if not (s.dtype.is_numeric() or s.dtype == nw.Boolean)})  # fmt: skip
     columns = [np.asarray(s.cast(nw.Float64).to_numpy(), dtype=np.float64) for s in series]
     if not hasattr(found, "columns"):
         return columns[0]
@@ -211,9 +225,32 @@ def _one_name(name: Any) -> tuple[str, ...] | None:
     return (name,) if isinstance(name, str) and name else None
 
 
-def _check_no_text(names: list[Any]) -> None:
-    if names:
-        raise DataError(
-            f"Features must be numbers, got text or other objects in {list(map(str, names))}. "
-            "Drop these columns or encode them as numbers."
-        )
+def what_it_holds(dtype: Any) -> str:
+    """What values of a type of numpy or pandas are, that are no real numbers."""
+    if hasattr(dtype, "categories"):
+        return "categories"
+    return _KINDS.get(getattr(dtype, "kind", "O"), _OTHERS)
+
+
+def _what_it_holds(dtype: Any) -> str:
+    """The same for a type of narwhals."""
+    import narwhals as nw
+
+    if isinstance(dtype, nw.Categorical | nw.Enum):
+        return "categories"
+    if isinstance(dtype, nw.Duration):
+        return _KINDS["m"]
+    return _KINDS["M"] if isinstance(dtype, nw.Date | nw.Datetime) else _OTHERS
+
+
+def check_numeric(others: dict[str, str]) -> None:
+    """Raise DataError for columns that hold no numbers, given with what they hold."""
+    if not others:
+        return
+    found: dict[str, list[str]] = {}
+    for name, what in others.items():
+        found.setdefault(what, []).append(name)
+    text = ", ".join(f"{what} in {names}" for what, names in found.items())
+    raise DataError(
+        f"Features must be numbers, got {text}. Drop these columns or encode them as numbers."
+    )

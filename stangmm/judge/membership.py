@@ -9,6 +9,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.thresholds import OUTLIER_TAIL
+from stangmm.data.dataset import Dataset
 from stangmm.posterior.fitted import Fitted, once
 from stangmm.predict import averages as predict
 
@@ -64,6 +65,14 @@ def probabilities_of(fit: Fitted) -> FloatArray:
     return _known(fit, predict.responsibilities(some, fit.dataset.x))
 
 
+def row_index(dataset: Dataset) -> pd.Index:
+    """Index of a table with a line for each row: that of the user's table, or the rows counted."""
+    import pandas as pd
+
+    own: pd.Index | None = dataset.index
+    return pd.RangeIndex(dataset.n_observations, name="row") if own is None else own
+
+
 def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:
     """Give a table of the rows; see `Fit.rows`."""
     import pandas as pd
@@ -80,7 +89,7 @@ def rows_of(fit: Fitted, *, progress: bool = True) -> pd.DataFrame:
     if several:
         columns |= {"q5": low[own], "q95": high[own]}
     columns |= {"tail_probability": tail, "outlier": tail < OUTLIER_TAIL}
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(x), name="row"))
+    return pd.DataFrame(columns, index=row_index(fit.dataset))
 
 
 def _known(fit: Fitted, probability: FloatArray) -> FloatArray:

@@ -27,6 +27,7 @@ from stangmm.judge.allocations import (
     searched_rows,
     sums,
 )
+from stangmm.judge.membership import row_index
 from stangmm.judge.nearest import nearest_partition
 from stangmm.posterior.fitted import Fitted
 from stangmm.predict import averages as predict
@@ -75,6 +76,8 @@ class Partition:
         posterior probability 0.95.
     n_draws : int
         How many draws of partitions were used, about 500 at most.
+    row_index : Index
+        Index of the pandas table that was fitted; of other data the number of each row, from 0.
 
     Examples
     --------
@@ -99,6 +102,7 @@ class Partition:
     expected_binder: float
     credible_radius: float
     n_draws: int
+    row_index: pd.Index
 
     @property
     def n_clusters(self) -> int:
@@ -138,6 +142,9 @@ class Partition:
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each row of the data: ``cluster``, ``certainty``, ``nearest``, ``affinity``.
 
+        The index is that of the pandas table that was fitted; of other data, and of a loaded fit,
+        rows are counted from 0.
+
         ``nearest`` is the other cluster to which the row has the largest ``affinity``; missing for
         a single cluster.
         """
@@ -155,7 +162,7 @@ class Partition:
                 "nearest": nearest,
                 "affinity": np.nan if alone else others.max(axis=1),
             },
-            index=pd.RangeIndex(len(self.labels), name="row"),
+            index=self.row_index,
         )
 
     def distance(self, labels: Any) -> float:
@@ -244,6 +251,7 @@ def joint_partition(parts: Sequence[tuple[Fitted, float]], *, progress: bool = T
         expected_binder=float(draws.share @ losses_of(joint, np.square)),
         credible_radius=_quantile(losses, draws.share, _BALL),
         n_draws=len(draws.share),
+        row_index=row_index(data),
     )
 
 

@@ -246,7 +246,7 @@ class Comparison:
 def compare(
     model: GaussianMixture,
     X: Any,
-    methods: Sequence[str | Method | Fit] | None = ...,
+    methods: str | Method | Fit | Sequence[str | Method | Fit] | None = ...,
     *,
     seed: int | None = ...,
     sample_weight: Any = ...,
@@ -259,7 +259,7 @@ def compare(
 def compare(
     model: Mapping[str, GaussianMixture | Fit] | Sequence[GaussianMixture | Fit],
     X: Any,
-    methods: Sequence[str | Method] | None = ...,
+    methods: str | Method | Sequence[str | Method] | None = ...,
     *,
     seed: int | None = ...,
     sample_weight: Any = ...,
@@ -295,7 +295,7 @@ def compare(
         come to the posterior. In a dict the keys are their labels; in a list labels are such as
         "K = 2 (full)". Existing fits among them are used as they are.
     X : array or DataFrame, shape (N, D)
-    methods : sequence of str, Method or Fit, optional
+    methods : str, Method or Fit, or sequence of them, optional
         By default "em", "optimize", "advi" and "nuts" for one model, and "nuts" for several.
         Existing fits of the one model to the same data are used as they are.
     seed : int, optional
@@ -332,9 +332,11 @@ def compare(
     seed = checked_seed(seed)
     if methods is None:
         methods = ("em", "optimize", "advi", "nuts") if one else ("nuts",)
-    chosen = [] if isinstance(methods, str | Method | Fit) else listed(methods)
+    chosen = [methods] if isinstance(methods, str | Method | Fit) else listed(methods)
     if not chosen:
-        raise ModelError("methods must be a list of methods or fits, with at least one.")
+        raise ModelError(
+            f"methods must be methods or fits, with at least one, got {shown(methods)}."
+        )
     used = [as_method(m) for m in chosen if not isinstance(m, Fit)]
     dataset = rows_for(dataset, *used)
     plan: dict[str, Fit | tuple[GaussianMixture, Method]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.many.mending import left_out_because
 from stangmm.methods import Method, MethodName, as_method
 from stangmm.methods.base import Run
-from stangmm.model.covariance import CovarianceType, MclustName
+from stangmm.model.covariance import CovarianceType, MclustName, structure_named
 from stangmm.model.mixture import Mixture
 from stangmm.model.priors import Priors
 from stangmm.posterior.fitting import checked_seed, fitted
@@ -108,8 +109,9 @@ class DiscriminantAnalysis:
         Raises
         ------
         DataError, ModelError, CmdStanNotFoundError, CompileError, InferenceError
-            As `GaussianMixture.fit`; and for classes that are missing, fewer than two, or not those
-            that ``n_components`` names.
+            As `GaussianMixture.fit`; and for classes that are missing, continuous numbers, fewer
+            than two, not those that ``n_components`` names, or of too few rows for their covariance
+            by EM.
 
         Warns
         -----
@@ -120,6 +122,7 @@ class DiscriminantAnalysis:
         classes, codes = _classes(y, dataset.n_observations)
         counts = self._counts(classes)
         settings, seed = as_method(method), checked_seed(seed)
+        self._check_rows(np.bincount(codes), dataset.n_features, settings, counts, classes)
         parts = self._parts(dataset, codes, counts, classes)
         workers = Workers.of(len(parts), settings.processors)
         settings.prepare(Run(seed, progress))
@@ -178,7 +181,7 @@ class DiscriminantAnalysis:
         Raises
         ------
         DataError, ModelError, CmdStanNotFoundError, CompileError, InferenceError
-            As `fit`; also for a class of one row.
+            As `fit`, of the rows beside each fold; also for a class of one row.
 
         Warns
         -----
@@ -196,8 +199,10 @@ class DiscriminantAnalysis:
                 f"when it is left out. Every class must have at least two rows."
             )
         settings, seed = as_method(method), checked_seed(seed)
-        settings.prepare(Run(seed, progress))
         fold = _folds(codes, folds, random_generator(seed))
+        left = np.min([np.bincount(codes[fold != i]) for i in range(folds)], axis=0)
+        self._check_rows(left, dataset.n_features, settings, counts, classes, "beside a fold ")
+        settings.prepare(Run(seed, progress))
         workers = Workers.of(folds, settings.processors)
         run = Run(seed, processors=workers.processors)
         tasks = [(self, codes, counts, classes, fold == i, settings, run) for i in range(folds)]
@@ -227,6 +232,29 @@ class DiscriminantAnalysis:
                 f"{shown(dict(self.n_components))}."
             )
         return [self.n_components[c] for c in classes.tolist()]
+
+    def _check_rows(
+        self,
+        rows: IntArray,
+        n_features: int,
+        settings: Method,
+        counts: list[int],
+        classes: NDArray[Any],
+        where: str = "",
+    ) -> None:
+        """Raise DataError for a class whose rows are too few for EM of one mixture of classes."""
+        structure = structure_named(self.covariance_type)
+        needed = math.ceil(structure.min_rows(n_features))
+        few = np.flatnonzero(rows < needed)
+        if len(few) and settings.name == "em" and max(counts) == 1:
+            c = int(few[0])
+            raise DataError(
+                f"Class {shown(classes.tolist()[c])} has {where}only {rows[c]} "
+                f"row{'' if rows[c] == 1 else 's'}, but {needed} are needed to estimate "
+                f'"{structure.name}" covariances of {n_features} features by EM. Leave the '
+                'class out, let the classes share one covariance (covariance_type="tied"), or use '
+                'method="nuts", whose priors allow small classes.'
+            )
 
     def _parts(
         self, dataset: Dataset, codes: IntArray, counts: list[int], classes: NDArray[Any]
@@ -468,6 +496,12 @@ def _classes(y: Any, n: int) -> tuple[NDArray[Any], IntArray]:
     values = np.asarray(y)
     if values.shape != (n,):
         raise DataError(f"y must have one class a row, shape ({n},), got {values.shape}.")
+    fractions = (v for v in values.tolist() if isinstance(v, float) and v % 1.0 > 0)
+    if (fraction := next(fractions, None)) is not None:
+        raise DataError(
+            f"y must be classes (whole numbers, text or truth values), got continuous numbers such "
+            f"as {fraction:g}. Divide them into classes first."
+        )
     absent = np.flatnonzero(pd.isna(values))
     if len(absent):
         raise DataError(
@@ -489,7 +523,8 @@ def _rows(dataset: Dataset, rows: NDArray[np.bool_], labels: Any = None) -> Data
     """Some of the rows, checked again: a feature may be constant in them."""
     import pandas as pd
 
-    table = pd.DataFrame(dataset.x[rows], columns=list(dataset.feature_names))
+    index = None if dataset.index is None else dataset.index[rows]
+    table = pd.DataFrame(dataset.x[rows], columns=list(dataset.feature_names), index=index)
     made = Dataset.from_input(table, missing=dataset.missing, labels=labels)
     return replace(made, named=dataset.named)
 

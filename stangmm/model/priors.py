@@ -24,6 +24,7 @@ from scipy.special import (
 from stangmm.base.arrays import FloatArray
 from stangmm.base.checked import shown
 from stangmm.base.errors import ModelError
+from stangmm.base.names import made_by_names
 from stangmm.data.dataset import Dataset, Missing, as_numbers
 from stangmm.model.covariance import (
     CovarianceStructure,
@@ -427,6 +428,7 @@ FAMILIES: dict[str, type] = {
 }
 
 
+@made_by_names
 @dataclass(frozen=True, eq=False)
 class Priors:
     """The priors of a mixture; what is left out gets a default scaled by the data.

@@ -19,6 +19,9 @@ from stangmm.posterior.fitted import Fitted
 # makes it singular.
 _SHARE_OF_TOTAL = 1e-2
 _LARGEST = 1e150  # squares of more are no numbers
+# Starting means may lie outside the data by so many of their ranges: from further away nothing
+# finds back.
+_FARTHEST = 100.0
 
 
 def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
@@ -28,8 +31,9 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     ----------
     init : array or Fitted
         Means (K, D), or (K,) for one feature; components of the rows, integers of shape (N,); or
-        a fit, whose draw of highest log joint density is taken. Noise that these say nothing of
-        starts with a small weight.
+        a fit, whose draw of highest log joint density is taken. Means must differ, but for those
+        of components that known labels tell apart, and lie within a hundred ranges of the data.
+        Noise that these say nothing of starts with a small weight.
     problem : Problem
     dataset : Dataset
         The data of the problem in the user's order.
@@ -37,7 +41,8 @@ def start_from(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     Raises
     ------
     DataError
-        Means or labels of the wrong shape, not finite, or that leave a component without rows.
+        Means or labels of the wrong shape, not finite, or that leave a component without rows;
+        equal means, or means far outside the data.
     ModelError
         A fit with another number of components or other features.
     """
@@ -62,12 +67,40 @@ def _without_noise(init: Any, problem: Problem, dataset: Dataset) -> Mixture:
     if values.shape == (n,) and dataset.all_rows is None:
         return _from_labels(_checked_labels(values, k), problem, dataset)
     if values.shape == (k, d):
+        _check_different(values, dataset.free_components(k))
+        _check_near(values, dataset)
         return _from_means((values - problem.center) / problem.unit, problem, dataset)
     labels = f"labels of shape ({n},), " if dataset.all_rows is None else ""
     raise DataError(
         f"init must be means of shape ({k}, {d}), {labels}or a Fit, got an array of shape "
         f"{values.shape}."
     )
+
+
+def _check_near(means: FloatArray, dataset: Dataset) -> None:
+    """Raise DataError for means, in the user's units, far outside the data."""
+    low, high = dataset.range()
+    beyond = np.maximum(low - means, means - high) / (high - low)
+    k, j = np.unravel_index(int(beyond.argmax()), beyond.shape)
+    if beyond[k, j] > _FARTHEST:
+        raise DataError(
+            f"The starting mean of component {k} is far outside the data: {means[k, j]:g} in "
+            f"feature {dataset.feature_names[j]!r}, whose values are from {low[j]:g} to "
+            f"{high[j]:g}. Give an init within the data, or at most {_FARTHEST:g} times their "
+            "range away from them."
+        )
+
+
+def _check_different(means: FloatArray, free: IntArray) -> None:
+    """Raise DataError for components of equal means, between which nothing else decides."""
+    for i, k in enumerate(free):
+        for other in free[:i]:
+            if (means[k] == means[other]).all():
+                raise DataError(
+                    f"Starting means must differ, got {means[k].tolist()} for components {other} "
+                    f"and {k}: from equal means these would stay equal. Move one of them, or give "
+                    "labels of the rows as init."
+                )
 
 
 def _checked_labels(values: FloatArray, k: int) -> IntArray:
@@ -120,5 +153,6 @@ def _from_fit(fit: Fitted, problem: Problem, dataset: Dataset) -> Mixture:
             f"A fit given as init must have {k} components and the features {list(names)}, got "
             f"{fit.model.n_components} components of {list(fit.dataset.feature_names)}."
         )
-    best = problem.from_user_units(fit.mixture[int(np.argmax(fit.lp))])
-    return problem.space.nearest(best)
+    best = fit.mixture[int(np.argmax(fit.lp))]
+    _check_near(best.means, dataset)
+    return problem.space.nearest(problem.from_user_units(best))

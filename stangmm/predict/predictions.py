@@ -363,7 +363,7 @@ class Predictions:
     def alone(self) -> Predictions:
         """Give an object with the predictions alone, to be sent to other processes."""
         dataset = replace(self.dataset, x=self.dataset.x[:1], sample_weight=None, labels=None)
-        return _Alone(replace(dataset, all_rows=None), self.mixture, self.seed)
+        return _Alone(replace(dataset, all_rows=None, index=None), self.mixture, self.seed)
 
     def _distribution(self, max_draws: int | None, progress: bool) -> MixtureDistribution:
         from stangmm.predict.distribution import MixtureDistribution

@@ -126,14 +126,17 @@ def restart_report(
     iterations = np.array([len(path) for path in paths]) if paths else None
     groups = distinct(values, usable(converged, is_collapsed), iterations)
     if not groups:
-        given = problem.start is not None
-        who = f"{method} from init" if given else f"All {len(values)} {method} restarts"
+        if problem.start is not None:
+            raise InferenceError(
+                f"{method} from init collapsed: a component shrank onto a few rows, too few to "
+                f"estimate it from. The starting values led there.{_outside(problem)} Give another "
+                f"init, or leave it out: {method} then searches for starts itself."
+            )
         raise InferenceError(
-            f"{who} collapsed: a component shrank onto a few rows, too few to estimate it from, "
-            f"and no other maximum of the {objective} was found. {problem.n_components} "
-            f'components with "{problem.structure.name}" covariances are too many for '
-            f"{problem.n_rows} rows. Use fewer components, "
-            f"{'another init' if given else 'more restarts'}, "
+            f"All {len(values)} {method} restarts collapsed: a component shrank onto a few rows, "
+            f"too few to estimate it from, and no other maximum of the {objective} was found. "
+            f'{problem.n_components} components with "{problem.structure.name}" covariances are '
+            f"too many for {problem.n_rows} rows. Use fewer components, more restarts, "
             'covariance_type="tied", or draws from the posterior (method="nuts").'
         )
     optima = tuple(
@@ -155,3 +158,16 @@ def restart_report(
         paths=paths,
         rows_searched=problem.n_rows,
     )
+
+
+def _outside(problem: Problem) -> str:
+    """Say which components start outside the data, if any does."""
+    if problem.start is None:
+        return ""
+    means = problem.start.means
+    low, high = np.nanmin(problem.x, axis=0), np.nanmax(problem.x, axis=0)
+    outside = np.flatnonzero(((means < low) | (means > high)).any(axis=1))
+    if not len(outside):
+        return ""
+    which = ", ".join(map(str, outside))
+    return f" Outside the range of the data are the starting means of components: {which}."
