@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         print(f"stangmm: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # Python would try once more at its end, and exit with a code of its own
+            print_no_more()
         return 2
     except KeyboardInterrupt:
         print("stangmm: interrupted", file=sys.stderr)
