@@ -7,9 +7,10 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 # What a newcomer runs first: the pages' snippets and the examples.
 PAGES  := tests/test_docs.py tests/test_docstrings.py tests/test_examples.py
-# Of these, examples and pages that take five seconds and more run once.
+# Of these, examples and pages that take two seconds and more run once, but for those of NUTS and ADVI.
 QUICK  := not sklearn_pipeline and not choose_components and not pictures.py and not compare_methods.py \
-  and not sensitivity.py and not choosing.md and not clusters.md and not classes.md and not howto.md and not large.md and not readme_shows
+  and not sensitivity.py and not regression.py and not two_modes.py and not choosing.md and not clusters.md \
+  and not classes.md and not howto.md and not large.md and not tour.md and not readme_shows
 
 .DEFAULT_GOAL := help
 .PHONY: help venv cmdstan model demo picture test test-fast test-processors test-stan-versions test-matrix bench bench-peers docs sbc fuzz \
