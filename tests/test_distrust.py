@@ -30,7 +30,7 @@ def tell(path: Path, change: Any, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("cmdstan", ["/tmp/evil", {"path": "/tmp/evil"}])  # noqa: S108
+@pytest.mark.parametrize("cmdstan", ["/nowhere/evil", {"path": "/nowhere/evil"}])
 def test_no_file_says_which_cmdstan_runs(whole: Path, cmdstan: Any, tmp_path: Path) -> None:
     arguments = {"mapping": [["draws", 50], ["cmdstan", cmdstan]]}
     method = {"name": "nuts", "kind": "mcmc", "arguments": arguments}

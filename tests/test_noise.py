@@ -18,6 +18,7 @@ from scipy.special import logsumexp
 import stangmm as sg
 from stangmm.cli import main
 from stangmm.data.dataset import Dataset
+from stangmm.judge.allocations import SEARCHED, searched_rows
 from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_joint
 from stangmm.model.mixture import Mixture
@@ -145,6 +146,14 @@ def test_the_partition_has_the_noise_apart_and_no_component_joins_it(share: floa
     np.testing.assert_array_equal(path.labels(2) == -1, fit.predict(x) == -1)
     most = path.probabilities.sum(axis=1)
     np.testing.assert_array_equal(path.labels(1), np.where(most < 0.5, -1, 0))
+
+
+def test_of_many_rows_with_noise_no_more_are_searched_than_without() -> None:
+    x = np.random.default_rng(1).normal(size=5000)
+    fit = sg.GaussianMixture(1, noise=True).fit(x, method="em", seed=1, progress=False)
+    rows, share = searched_rows(fit, np.random.default_rng(2))
+    assert len(rows) <= SEARCHED < len(x)
+    assert share.sum() == pytest.approx(1.0)
 
 
 def test_a_volume_stretches_the_box_evenly() -> None:

@@ -16,9 +16,9 @@ from stangmm.saving.tree import GROUP, TEXT, checksum
 # What stands in the place of a value: every type of JSON, extremes, and things that name others.
 WRONG: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 3, 7, 10**6, 2**63, 10**400, -(10**30), 0.5, -1.5, 1e308, "", "nuts", "em",
-    "full", "/tmp/evil", "x" * 10_000, "\0", [], [[]], {}, {"float": "nan"}, {"float": "inf"},
+    "full", "/nowhere/evil", "x" * 10_000, "\0", [], [[]], {}, {"float": "nan"}, {"float": "inf"},
     {"float": "x"}, {"tuple": []}, {"tuple": [1, 2, 3]}, {"mapping": []}, {"mapping": [[1, 2]]},
-    {"path": "/tmp/evil"}, {"array": ["float64", 0, [1], [0]]}, {"array": ["float64", 0, [10**12], [0]]},
+    {"path": "/nowhere/evil"}, {"array": ["float64", 0, [1], [0]]}, {"array": ["float64", 0, [10**12], [0]]},
     {"array": ["float64", -5, [2], [0]]}, {"array": ["bool", 0, [1], [0]]}, {"array": ["float64", 0, [0], [0]]},
     {"array": ["object", 0, [1], [0]]}, {"array": []}, {"kind": "model", "entries": {}},
     {"kind": "method", "entries": {"name": "nuts", "kind": "mcmc", "arguments": {"mapping": []}}},
