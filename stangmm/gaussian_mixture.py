@@ -95,7 +95,8 @@ class GaussianMixture(MixtureSpec):
             settings such as ``NUTS(draws=2000)``.
         seed : int, optional
             Not negative. The same seed, settings and versions give the same draws on any x86-64
-            processor with AVX2; without one a seed is drawn and kept in the fit.
+            processor with AVX2, unless the likelihood is nearly flat; without one a seed is drawn
+            and kept in the fit.
         sample_weight : array, shape (N,), optional
             How often each row counts; 2**53 in all at the most.
         labels : array, shape (N,), optional

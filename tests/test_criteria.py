@@ -216,7 +216,7 @@ def test_loo_and_waic_of_a_conjugate_model_are_the_closed_forms() -> None:
     x, count, sd, width = rng.normal(1.0, 2.0, 40), 1.0 + np.arange(40) % 3, 2.0, 5.0
     priors = sg.Priors(means=sg.Normal(0.0, width), scales=sg.InverseGamma(1e4, 1e4 * sd**2))
     fit = fit_quick(
-        sg.GaussianMixture(1, "diag", priors), x, sg.NUTS(draws=2000), sample_weight=count
+        sg.GaussianMixture(1, "diag", priors), x, sg.NUTS(draws=4000), sample_weight=count
     )
 
     def posterior(weight: np.ndarray) -> tuple[Any, Any]:

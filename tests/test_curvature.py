@@ -135,7 +135,8 @@ def test_no_metric_where_a_component_holds_few_rows() -> None:
 def test_the_metric_is_the_covariance_of_the_draws() -> None:
     problem = _problem("diag", k=2, d=2)
     x = problem.x
-    fit = sg.GaussianMixture(2, "diag").fit(x, sg.NUTS(warmup=300), seed=1, progress=False)
+    nuts = sg.NUTS(warmup=300, draws=4000)
+    fit = sg.GaussianMixture(2, "diag").fit(x, nuts, seed=1, progress=False)
     optimum = EM().search(problem, Run(1)).best.mixture
     metric = curvature.inverse_metric(
         optimum, problem, np.random.default_rng(0), stick_breaking=True

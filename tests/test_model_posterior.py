@@ -195,6 +195,7 @@ def test_the_table_of_a_selection_by_evidence_has_the_probabilities(galaxies: Se
 
 
 @pytest.mark.stan
+@pytest.mark.filterwarnings("ignore:The elpd of the average")
 def test_the_average_is_that_of_the_densities_by_the_probabilities(galaxies: Selection) -> None:
     posterior = galaxies.posterior(prior={2: 1.0, 3: 1e-3})
     average = posterior.average()

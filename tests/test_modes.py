@@ -470,11 +470,16 @@ def test_wines_modes_are_told_apart_by_who_belongs_together() -> None:
     best = fit_quick(model, x, sg.NUTS(chains=2))
     optimum = fit_quick(model, x, sg.EM()).info.optima[1]
     labels = optimum.mixture.responsibilities(x).argmax(axis=0)
-    lower = fit_quick(model, x, sg.NUTS(chains=2), init=labels)
+
+    def below(fit: sg.Fit) -> float:
+        return float(best.lp.mean() - fit.lp.mean(axis=1).min())
+
+    seeds = range(1, 9)  # about every second chain leaves for the better mode
+    there = (fit_quick(model, x, sg.NUTS(chains=2), init=labels, seed=seed) for seed in seeds)
+    lower = next(fit for fit in there if below(fit) > 2.0)
+    assert below(lower) < float(best.lp.std())
     stays = int(lower.lp.mean(axis=1).argmin())
     made = spliced([best, lower], [[(f, c, 0, 1000)] for f, c in ((0, 0), (0, 1), (1, stays))])
-    gap = float(best.lp.mean() - lower.lp[stays].mean())
-    assert 2.0 < gap < float(best.lp.std())
     assert set(made.modes.chains) == {(0, 1), (2,)}
     whole = combined(made)
     assert whole.combination.modes[0].chains == (0, 1)

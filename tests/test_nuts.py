@@ -58,7 +58,7 @@ def _kill_first_chain() -> None:
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if "id=1" in child.cmdline():
-                    time.sleep(0.2)
+                    time.sleep(0.05)
                     child.kill()
                     return
         time.sleep(0.01)

@@ -28,18 +28,33 @@ def wide():
     mix = np.linalg.cholesky(0.5 * np.eye(8) + 0.5)
     return means[rng.integers(3, size=3_000)] + rng.normal(size=(3_000, 8)) @ mix.T
 
+def holes():
+    x = sg.datasets.faithful().to_numpy()
+    x[::7, 0] = np.nan
+    return x
+
+few = sg.NUTS(chains=3, warmup=20, draws=10, thin=1, adapt_delta=0.8)
+short = sg.NUTS(warmup=80, draws=60, thin=1)
 CASES = {
-    "galaxies": (sg.GaussianMixture(3, "diag"), sg.datasets.galaxies),
-    "faithful": (sg.GaussianMixture(2, "full"), sg.datasets.faithful),
-    "wide": (sg.GaussianMixture(3, "full"), wide),
+    "galaxies": [(sg.GaussianMixture(3, "diag"), sg.datasets.galaxies, "nuts")],
+    "faithful": [(sg.GaussianMixture(2, "full"), sg.datasets.faithful, "nuts")],
+    "wide": [(sg.GaussianMixture(3, "full"), wide, short)],
+    # Far from normal, with several modes, and with components that hold no row.
+    "several": [
+        (sg.GaussianMixture(6, "diag"), sg.datasets.galaxies, few),
+        (sg.GaussianMixture(3, "full"), sg.datasets.faithful, few),
+        (sg.GaussianMixture(3, "tied"), sg.datasets.faithful, few),
+        (sg.GaussianMixture(2, "full"), holes, few),
+    ],
 }
 case, methods, file = sys.argv[1:]
-model, data = CASES[case]
 warnings.simplefilter("ignore", sg.ConvergenceWarning)
 arrays = {}
-some = {"nuts": sg.NUTS(warmup=80, draws=60, thin=1)} if case == "wide" else {}
-for method in methods.split():
-    fit = model.fit(data(), method=some.get(method, method), seed=1, progress=False)
+runs = [(i, name, *each) for i, each in enumerate(CASES[case]) for name in methods.split()]
+for i, name, model, data, nuts in runs:
+    chosen = {"method": nuts if name == "nuts" else name, "missing": "marginalize"}
+    fit = model.fit(data(), **chosen, seed=1, progress=False)
+    method = f"{i} {name}"
     arrays[f"{method} weights"] = fit.mixture.weights
     arrays[f"{method} means"] = fit.mixture.means
     arrays[f"{method} scales"] = fit.mixture.scales
@@ -66,10 +81,10 @@ def draws(processor: str, case: str, methods: str, folder: Path) -> dict[str, np
 @pytest.mark.stan
 @pytest.mark.parametrize(
     "case",
-    ["galaxies", "faithful", pytest.param("wide", marks=pytest.mark.statistical)],
+    ["galaxies", "faithful", "several", pytest.param("wide", marks=pytest.mark.statistical)],
 )
 def test_stan_gives_the_same_draws_with_avx512_and_with_avx2(case: str, tmp_path: Path) -> None:
-    methods = "optimize advi nuts"
+    methods = "nuts" if case == "several" else "optimize advi nuts"
     here, there = (draws(name, case, methods, tmp_path) for name in ("native", "avx2"))
     exact = [name for name in here if not name.endswith(" lp")]
     assert len(exact) > 10

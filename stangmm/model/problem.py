@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log
 
 import numpy as np
 
@@ -201,19 +202,23 @@ class Problem:
     @property
     def log_likelihood_offset(self) -> float:
         """What is added to a log likelihood of x to give that of the data in user's units."""
-        log_unit = np.log(self.unit)
         if not self.groups:
-            return -self.total_weight * float(log_unit.sum())
-        seen = ~np.isnan(self.x)
-        times = seen.sum(axis=0) if self.sample_weight is None else self.sample_weight @ seen
-        return -float(times @ log_unit)
+            return -self.total_weight * float(self._log_unit.sum())
+        weight = 1.0 if self.sample_weight is None else self.sample_weight[:, np.newaxis]
+        times = (weight * ~np.isnan(self.x)).sum(axis=0)
+        return -float((times * self._log_unit).sum())
 
     @property
     def log_prior_offset(self) -> float:
         """What is added to a log prior density of x to give that in the user's units."""
         c, s = self.space.scale_shape
-        log_unit = np.log(self.unit)
+        log_unit = self._log_unit
         return -float(self.n_components * log_unit.sum() + c * log_unit[:s].sum())
+
+    @property
+    def _log_unit(self) -> FloatArray:
+        """Logs by the C library, since numpy's differ in their last bits between processors."""
+        return np.array([log(each) for each in self.unit])
 
     def with_components(self, k: int) -> Problem:
         """Give the same problem with the first ``k`` components only, and no start by hand."""

@@ -124,12 +124,12 @@ class ADVI(StanMethod):
         problem = problem.rescaled(_standard_error(optimum.mixture, problem))
         start, optimum = (o.in_units_of(problem) for o in (start, optimum))
         prior = float(log_prior(optimum.mixture, problem.priors, problem.structure))
-        size = float(significant(max(1.0, abs(optimum.objective + prior))))  # of the ELBO, nearly
+        elbo = float(significant(max(1.0, abs(optimum.objective + prior)), bits=12))  # nearly
         climbs: list[_Climb] = []
         with self.stan_run(model, problem) as (cmdstan, data):
             (init,) = stan_inits(cmdstan, [start.mixture], problem)
             for step_size in _STEP_SIZES:
-                climb = self._climb(cmdstan, data, init, step_size, self.tolerance / size, run)
+                climb = self._climb(cmdstan, data, init, step_size, self.tolerance / elbo, run)
                 climbs.append(climb)
                 mixture, _ = read_mixtures(climb.columns, climb.mean, problem)
                 if rows_kept(start.mixture, mixture, problem.x, problem.labels) >= ROWS_KEPT_OK:

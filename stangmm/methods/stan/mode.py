@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.base.rounding import to_grid
 from stangmm.methods.em.restarts import collapsed
 from stangmm.methods.stan.curvature import information, score_sum
 from stangmm.model.joint import log_prior
@@ -21,6 +22,7 @@ _MANY_ROWS = 50.0  # for each free parameter of a component
 _STEPS = 50
 # Gradients in coordinates of about one standard deviation: half its square is left to climb.
 _GRADIENT = 0.1
+_VALUE_BITS, _SLOPE_BITS = 20, 10  # of what the climb is told: far more digits than it needs
 _DIFFERENCE = 1e-5  # of the prior's gradient, whose third derivatives are of the order of 1
 _CURVATURE_DIFFERENCE = 1e-3  # in standard deviations
 _FLAT = 0.05  # a direction in which the density hardly falls is taken to be so wide at most
@@ -59,7 +61,8 @@ def posterior_mode(mixture: Mixture, problem: Problem, rng: np.random.Generator)
             slope = factor.T @ _gradient(at, problem)
         if not (np.isfinite(value) and np.isfinite(slope).all()):
             return _WORST, np.zeros_like(u)
-        return -value, -slope
+        # The climb must not follow the last digits, which differ between processors.
+        return -float(to_grid(value, 1.0, _VALUE_BITS)), -to_grid(slope, 1.0, _SLOPE_BITS)
 
     options = {"maxiter": _STEPS, "gtol": _GRADIENT, "ftol": 0.0}
     found = minimize(  # type: ignore[call-overload]  # whose stubs know no tuple of float and array

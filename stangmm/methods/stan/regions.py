@@ -25,6 +25,7 @@ from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.methods.stan.mode import MAX_PARAMETERS, laplace_mass
 from stangmm.methods.stan.shared import (
+    METRIC_BITS,
     PLAUSIBLE,
     CompleteDataVariances,
     at_mode,
@@ -120,7 +121,7 @@ class Region:
         # One empty component's log weight against the rows' or against another's.
         variances[: space.n_weights - 1] = float(polygamma(1, alpha[0]))
         variances[self.problem.n_components : space.n_weights - 1] *= 2.0
-        return significant(variances)
+        return significant(variances, METRIC_BITS)
 
     def _with_empty(self, mixture: Mixture, rng: np.random.Generator) -> Mixture:
         m, k = self.problem.n_components, self.whole.n_components

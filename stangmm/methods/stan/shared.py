@@ -41,8 +41,12 @@ _BYTES = 20.0  # of a number in CmdStan's files
 # Chains start two posterior standard deviations away from an optimum, or less, so that they lie at
 # most four times as far below it as a typical draw. A move is halved at most so many times.
 _JITTER, _HALVINGS = 2.0, 20
-# Scales start at least this share of their bounds above them.
-_OFF_BOUND = 2.0**-10
+# Scales start at least this share of their bounds above them, and a feature has at least this share
+# of its standard deviation left when the features before it are known.
+_OFF_BOUND, _LEAST_LEFT = 2.0**-10, 2.0**-20
+# Binary digits of starting values, and of variances with which a metric starts: what EM leaves
+# unknown of an optimum, and where it ends otherwise on another processor, is far below.
+_START_BITS, METRIC_BITS = 12, 8
 # Optima of the likelihood around which the posterior has less than exp(-this) of the mass that it
 # has around the best get no chain.
 PLAUSIBLE = 5.0
@@ -231,10 +235,14 @@ def _inside(optimum: Optimum, problem: Problem) -> Optimum:
 
 
 def at_mode(optimum: Optimum, problem: Problem, rng: np.random.Generator) -> Optimum:
-    """The posterior's mode near an optimum of the likelihood, with the log likelihood there."""
+    """The posterior's mode near an optimum of the likelihood, with the log likelihood there.
+
+    It is rounded, so that what is computed from it has the same digits on every machine.
+    """
     mixture = posterior_mode(optimum.mixture, problem, rng)
     if mixture is optimum.mixture:
-        return optimum
+        return replace(optimum, mixture=rounded(mixture, problem.space))
+    mixture = rounded(mixture, problem.space)
     reached = log_likelihood(mixture, problem.x, problem.sample_weight, problem.labels)
     return replace(optimum, mixture=mixture, objective=float(reached))
 
@@ -389,30 +397,36 @@ class CompleteDataVariances:
         after = 1.0 / np.cumsum(1.0 / self.log_weights[::-1])[::-1]
         weights = self.log_weights[:-1] + after[1:]
         parts = (weights, self.means, self.log_excess, self.correlations)
-        return significant(np.concatenate([part.ravel() for part in parts]))
+        return significant(np.concatenate([part.ravel() for part in parts]), METRIC_BITS)
 
 
 def rounded(mixture: Mixture, space: ParameterSpace) -> Mixture:
     """A mixture as a starting value: its numbers rounded far below posterior standard deviations.
 
-    Weights and the rows of correlations' factors are brought back to their sums afterwards, which
+    Each is rounded to about 2^-12 of what it may differ by from row to row: a mean of the standard
+    deviation that its component has given the features before it, likewise the rows of the
+    correlations' factors. Weights and these rows are brought back to their sums afterwards, which
     are exact, so that they have the same bits on every machine. Scales on their bounds, where the
     unconstrained scale has no place for them, are brought above.
     """
+    weights = significant(np.maximum(mixture.all_weights, 1e-10), _START_BITS)
     excess = space.excess(mixture)
-    weights = significant(np.maximum(mixture.all_weights, 1e-10), bits=16)
     corr_chol = mixture.corr_chol if space.n_correlations else None
+    own = mixture.scales
     if corr_chol is not None:
-        corr_chol = corr_chol[..., : space.n_correlations, :, :]
-        corr_chol = to_grid(corr_chol, np.ones(()), bits=20)
+        left = np.maximum(np.einsum("...ii->...i", corr_chol), _LEAST_LEFT)
+        own = own * left
+        shared = slice(space.n_correlations)  # one for all components, or each its own
+        size = left[..., shared, :, np.newaxis]
+        corr_chol = to_grid(corr_chol[..., shared, :, :], size, _START_BITS)
         diagonal = np.einsum("...ii->...i", corr_chol)  # a view
-        np.maximum(diagonal, 2.0**-20, out=diagonal)
+        np.maximum(diagonal, _LEAST_LEFT, out=diagonal)
         corr_chol = corr_chol / np.sqrt((corr_chol**2).sum(axis=-1, keepdims=True))
     bounds = space.scale_bounds(corr_chol)
-    excess = significant(np.maximum(excess, _OFF_BOUND * bounds), bits=16)
+    excess = significant(np.maximum(excess, _OFF_BOUND * bounds), _START_BITS)
     return space.from_free(
         weights / weights.sum(axis=-1, keepdims=True),
-        to_grid(mixture.means, mixture.scales, bits=12),
+        to_grid(mixture.means, own, _START_BITS),
         bounds + excess,
         corr_chol,
     )
