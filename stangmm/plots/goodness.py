@@ -7,12 +7,11 @@ from matplotlib.axes import Axes
 
 from stangmm.base.arrays import FloatArray
 from stangmm.base.errors import ModelError
-from stangmm.judge.goodness import FEWEST_ROWS, goodness_of_fit, transform_curves
+from stangmm.judge.goodness import FEWEST_ROWS, GoodnessOfFit, goodness_of_fit, transform_curves
 from stangmm.plots.style import (
     COMPONENTS,
     INK,
     MIDDLE,
-    first_of,
     legend_below,
     name,
     new_axes,
@@ -32,11 +31,12 @@ _BAD = COMPONENTS[5]
 def pit(fit: Fitted, ax: Axes | None = None) -> Axes:
     """Draw whether the data are distributed like the mixture.
 
-    For each of the first five features, and for their joint density: the share of the
-    rows below each quantile of the mixture, minus what it should be (the distribution function of
-    the probability integral transform, PIT). The band holds the whole line in 95% of data sets from
-    the mixture, and allows for the fit to them. Where a line rises there are too many rows,
-    where it falls too few. With several features the panels are the Axes' ``child_axes``.
+    For each of at most five features, those that do not fit first, and for their joint density:
+    the share of the rows below each quantile of the mixture, minus what it should be (the
+    distribution function of the probability integral transform, PIT). The band holds the whole line
+    in 95% of data sets from the mixture, and allows for the fit to them. Where a line rises there
+    are too many rows, where it falls too few. With several features the panels are the Axes'
+    ``child_axes``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def pit(fit: Fitted, ax: Axes | None = None) -> Axes:
         ax.set_ylabel("share of rows below, minus expected")
         grid = [ax]
     else:
-        shown = [*range(min(data.n_features, PIT_FEATURES)), -1]
+        shown = [*_features(found, data.feature_names), -1]
         columns = 2 if len(shown) == 4 else 3
         ax, grid = panels_in_rows(ax, len(shown), columns, heights=(0.9, 1.6), gap=(0.22, 0.62))
         curves = transform_curves(fit, shown, _LEVELS)
@@ -77,12 +77,20 @@ def pit(fit: Fitted, ax: Axes | None = None) -> Axes:
     for panel in grid:
         panel.set_ylim(-top, top)
     few = f" ({found.n_rows:,} rows, drawn at random)" if found.n_rows < data.total_weight else ""
-    left = first_of(min(data.n_features, PIT_FEATURES), data.n_features)
+    total = data.n_features
+    left = "" if total <= PIT_FEATURES else f"; {PIT_FEATURES} of {total} features"
     ax.plot([], [], color=INK, linewidth=1.4, label=f"data minus mixture{few}{left}")
     ax.plot([], [], color=_BAD, linewidth=2.2, label="outside")
     ax.fill_between([], [], [], color=MIDDLE, alpha=0.25, linewidth=0, label="95% band")
     legend_below(ax, columns=3 if not few and not left else 1, inches=0.42)
     return ax
+
+
+def _features(found: GoodnessOfFit, names: tuple[str, ...]) -> list[int]:
+    """Which features are shown: those of the largest misfits, then the first; in their order."""
+    misfits = dict.fromkeys(feature for misfit in found.misfits for feature in misfit.features)
+    ranked = [*misfits, *(feature for feature in names if feature not in misfits)]
+    return sorted(names.index(feature) for feature in ranked[:PIT_FEATURES])
 
 
 def _pit_panel(ax: Axes, difference: FloatArray, half: FloatArray) -> None:

@@ -201,6 +201,8 @@ def scatter(
     responsibilities : ndarray, shape (N, K), or (N, K + 1) with noise, which is grey
     weight : ndarray, shape (N,), optional
         Sample weights, shown as the markers' area.
+    label : str
+        Of the rows in a legend; empty where there is none.
     """
     n, k = responsibilities.shape
     component = responsibilities.argmax(axis=1)
@@ -210,25 +212,28 @@ def scatter(
     area = np.asarray(size if n <= 500 else size * 0.5)  # one number is one marker, used again
     if weight is not None:
         area = area * np.clip(weight / weight[weight > 0].mean(), 0.0, 8.0)
-    for each in np.unique(component):
-        member = component == each
-        noise = each == n_components
-        shade = MUTED if noise else color(int(each))
-        colors = np.tile(to_rgba(shade), (int(member.sum()), 1))
-        colors[:, 3] = alpha[member]
+    kinds = [(marker(j), color(j)) for j in range(n_components)] + [(".", MUTED)]  # last: noise
+    colors = np.array([to_rgba(shade) for _, shade in kinds])[component]
+    colors[:, 3] = alpha
+    # Components of one marker are one collection, in their order.
+    order = np.argsort(component, kind="stable")
+    symbols = np.array([symbol for symbol, _ in kinds])[component[order]]
+    for symbol in dict.fromkeys(symbols.tolist()):
+        rows = order[symbols == symbol]
         ax.scatter(
-            xy[member, 0],
-            xy[member, 1],
-            s=area[member] if area.ndim else area,
-            c=colors,
-            marker="." if noise else marker(int(each)),
+            xy[rows, 0],
+            xy[rows, 1],
+            s=area[rows] if area.ndim else area,
+            c=colors[rows],
+            marker=symbol,
             linewidths=0,
             rasterized=n > VECTOR_MARKERS,
             zorder=2,
         )
-        if noise:
-            ax.scatter([], [], s=size, color=MUTED, marker=".", linewidths=0, label="noise")
-    ax.scatter([], [], s=size, color=MUTED, linewidths=0, label=label)
+    if label and n_components in component:
+        ax.scatter([], [], s=size, color=MUTED, marker=".", linewidths=0, label="noise")
+    if label:
+        ax.scatter([], [], s=size, color=MUTED, linewidths=0, label=label)
 
 
 def ellipse_paths(mixture: Mixture, mass: float, points: int = 73) -> FloatArray:

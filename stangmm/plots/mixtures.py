@@ -142,7 +142,7 @@ def draw_pair(
         ax,
         x[rows],
         responsibilities,
-        label,
+        "" if small else label,
         n_components=fit.model.n_components,
         weight=weight[rows] if weight is not None and len(rows) == len(x) else None,
         size=5.0 if small else 14.0,

@@ -55,6 +55,8 @@ from stangmm.report.words import (
     comparison_answer,
     components_words,
     data_words,
+    decided_words,
+    fitting_words,
     leading_method,
     loo_left_out,
     loo_words,
@@ -102,13 +104,13 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     diagnosis, parameters = diagnose(fit), summary(fit)
     solutions, modes = solutions_of(fit, parameters)
     pooled = modes == 1  # else no number of all draws together means anything
+    undecided = undecided_rows(fit) if pooled and fit.model.n_components > 1 else None
     if pooled:
         pictures = {
             "mixture": [density_picture(fit), *projection_pictures(fit)],
             "components": [*profile_pictures(fit), *forest_pictures(fit)],
-            "rows": list(row_pictures(fit)),
+            "rows": list(row_pictures(fit)) if undecided and undecided.count else [],
             "predictive": list(predictive_pictures(fit, loo)),
-            "priors": list(prior_pictures(fit)),
         }
     else:
         pictures = {"mixture": [density_picture(each.fit, each.title) for each in solutions]}
@@ -116,9 +118,11 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
     pictures["runs"] = list(run_pictures(fit, brief=passed))
     if not passed:  # they take as long as all others of a small fit
         pictures["runs"] += [*further_pictures(fit), *chain_pictures(fit)]
+    priors_decided = decided_words(fit) if pooled and passed else ""
+    if pooled and not priors_decided:
+        pictures["priors"] = list(prior_pictures(fit))
     advance = progress_bar("pictures", sum(map(len, pictures.values())), shown=progress)
     page = environment().get_template("fit.html.j2")
-    undecided = undecided_rows(fit) if pooled and fit.model.n_components > 1 else None
     html = page.render(
         svg=drawing(advance),
         names=fit.dataset.feature_names,
@@ -132,6 +136,8 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         closing=" ".join(closing_words(fit, diagnosis, undecided, modes)),
         pooled=pooled,
         pictures=pictures,
+        fitting=fitting_words(fit),
+        priors_decided=priors_decided,
         intervals=fit.kind != "point",
         undecided=undecided,
         undecided_words=undecided_words(undecided) if undecided else "",

@@ -259,13 +259,13 @@ def predictive_pictures(fit: Fitted, loo: Callable[[], Loo] | None) -> Iterator[
         "heavier tail.",
     )
     found = goodness_of_fit(fit)
-    if found is not None and found.asked_shape:
+    if found is not None and found.asked_shape and found.verdict != "ok":
         several = fit.dataset.n_features > 1
         yield Picture(
             "Are the data distributed like the mixture?",
             lambda: plots.pit(fit),
-            "For each feature"
-            + (", and their joint density," if several else "")
+            ("For features" if several else "For the feature")
+            + (", those that do not fit first, and their joint density," if several else "")
             + " the share of the rows below each quantile of the mixture, minus the expected "
             "share, with the band in which it stays if the data come from the mixture.",
             "Black: the share of the rows below each quantile of the mixture, minus the expected "

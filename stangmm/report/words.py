@@ -15,10 +15,11 @@ from stangmm.judge.diagnostics import Diagnosis, diagnose
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.leave_one_out import bad_rows
 from stangmm.judge.modes import is_divided, modes_of
+from stangmm.judge.prior_posterior import prior_posterior
 from stangmm.judge.subsampling import subsample_words
 from stangmm.plots.mixtures import ranked_features
 from stangmm.plots.shown import Compared
-from stangmm.posterior.fitted import Combination, Fitted
+from stangmm.posterior.fitted import Combination, Fitted, has_priors
 from stangmm.report.numbers import count, fixed, number, percent
 from stangmm.report.tables import UndecidedRows, component_rows
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 FEATURES_PLACED = 3  # features in which an answer says where components lie
 _PLACES = 6  # components of which it says so
 _MODES = 4  # that are shown, of chains in several
+# Posteriors that are all so many times as narrow as their priors need no picture beside them.
+_NARROWER = 5.0
 _METHODS = {
     "em": "EM",
     "regularized_em": "regularized EM",
@@ -234,6 +237,19 @@ def misfit_words(fit: Fitted) -> str:
     return f"{head} {worst.words} {worst.advice}"
 
 
+def fitting_words(fit: Fitted) -> str:
+    """Say that the data are distributed like the mixture; empty if not, or for few rows."""
+    found = goodness_of_fit(fit)
+    if found is None or found.verdict != "ok" or not found.asked_shape:
+        return ""
+    several = fit.dataset.n_features > 1
+    what = "each feature and of the joint density" if several else "the distribution"
+    return (
+        f"A test of {what} finds no misfit (p = {found.p_value:.2g}). fit.plot.pit() draws the "
+        "comparison."
+    )
+
+
 def combination_words(combination: Combination) -> str:
     """Say of which modes a fit was combined, with their shares."""
     modes = combination.modes
@@ -244,6 +260,21 @@ def combination_words(combination: Combination) -> str:
     return (
         f"The posterior has {len(modes)} modes, between which chains do not move freely. The modes "
         f"were combined, weighted by their evidence ({shares}{more})."
+    )
+
+
+def decided_words(fit: Fitted) -> str:
+    """Say that the data decide, not the priors; nothing where a picture should show both."""
+    if fit.kind == "point" or not has_priors(fit):
+        return ""
+    found = prior_posterior(fit)
+    if found.apart or found.narrower < _NARROWER:
+        return ""
+    what = "mean and scale" if fit.model.n_components == 1 else "weight, mean and scale"
+    return (
+        f"The data decide: for every {what}, the middle half of the prior is at least "
+        f"{int(found.narrower)} times as wide as that of the posterior. fit.plot.priors() draws "
+        "both."
     )
 
 
