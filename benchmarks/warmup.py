@@ -6,24 +6,24 @@ unit metric and 1000 iterations of warm-up, "ours" what `NUTS()` chooses.
 
 from __future__ import annotations
 
-import arviz as az
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from common import Table, argument_parser, conclude, machine
 
 import stangmm as sg
-from stangmm.cmdstan.compile import compiled_model
-from stangmm.data.dataset import Dataset
-from stangmm.methods.base import Run
-from stangmm.methods.stan.shared import (
-    jittered,
-    plausible_starts,
-    read_mixtures,
-    stan_inits,
-    stan_run,
-)
-from stangmm.model.covariance import structure_named
-from stangmm.model.problem import Problem
-from stangmm.posterior.relabel import relabelled
+from stangmm.methods.stan.nuts import _Adaptation
+from stangmm.methods.stan.regions import Region
+
+
+@dataclass(frozen=True)
+class StanDefault(sg.NUTS):
+    """NUTS with Stan's own metric and warm-up."""
+
+    def _adaptation(self, places: tuple[Region, ...], *_: Any) -> _Adaptation:
+        return _Adaptation("diag_e", (np.ones(places[0].whole.space.size),) * self.chains, 1000)
 
 
 def data_sets() -> dict[str, tuple[np.ndarray, int, str]]:
@@ -49,60 +49,29 @@ def main() -> None:
         "least ESS of means",
     ]
     shown = Table([*columns_shown, "ESS per 1000 steps"], widths=[26, 16, 0, 0, 0, 0, 0])
-    model, rows = compiled_model(), []
-    for name, (x, k, covariance_type) in data_sets().items():
-        dataset, structure = Dataset.from_input(x), structure_named(covariance_type)
-        problem = Problem.build(dataset, k, structure, sg.Priors())
-        run = Run(1)
-        optimum = plausible_starts(problem, run)[0]
-        rng = run.rng("nuts jitter")
-        points = [jittered(optimum.mixture, problem, rng) for _ in range(4)]
-        start = sg.NUTS()._adaptation((optimum,) * 4, problem, run, model.cmdstan.version)
-        ours = {
-            "metric": start.metric,
-            "inv_metric": list(start.inverse_metrics),
-            "iter_warmup": start.warmup,
-        }
-        for label, options in {"default": {"iter_warmup": 1000}, "ours": ours}.items():
-            with stan_run(model, problem, "warmup") as (cmdstan, data):
-                inits = stan_inits(cmdstan, points, problem)
-                mcmc = cmdstan.call(
-                    lambda stan, options=options, data=data, inits=inits, cmdstan=cmdstan: (
-                        stan.sample(
-                            data=data,
-                            inits=inits,
-                            seed=1,
-                            chains=4,
-                            save_warmup=True,
-                            sig_figs=17,
-                            show_progress=False,
-                            output_dir=cmdstan.directory,
-                            **options,
-                        )
-                    )
-                )
-                draws = np.swapaxes(mcmc.draws(inc_warmup=True), 0, 1)
-                columns = tuple(mcmc.column_names)
-            warmup = options["iter_warmup"]
-            steps = draws[..., columns.index("n_leapfrog__")]
-            kept = draws[:, warmup:]
-            mixture = read_mixtures(columns, kept, problem)[0].reshape(-1)
-            settled = mixture.permute(relabelled("stephens", mixture, problem.x, pivot=0))
-            means = settled.reshape(4, -1).means
-            ess = [
-                float(az.ess(means[:, :, i, j])) for i in range(k) for j in range(means.shape[-1])
-            ]
+    rows = []
+    warnings.simplefilter("ignore", sg.ConvergenceWarning)
+    sets = data_sets()
+    chosen = ["galaxies", "faithful"] if arguments.quick else list(sets)
+    for name, (x, k, covariance_type) in ((name, sets[name]) for name in chosen):
+        model = sg.GaussianMixture(k, covariance_type)
+        for label, nuts in {"default": StanDefault, "ours": sg.NUTS}.items():
+            once = nuts(thin=1, adapt_delta=0.8, save_warmup=True)
+            fit = model.fit(x, once, seed=1, progress=False)
+            before, after = fit.info.warmup.sample_stats, fit.info.sample_stats
+            steps = int(before["n_steps"].sum()), int(after["n_steps"].sum())
+            least = fit.summary().filter(like="means", axis=0)["ess_bulk"].min()
             row = {
                 "data": name,
-                "start": f"{label}, {options.get('metric', 'diag_e')}",
-                "warmup": warmup,
-                "steps_warmup": int(steps[:, :warmup].sum()),
-                "steps_draws": int(steps[:, warmup:].sum()),
-                "ess_means": round(min(ess)),
-                "ess_per_1000_steps": round(1000 * min(ess) / float(steps.sum()), 1),
+                "start": label,
+                "warmup": before["n_steps"].shape[1],
+                "steps_warmup": steps[0],
+                "steps_draws": steps[1],
+                "ess_means": round(least),
+                "ess_per_1000_steps": round(1000 * least / sum(steps), 1),
             }
             shown.row(list(row.values()))
-            rows.append(row)
+            rows.append(row | {"seconds": fit.seconds})
     conclude(arguments, machine(["stangmm", "cmdstanpy"]), rows)
 
 

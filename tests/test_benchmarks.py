@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
     [
         "predict.py --quick",
         "scaling.py --quick",
+        "warmup.py --quick",
         "loo.py sizes --quick",
         "choice.py --quick --data galaxies --max-k 2",
         "nuts.py --data galaxies --tools stangmm --seeds 1",

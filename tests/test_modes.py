@@ -109,7 +109,8 @@ PARTED = {
 
 @cache
 def two_modes(seed: int, name: str = "corners") -> sg.Fit:
-    settings = sg.NUTS() if name == "corners" else sg.NUTS(adapt_delta=0.95)
+    # Longer chains may well move between the modes.
+    settings = sg.NUTS(thin=1) if name == "corners" else sg.NUTS(thin=1, adapt_delta=0.99)
     return fit_quick(MODEL, PARTED[name][0], settings, seed=seed)
 
 
@@ -362,17 +363,21 @@ def test_the_error_of_a_mean_over_modes_is_that_of_their_evidence() -> None:
     """The weights sum to one, so that their errors are not independent."""
     whole = combined(two_modes(1))
     modes = tuple(
-        replace(mode, log_evidence_error=0.2, doubt="") for mode in whole.combination.modes
+        replace(mode, log_evidence_error=0.1, doubt="") for mode in whole.combination.modes
     )
     made = replace(whole, combination=replace(whole.combination, modes=modes))
     means = np.stack([fit.lp.mean() for fit in made.combination.fits])
-    errors = 0.2 * np.random.default_rng(1).normal(size=(100_000, len(modes)))
+    errors = 0.1 * np.random.default_rng(1).normal(size=(100_000, len(modes)))
     weights = np.exp(np.log([mode.weight for mode in modes]) + errors)
     spread = (weights @ means / weights.sum(axis=1)).std()
-    within = [fit.lp.var() / measures_of(fit)["lp"].ess_mean for fit in made.combination.fits]
-    own = np.square([mode.weight for mode in modes]) @ np.array(within)
-    between = made.lp.var() / measures_of(made)["lp"].ess_mean - own
-    assert between == pytest.approx(spread**2, rel=0.1)
+    weight = np.array([mode.weight for mode in modes])
+    variances = np.array([fit.lp.var() for fit in made.combination.fits])
+    sizes = np.array([measures_of(fit)["lp"].ess_mean for fit in made.combination.fits])
+    own = weight**2 @ (variances / sizes)
+    # Not that of the draws of all modes together, which are drawn by lot.
+    variance = weight @ (variances + (means - weight @ means) ** 2)
+    between = variance / measures_of(made)["lp"].ess_mean - own
+    assert between == pytest.approx(spread**2, rel=0.05)
 
 
 @pytest.mark.parametrize(("below", "verdict"), [(30.0, "ok"), (8.0, "warn"), (0.0, "fail")])

@@ -1,24 +1,29 @@
 """The posterior's curvature at an optimum, on the Stan model's unconstrained scale.
 
 Where every component holds many rows, the posterior is nearly normal, and its covariance is the
-inverse of the Fisher information, estimated from the rows' scores (the outer products of the
-gradients of log p(x_n); Berndt, Hall, Hall & Hausman 1974). A sampler that starts with it as its
-metric has nothing left to adapt but the step size.
+inverse of the Fisher information. A sampler that starts with it as its metric has nothing left to
+adapt but the step size.
+
+The information is what the mixture itself expects, with rows drawn from it: the outer products of
+their scores (gradients of log p(x)), averaged. If labels are known this is the curvature of the
+likelihood at its maximum, whatever the data are like, since covariances there are those of the
+rows. The outer products of the data's own scores (Berndt, Hall, Hall & Hausman 1974) are not: they
+depend on the tails, and fewer rows than some twenty for each parameter leave directions in which
+they are far too small.
 
 Where features are highly correlated within a component, so are its means, scales and correlations
 in the posterior, and no diagonal metric fits; where a component is very narrow, as on equal values,
-a sampler does not find its own metric. Then the curvature is the metric, too, though the posterior
-may be far from normal.
+a sampler does not find its own metric. Then the information is the metric, too, though the
+posterior may be far from normal.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.rounding import rounded_covariance
+from stangmm.data.groups import RowGroup
 from stangmm.methods.em.by_group import rows_by_group
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
@@ -27,22 +32,27 @@ from stangmm.model.problem import Problem
 # the information that unknown labels leave is worth so many rows in every direction, ...
 _ROWS_PER_PARAMETER = 10.0
 _INFORMATIVE_ROWS = 50.0
-# Or, where features are so correlated within a component (condition number of the correlations), as
-# soon as each component holds as many rows as it has free parameters.
-_CORRELATED = 100.0
+# Or where features are so correlated within a component (condition number of the correlations).
+# With other components that hold no row more is asked, since a sampler has to adapt to these.
+_CORRELATED, _CORRELATED_BESIDE_EMPTY, _NEARLY_SINGULAR = 10.0, 100.0, 1e4
 # The same where a component is so narrow that the variance of its mean is below this: Stan's
 # adaptation shrinks variances towards 0.001, which is too coarse then.
 _FINE = 1e-5
-# A scale is at its lower bound when that is more than this share of it.
-_AT_BOUND = 0.5
-# There must not be more parameters than this.
-_MAX_PARAMETERS = 300
+# There must not be more parameters than this, since each step multiplies with the metric; or than
+# so many where correlations are nearly singular.
+_MAX_PARAMETERS, _MOST_PARAMETERS = 300, 1000
 _BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
-_MAX_ROWS = 100_000  # a random subset of this size tells the curvature well enough
+# Rows that are drawn for each parameter, and how many at least where the metric depends on them.
+_ROWS_EACH, _LEAST_ROWS = 20, 4000
 
 
 def inverse_metric(
-    mixture: Mixture, problem: Problem, rng: np.random.Generator, *, stick_breaking: bool
+    mixture: Mixture,
+    problem: Problem,
+    rng: np.random.Generator,
+    *,
+    stick_breaking: bool,
+    beside_empty: bool = False,
 ) -> FloatArray | None:
     """Posterior covariance (P, P) of the unconstrained parameters, or None.
 
@@ -54,9 +64,11 @@ def inverse_metric(
     mixture : Mixture
         An optimum, without leading axes.
     rng : numpy Generator
-        Chooses the rows where there are very many.
+        Draws the rows that tell the information.
     stick_breaking : bool
         Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
+    beside_empty : bool
+        Whether there are other components, which hold no row.
     """
     free, own = problem.space.size, problem.space.size_of_component
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
@@ -65,10 +77,16 @@ def inverse_metric(
         held = min(held, own * float(mixture.noise.weight) * problem.total_weight)
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
     of_means = mixture.scales**2 / counts[:, np.newaxis]
-    needed = float(of_means.min()) < _FINE or _condition(mixture) > _CORRELATED
-    if free > _MAX_PARAMETERS or held < (1.0 if needed else _ROWS_PER_PARAMETER) * own:
+    condition = _condition(mixture)
+    correlated = _CORRELATED_BESIDE_EMPTY if beside_empty else _CORRELATED
+    needed = float(of_means.min()) < _FINE or condition > correlated
+    if free > (_MOST_PARAMETERS if condition > _NEARLY_SINGULAR else _MAX_PARAMETERS):
         return None
-    observed, complete = information(mixture, problem, rng, stick_breaking=stick_breaking)
+    if not needed and held < _ROWS_PER_PARAMETER * own:
+        return None
+    observed, complete = information(
+        mixture, problem, rng, stick_breaking=stick_breaking, least_rows=_LEAST_ROWS
+    )
     root = 1.0 / np.sqrt(complete)
     least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
     if not needed and least * held < _INFORMATIVE_ROWS:
@@ -77,73 +95,78 @@ def inverse_metric(
 
 
 def information(
-    mixture: Mixture, problem: Problem, rng: np.random.Generator, *, stick_breaking: bool
+    mixture: Mixture,
+    problem: Problem,
+    rng: np.random.Generator,
+    *,
+    stick_breaking: bool,
+    least_rows: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
-    """Information (P, P) of rows and prior, and its diagonal (P,) as if labels were known.
+    """Expected information (P, P) of rows and prior, and its diagonal (P,) for known labels.
 
-    Arguments as in `inverse_metric`.
+    Rows are drawn from the mixture. They miss the features that the problem's rows miss, and their
+    components are known as often. Arguments as in `inverse_metric`.
     """
-    free, n = problem.space.size, problem.n_observations
-    rows = np.sort(rng.choice(n, _MAX_ROWS, replace=False)) if n > _MAX_ROWS else None
+    free = problem.space.size
+    n = max(_ROWS_EACH * free, least_rows)
     observed, complete = np.zeros((free, free)), np.zeros(free)
-    for score, squares, weight in _blocks_of_scores(mixture, problem, stick_breaking, rows):
-        observed += score.T @ (score * weight[:, np.newaxis])
-        complete += weight @ squares
-    if (problem.space.share_above(mixture) < 1.0 - _AT_BOUND).any():
-        _add_for_bounds(observed, complete, mixture, problem)
-    prior = _prior_precision(problem, free)
+    transforms = _transforms(mixture, stick_breaking)
+    groups = rows_by_group(problem)
+    held = np.array([_weight(problem, index).sum() for _, index in groups])
+    step = max(1, _BLOCK // free)
+    for (group, _), share in zip(groups, held / held.sum(), strict=True):
+        n_group = int(np.ceil(n * share))
+        weight = problem.total_weight * share / n_group
+        for first in range(0, n_group, step):
+            x = _made_rows(mixture, group, min(step, n_group - first), rng)
+            score, squares = scores(mixture, problem, x, transforms, group.component)
+            observed += weight * score.T @ score
+            complete += weight * squares.sum(axis=0)
+    prior = _prior_precision(problem)
     return observed + np.diag(prior), complete + prior
+
+
+def _made_rows(mixture: Mixture, group: RowGroup, n: int, rng: np.random.Generator) -> FloatArray:
+    """Rows (n, D) from a mixture, with what a group misses and what is known of it."""
+    d = mixture.n_features
+    if group.component is None:
+        component = rng.choice(mixture.n_weights, n, p=mixture.all_weights)
+    else:
+        component = np.full(n, group.component)
+    x, uniform = rng.standard_normal((n, d)), rng.random((n, d))
+    for k, (mean, factor) in enumerate(zip(mixture.means, mixture.cholesky, strict=True)):
+        own = component == k
+        x[own] = mean + x[own] @ factor.T
+    if mixture.noise is not None:
+        box, own = mixture.noise.box, component == mixture.n_components
+        x[own] = box.lower + uniform[own] * (box.upper - box.lower)
+    x[:, np.setdiff1d(np.arange(d), group.observed)] = np.nan
+    return x
 
 
 def score_sum(mixture: Mixture, problem: Problem) -> FloatArray:
     """Gradient of the log likelihood, shape (P,), in the coordinates of `ParameterSpace`."""
-    blocks = _blocks_of_scores(mixture, problem, stick_breaking=False)
     total = np.zeros(problem.space.size)
-    for score, _, weight in blocks:
-        total += weight @ score
+    transforms = _transforms(mixture, stick_breaking=False)
+    step = max(1, _BLOCK // problem.space.size)
+    for group, index in rows_by_group(problem):
+        x, weight = problem.x[index], _weight(problem, index)
+        for first in range(0, len(x), step):
+            block = slice(first, first + step)
+            score, _ = scores(mixture, problem, x[block], transforms, group.component)
+            total += weight[block] @ score
     return total
 
 
-def _blocks_of_scores(
-    mixture: Mixture, problem: Problem, stick_breaking: bool, rows: IntArray | None = None
-) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Scores (n, P), squares (n, P) and weights (n,) of the rows, block by block.
-
-    The weights of some of the rows (``rows``) add up to the weight of all.
-    """
-    n = problem.n_observations
-    weight = np.ones(n) if problem.sample_weight is None else problem.sample_weight
-    scale = 1.0 if rows is None else problem.total_weight / weight[rows].sum()
-    of_weights = weights_jacobian(mixture.all_weights, stick_breaking)
-    transforms = of_weights, correlation_jacobians(mixture)
-    step = max(1, _BLOCK // problem.space.size)
-    for group, index in rows_by_group(problem, rows):
-        x, weight_of_group = problem.x[index], scale * weight[index]
-        for first in range(0, len(x), step):
-            block = slice(first, first + step)
-            score, squares = scores(mixture, problem, x[block], transforms, group.component)
-            yield score, squares, weight_of_group[block]
+def _weight(problem: Problem, index: slice | IntArray) -> FloatArray:
+    """Weights (n,) of some rows."""
+    weight = problem.sample_weight
+    return np.ones(problem.n_observations)[index] if weight is None else weight[index]
 
 
-def _add_for_bounds(
-    observed: FloatArray, complete: FloatArray, mixture: Mixture, problem: Problem
-) -> None:
-    """Add to the information on means what rows that vary less than the scales do not show.
-
-    The score of a mean is zero at rows that are equal to it, though it is known from N_k of them to
-    scale / sqrt(N_k).
-    """
-    k, d = mixture.means.shape
-    before = mixture.n_weights - 1
-    inverse = np.linalg.inv(mixture.cholesky)
-    known = np.swapaxes(inverse, -1, -2) @ inverse  # (K, D, D), precisions of known labels
-    known *= (mixture.weights * problem.total_weight)[:, np.newaxis, np.newaxis]
-    for component in range(k):
-        own = slice(before + component * d, before + (component + 1) * d)
-        missing = np.maximum(1.0 - complete[own] / known[component].diagonal(), 0.0)
-        complete[own] += missing * known[component].diagonal()
-        root = np.sqrt(missing)
-        observed[own, own] += known[component] * root[:, np.newaxis] * root
+def _transforms(mixture: Mixture, stick_breaking: bool) -> tuple[FloatArray, FloatArray]:
+    """What `scores` needs of the mixture for the weights and the correlations."""
+    return weights_jacobian(mixture.all_weights, stick_breaking), correlation_jacobians(mixture)
 
 
 def _condition(mixture: Mixture) -> float:
@@ -258,10 +281,21 @@ def correlation_jacobians(mixture: Mixture) -> FloatArray:
     return jacobians
 
 
-def _prior_precision(problem: Problem, free: int) -> FloatArray:
-    """Roughly what the prior adds: exact for the means, of the order of 1 on the log scales."""
-    scale = np.asarray(problem.priors.means.scale).ravel()
-    before = problem.space.n_weights - 1
-    precision = np.ones(free)
+def _prior_precision(problem: Problem) -> FloatArray:
+    """Roughly what the prior adds, shape (P,).
+
+    It is exact for the means, of the order of 1 on the log scales, and that of independent features
+    for the correlations: with LKJ(eta), a partial correlation of a feature with the one that has j
+    before it has the density (1 - r^2)^(b - 1) with b = eta + (D - 2 - j) / 2 (Lewandowski,
+    Kurowicka & Joe 2009, doi:10.1016/j.jmva.2009.04.008), and so 2 b in artanh(r).
+    """
+    space, priors, d = problem.space, problem.priors, problem.n_features
+    scale = np.asarray(priors.means.scale).ravel()
+    before = space.n_weights - 1
+    precision = np.ones(space.size)
     precision[before : before + len(scale)] = 1.0 / scale**2
+    if space.n_correlations:
+        _, j = np.tril_indices(d, -1)
+        of_each = 2.0 * priors.correlation.shape + (d - 2 - j)
+        precision[-space.n_correlations * space.n_pairs :] = np.tile(of_each, space.n_correlations)
     return precision

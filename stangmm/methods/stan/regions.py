@@ -83,7 +83,13 @@ class Region:
 
     def dense_metric(self, rng: np.random.Generator, *, stick_breaking: bool) -> FloatArray | None:
         """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's."""
-        own = inverse_metric(self.optimum.mixture, self.problem, rng, stick_breaking=stick_breaking)
+        own = inverse_metric(
+            self.optimum.mixture,
+            self.problem,
+            rng,
+            stick_breaking=stick_breaking,
+            beside_empty=bool(self.n_empty),
+        )
         if own is None or not self.n_empty:
             return own
         metric = np.diag(self._prior_variances(rng))
