@@ -135,9 +135,9 @@ class NUTS(StanMethod):
     chains : int
     warmup : int, optional
         Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
-        nearly normal, for the step size alone: the metric is then the posterior's covariance,
-        from the curvature at the optimum. Elsewhere 300, in which the metric is adapted, or 500
-        if a chain starts with components that hold no row.
+        nearly normal or features are correlated, for the step size alone: the metric is then the
+        inverse of the information that the optimum expects. Elsewhere 300, in which the metric is
+        adapted, or 500 if a chain starts with components that hold no row.
     draws : int
         Iterations of each chain that are kept.
     thin : int, optional
