@@ -23,7 +23,7 @@ class PriorPosterior:
     ----------
     narrower : float
         How many times as wide as the middle half of the posterior that of the prior is, for the
-        parameter for which this is least.
+        parameter for which this is least; 0 where all draws of one are equal.
     apart : bool
         Whether the median of a posterior lies outside the middle 98% of its prior.
     """
@@ -38,8 +38,9 @@ def prior_posterior(fit: Fitted) -> PriorPosterior:
     before, after = _parameters(prior), _parameters(fit.mixture)
     low, high = np.quantile(before, _NEARLY_ALL, axis=0)
     median = np.median(after, axis=0)
-    tiny = np.finfo(np.float64).tiny
-    ratio = _width(before) / np.maximum(_width(after), tiny)
+    width = _width(after)
+    # A parameter of which all draws are equal tells nothing: no posterior is so narrow.
+    ratio = np.where(width > 0, _width(before), 0.0) / np.where(width > 0, width, 1.0)
     return PriorPosterior(float(ratio.min()), bool(((median < low) | (median > high)).any()))
 
 
