@@ -8,6 +8,7 @@ import numpy as np
 
 from stangmm.base.arrays import IntArray
 from stangmm.base.convergence import Convergence, measures
+from stangmm.base.thresholds import R_HAT_OK
 from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.model.labels import Labelling, traits
 from stangmm.model.problem import Problem
@@ -15,11 +16,14 @@ from stangmm.model.problem import Problem
 # Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
 # well known how many, and more is aimed at.
 _ENOUGH, _AIM = 0.1, 0.3
+# With no more than these, or an R-hat above this, another parameter, or another estimate of the
+# same, may be on the wrong side of the bound.
+_BARELY, _R_HAT_BARELY = 0.125, 1.008
 # A run is made longer by no more than this factor.
 _LONGEST = 10
 # It is made longer again where that is likely to be enough, and all of it no more work than this:
-# some seconds. The unit is a step of the sampler on few rows; on more, so many of their numbers, in
-# each component, add another.
+# some seconds. So is a run that is barely long enough. The unit is a step of the sampler on few
+# rows; on more, so many of their numbers, in each component, add another.
 _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
@@ -32,28 +36,29 @@ _LONG_PATH, _CUT_OFF = 0.25, 0.75
 def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
     """How many iterations each kept draw should have, for draws that depend less on one another.
 
-    As many as they had, ``thin``, where they are independent enough, or where most paths are as
-    long as they may be. A run that was made longer before is left, too, where it is so far from
-    enough that this would take minutes.
+    As many as they had, ``thin``, where they are independent enough and the chains agree, or where
+    most paths are as long as they may be. A run that was made longer before is left, too, where it
+    is so far from enough that this would take minutes.
     """
     if _path_length(cast("McmcInfo", draws.info)) > _CUT_OFF:
         return thin
-    share = _independent_share(draws, problem.free_components)
-    if share >= _ENOUGH:
+    share, r_hat = _mixing(draws, problem.free_components)
+    if share >= _AIM or (share >= _BARELY and r_hat <= _R_HAT_BARELY):
         return thin
-    times = int(min(np.ceil(_AIM / share), _LONGEST))
-    if thin > 1:
+    times = int(np.clip(np.ceil(_AIM / share), 2, _LONGEST))
+    too_short = share < _ENOUGH or r_hat > R_HAT_OK
+    if thin > 1 or not too_short:
         times = min(times, _affordable(draws, problem, thin))
         if times * share < _ENOUGH:
             return thin
     return thin * times
 
 
-def _independent_share(draws: Draws, free: IntArray) -> float:
-    """Share of the draws that are worth as many independent ones, of the worst quantity.
+def _mixing(draws: Draws, free: IntArray) -> tuple[float, float]:
+    """Of the worst quantity: independent draws that the draws are worth, as a share, and R-hat.
 
     Chains that stay in modes of their own are not brought together by more iterations: each of
-    them is asked by itself then.
+    them is asked by itself then, and they need not agree.
 
     Parameters
     ----------
@@ -69,11 +74,12 @@ def _independent_share(draws: Draws, free: IntArray) -> float:
     weights, means, scales = np.split(traits(mixture), [1, 1 + mixture.n_features], axis=-1)
     quantities = [draws.log_likelihood, weights, means[..., ::every], scales[..., ::every]]
     all_of_them = np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1)
-    found = [measures(all_of_them)]
-    if (found[0].r_hat > _SEPARATE).any():
-        found = [measures(chain[np.newaxis]) for chain in all_of_them]
-    fewest = min(map(_least, found))
-    return float(fewest * len(found) / (chains * n))
+    found = measures(all_of_them)
+    r_hat = float(np.max(found.r_hat, where=np.isfinite(found.r_hat), initial=1.0))
+    if r_hat <= _SEPARATE:
+        return _least(found) / (chains * n), r_hat
+    fewest = min(_least(measures(chain[np.newaxis])) for chain in all_of_them)
+    return fewest / n, 1.0
 
 
 def _least(found: Convergence) -> float:

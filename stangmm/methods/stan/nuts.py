@@ -142,9 +142,9 @@ class NUTS(StanMethod):
         Iterations of each chain that are kept.
     thin : int, optional
         Iterations for each draw that is kept. By default one; where the draws then are too
-        dependent (an effective sample size below a tenth of their number), the chains go on with up
-        to ten for each, or with more where that is enough and takes some seconds, and the draws of
-        this longer run are kept.
+        dependent (an effective sample size below a tenth of their number) or R-hat is above 1.01,
+        the chains go on with up to ten for each, or with more where that is enough and takes some
+        seconds, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
         an iteration then diverges, the chains go on with 0.99 (unless their paths are so long that
