@@ -21,6 +21,10 @@
 //
 // n_correlations is 0 for every type when D = 1.
 //
+// A sampler finds its way where a component holds few rows if the component's mean is told relative
+// to a pivot near them, in units of its scales: means[k] = pivot[k] + L location[k], with Sigma[k] =
+// L L'. Which components' are (means_relative) does not change the model.
+//
 // Data are rounded, and no component is narrower than the rounding: a feature's standard deviation
 // given the features before it, scales[c, s] * corr_chol[c][s, s], is above scale_floor[s]. Without
 // such a bound the posterior is improper as soon as values are equal. The prior of the scales is cut
@@ -114,6 +118,9 @@ data {
   vector<lower=0>[scale_features] scale_floor;                           // units of x; 0: no bound
   real<lower=0> correlation_shape;                                       // LKJ eta
 
+  array[K] int<lower=0, upper=1> means_relative; // 1: location is relative to the pivot
+  array[K] vector[D] pivot;                      // units of x
+
   int<lower=0, upper=1> use_prior;      // 0: likelihood only (maximum likelihood)
   int<lower=0, upper=1> use_likelihood; // 0: prior only (prior draws)
 }
@@ -131,12 +138,14 @@ transformed data {
 }
 parameters {
   simplex[K + noise] weights;                                     // mixing proportions
-  array[K] vector[D] means;                                       // component means, units of x
+  array[K] vector[D] location;                                    // component means, or relative ones
   array[scale_components] vector<lower=0>[scale_features] excess; // of scales above their bounds
   array[n_correlations] cholesky_factor_corr[D] corr_chol;        // Cholesky factors of correlations
 }
 transformed parameters {
+  array[K] vector[D] means;                                       // component means, units of x
   array[scale_components] vector<lower=0>[scale_features] scales; // standard deviations, units of x
+  real log_volume = 0;                                            // log |d means / d location|
   for (c in 1 : scale_components) {
     if (n_correlations == 0) {
       scales[c] = scale_floor + excess[c];
@@ -144,8 +153,25 @@ transformed parameters {
       scales[c] = scale_floor ./ diagonal(corr_chol[min(c, n_correlations)]) + excess[c];
     }
   }
+  means = location;
+  for (k in 1 : K) {
+    if (means_relative[k]) {
+      vector[D] scale = rep_vector(scales[min(k, scale_components)][1], D);
+      if (scale_features > 1) {
+        scale = scales[min(k, scale_components)];
+      }
+      log_volume += sum(log(scale));
+      if (n_correlations == 0) {
+        means[k] = pivot[k] + scale .* location[k];
+      } else {
+        means[k] = pivot[k] + scale .* (corr_chol[min(k, n_correlations)] * location[k]);
+        log_volume += sum(log(diagonal(corr_chol[min(k, n_correlations)])));
+      }
+    }
+  }
 }
 model {
+  target += log_volume;
   if (use_prior) {
     target += dirichlet_lpdf(weights | weights_concentration);
     for (k in 1 : K) {

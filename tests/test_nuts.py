@@ -170,13 +170,6 @@ def test_a_long_run_is_made_longer_where_that_helps_and_takes_seconds() -> None:
     assert iterations_a_draw(slow, problem_of(2, n_rows=50_000), 10) == 10  # and as much work
 
 
-def test_a_run_that_is_barely_long_enough_is_made_longer_where_that_takes_seconds() -> None:
-    barely = draws_of_two(0.79)  # a share of 0.117
-    assert iterations_a_draw(barely, problem_of(2), 1) == 3
-    assert iterations_a_draw(barely, problem_of(2, n_rows=100_000), 1) == 1
-    assert iterations_a_draw(draws_of_two(0.7), problem_of(2), 1) == 1
-
-
 def test_chains_that_do_not_agree_go_on_though_their_draws_are_many() -> None:
     draws = draws_of_two(0.6)  # a share of 0.25
     many_rows = problem_of(2, n_rows=100_000)

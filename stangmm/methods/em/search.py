@@ -92,7 +92,7 @@ class Search:
                 return
             before = float(self.found.log_likelihood[best[0][0]])
             at = self.found.parameters[best[0][:1]]
-            n_shaken = _SHAKEN if self._is_rough() else 0
+            n_shaken = _SHAKEN if self._is_rough() and not self._is_enough() else 0
             copies = self._copies(_MOVES + n_shaken)
             starts = moved(self._starter, at, min(copies * _MOVES, left))
             kinds = [MOVED] * len(starts.weights)

@@ -9,6 +9,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.data.groups import RowGroup
+from stangmm.methods.stan.pivots import Pivots
 from stangmm.model.mixture import Mixture
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.problem import Problem
@@ -41,18 +42,26 @@ class StanData:
     scale_scale: FloatArray  # (C, S)
     scale_floor: FloatArray  # (S,); 0: no lower bound
     correlation_shape: float
+    means_relative: IntArray  # (K,), 1 where a mean is told relative to its pivot
+    pivot: FloatArray  # (K, D)
     use_prior: int  # 0 or 1
     use_likelihood: int  # 0 or 1
 
     @classmethod
     def of(
-        cls, problem: Problem, *, use_prior: bool = True, use_likelihood: bool = True
+        cls,
+        problem: Problem,
+        *,
+        pivots: Pivots | None = None,
+        use_prior: bool = True,
+        use_likelihood: bool = True,
     ) -> StanData:
         """Translate a problem."""
         k, d = problem.n_components, problem.n_features
         c, s = problem.space.scale_shape
         weight = np.empty(0) if problem.sample_weight is None else problem.sample_weight
         priors, box = problem.priors, problem.space.box
+        pivots = pivots or Pivots.none(problem.space)
         return cls(
             N=problem.n_observations,
             D=d,
@@ -74,6 +83,8 @@ class StanData:
             scale_scale=np.asarray(priors.scales.scale),
             scale_floor=np.asarray(problem.space.scale_floor),
             correlation_shape=priors.correlation.shape,
+            means_relative=pivots.relative.astype(int),
+            pivot=pivots.at,
             use_prior=int(use_prior),
             use_likelihood=int(use_likelihood),
         )
@@ -97,13 +108,15 @@ def group_data(groups: tuple[RowGroup, ...], n_features: int) -> dict[str, Any]:
     }
 
 
-def stan_parameters(mixture: Mixture, space: ParameterSpace) -> dict[str, FloatArray]:
+def stan_parameters(
+    mixture: Mixture, space: ParameterSpace, pivots: Pivots | None = None
+) -> dict[str, FloatArray]:
     """Values of the Stan model's parameters for one mixture: what initial values look like."""
     free = space.free(mixture)
     weights = np.maximum(free["weights"], 1e-10)  # the boundary has no place on Stan's scale
     return {
         "weights": weights / weights.sum(),
-        "means": free["means"],
+        "location": (pivots or Pivots.none(space)).rounded_locations(mixture),
         "excess": space.excess(mixture),
         "corr_chol": free["corr_chol"],
     }

@@ -13,16 +13,14 @@ from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.model.labels import Labelling, traits
 from stangmm.model.problem import Problem
 
-# Effective draws, relative to the draws, that a run should have. Where there are fewer, it is not
-# well known how many, and more is aimed at.
-_ENOUGH, _AIM = 0.1, 0.3
-# With no more than these, or an R-hat above this, another parameter, or another estimate of the
-# same, may be on the wrong side of the bound.
-_BARELY, _R_HAT_BARELY = 0.125, 1.008
+# Effective draws, relative to the draws, that a run should have: a tenth, and a little more, since
+# parameters that are not looked at may have fewer. Where there are fewer, it is not well known how
+# many, and more is aimed at.
+_ENOUGH, _AIM = 0.11, 0.3
 # A run is made longer by no more than this factor.
 _LONGEST = 10
 # It is made longer again where that is likely to be enough, and all of it no more work than this:
-# some seconds. So is a run that is barely long enough. The unit is a step of the sampler on few
+# some seconds. The unit is a step of the sampler on few
 # rows; on more, so many of their numbers, in each component, add another.
 _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
@@ -43,11 +41,11 @@ def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
     if _path_length(cast("McmcInfo", draws.info)) > _CUT_OFF:
         return thin
     share, r_hat = _mixing(draws, problem.free_components)
-    if share >= _AIM or (share >= _BARELY and r_hat <= _R_HAT_BARELY):
+    too_short = share < _ENOUGH or r_hat > R_HAT_OK
+    if share >= _AIM or not too_short:
         return thin
     times = int(np.clip(np.ceil(_AIM / share), 2, _LONGEST))
-    too_short = share < _ENOUGH or r_hat > R_HAT_OK
-    if thin > 1 or not too_short:
+    if thin > 1:
         times = min(times, _affordable(draws, problem, thin))
         if times * share < _ENOUGH:
             return thin

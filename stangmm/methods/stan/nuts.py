@@ -21,7 +21,8 @@ from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
 from stangmm.methods.stan.mixing import iterations_a_draw, needs_smaller_steps
-from stangmm.methods.stan.regions import Region, led_on, regions
+from stangmm.methods.stan.pivots import Pivots
+from stangmm.methods.stan.regions import Region, led_on, regions, sharing_pivots
 from stangmm.methods.stan.shared import (
     SIGNIFICANT_FIGURES,
     StanMethod,
@@ -79,6 +80,8 @@ class _Plan:
         Where each begins.
     starts : tuple of Optimum
         Around what.
+    pivots : Pivots
+        How means are told; the same for all chains.
     thin, adapt_delta
         See `NUTS`.
     left : tuple of Optimum
@@ -90,6 +93,7 @@ class _Plan:
     points: tuple[Mixture, ...]
     starts: tuple[Optimum, ...]
     adaptation: _Adaptation
+    pivots: Pivots
     thin: int
     adapt_delta: float
     left: tuple[Optimum, ...] = ()
@@ -262,8 +266,9 @@ class NUTS(StanMethod):
     @one_blas_thread()
     def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
         """Plan chains in some regions, or around starting values given by hand."""
+        known, pivots = sharing_pivots(known[: self.chains])
         places = self._for_each_chain(known)
-        adaptation = self._adaptation(places, run, self.compiled(run).cmdstan.version)
+        adaptation = self._adaptation(places, pivots, run, self.compiled(run).cmdstan.version)
         rng = run.rng("nuts jitter")
         starts = self._for_each_chain(given_start(problem))
         points = [jittered(start.mixture, problem, rng) for start in starts]
@@ -271,13 +276,13 @@ class NUTS(StanMethod):
             points = [place.around(rng) for place in places]
             starts = tuple(place.start(rng) for place in places)
         delta = _ADAPT_DELTA if self.adapt_delta is None else self.adapt_delta
-        return _Plan(tuple(points), starts, adaptation, self.thin or 1, delta)
+        return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta)
 
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
         """Draws, and the inverse metric of each chain."""
         adaptation, steps = plan.adaptation, plan.adaptation.step_sizes
-        with self.stan_run(self.compiled(run), problem) as (cmdstan, data):
-            inits = stan_inits(cmdstan, list(plan.points), problem)
+        with self.stan_run(self.compiled(run), problem, plan.pivots) as (cmdstan, data):
+            inits = stan_inits(cmdstan, list(plan.points), problem, pivots=plan.pivots)
 
             def sample(stan: CmdStanModel) -> CmdStanMCMC:
                 return stan.sample(
@@ -322,13 +327,15 @@ class NUTS(StanMethod):
     def _adaptation(
         self,
         places: tuple[Region, ...],
+        pivots: Pivots,
         run: Run,
         cmdstan_version: tuple[int, int, int],
     ) -> _Adaptation:
         """Choose where the metric starts, and how long the warm-up is unless the user says."""
         rng = run.rng("nuts metric")
         stick_breaking = cmdstan_version < (2, 37, 0)
-        if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
+        as_told = not pivots.relative.any()
+        if as_told and (self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM):
             dense = {
                 id(place): place.dense_metric(rng, stick_breaking=stick_breaking)
                 for place in places
@@ -336,7 +343,7 @@ class NUTS(StanMethod):
             metrics = [dense[id(place)] for place in places]
             if all(metric is not None for metric in metrics):
                 return _Adaptation("dense_e", tuple(metrics), self.warmup or _STEP_SIZE_WARMUP)
-        diagonal = tuple(place.diagonal_metric(rng) for place in places)
+        diagonal = tuple(place.diagonal_metric(rng, pivots) for place in places)
         empty = any(place.n_empty for place in places)
         warmup = _EMPTY_WARMUP if empty else _METRIC_WARMUP
         return _Adaptation("diag_e", diagonal, self.warmup or warmup)
@@ -366,6 +373,7 @@ class NUTS(StanMethod):
         columns, kept = tuple(mcmc.column_names), mcmc.num_draws_sampling
         mixture, log_likelihood = read_mixtures(columns, table, problem)
         stats = {known: column(columns, table, name) for name, known in _SAMPLE_STATS.items()}
+        stats["lp"] = stats["lp"] - plan.pivots.log_volume(mixture)  # as if means were told
         warmup = None
         if self.save_warmup:
             before = {name: values[:, :-kept] for name, values in stats.items()}

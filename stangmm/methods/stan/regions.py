@@ -9,11 +9,12 @@ rows around such a mode, the others drawn from the prior.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import numpy as np
 from scipy.special import gammaln, polygamma
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.rounding import significant
 from stangmm.base.thresholds import GAP_OK
@@ -24,6 +25,7 @@ from stangmm.methods.em.restarts import flat
 from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.methods.stan.mode import MAX_PARAMETERS, laplace_mass
+from stangmm.methods.stan.pivots import Pivots
 from stangmm.methods.stan.shared import (
     METRIC_BITS,
     PLAUSIBLE,
@@ -65,6 +67,11 @@ class Region:
     problem: Problem
     whole: Problem
 
+    def renumbered(self, order: IntArray) -> Region:
+        """Number the components that hold rows anew."""
+        mixture = self.optimum.mixture.permute(order)
+        return replace(self, optimum=replace(self.optimum, mixture=mixture))
+
     @property
     def n_empty(self) -> int:
         """How many components hold no row."""
@@ -80,6 +87,12 @@ class Region:
         if not self.n_empty:
             return self.optimum
         return replace(self.optimum, mixture=self._with_empty(self.optimum.mixture, rng))
+
+    @cached_property
+    def pivots(self) -> Pivots:
+        """Of the components that hold few rows; empty ones have none."""
+        own = Pivots.of(self.optimum.mixture, self.problem)
+        return own.beside(self.whole.n_components)
 
     def dense_metric(self, rng: np.random.Generator, *, stick_breaking: bool) -> FloatArray | None:
         """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's."""
@@ -97,9 +110,10 @@ class Region:
         metric[np.ix_(index, index)] = own
         return metric
 
-    def diagonal_metric(self, rng: np.random.Generator) -> FloatArray:
+    def diagonal_metric(self, rng: np.random.Generator, pivots: Pivots) -> FloatArray:
         """Posterior variances (P,) for known labels; empty components have the prior's."""
-        own = CompleteDataVariances.of(self.optimum.mixture, self.problem).inverse_metric()
+        variances = CompleteDataVariances.of(self.optimum.mixture, self.problem)
+        own = variances.inverse_metric(pivots.relative[: self.problem.n_components])
         if not self.n_empty:
             return own
         metric = self._prior_variances(rng)
@@ -175,6 +189,26 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
     return tuple(
         Region(found[i][1], found[i][2], problem) for i in order if found[i][0] > best - PLAUSIBLE
     )
+
+
+def sharing_pivots(places: tuple[Region, ...]) -> tuple[tuple[Region, ...], Pivots]:
+    """Number components alike where chains start, as far as pivots tell; gives the shared pivots.
+
+    All chains are told one set of pivots. Those that every place has come first, where numbers mean
+    nothing.
+    """
+    problem = places[0].whole
+    if problem.start is not None or problem.labels is not None or not problem.priors.exchangeable:
+        return places, reduce(Pivots.shared_with, [place.pivots for place in places])
+    first = places[0].pivots
+    orders = [place.pivots.order(first) for place in places]
+    shared = [at for at in range(len(first.relative)) if all(at in order for order in orders)]
+    renumbered = []
+    for place, order in zip(places, orders, strict=True):
+        leading = [order[at] for at in shared]
+        others = np.setdiff1d(np.arange(place.problem.n_components), leading)
+        renumbered.append(place.renumbered(np.array([*leading, *others], dtype=np.int64)))
+    return tuple(renumbered), first.first_of(shared)
 
 
 def led_on(

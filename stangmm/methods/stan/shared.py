@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.base.blas import one_blas_thread
 from stangmm.base.checked import check_choice, checked_path
 from stangmm.base.errors import InferenceError, ModelError
@@ -29,6 +29,7 @@ from stangmm.methods.em.em import EM
 from stangmm.methods.em.restarts import at_resolution, flat
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.methods.stan.mode import posterior_mode
+from stangmm.methods.stan.pivots import Pivots
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.parameters import ParameterSpace
@@ -104,7 +105,11 @@ class StanMethod(Method):
 
     @contextmanager
     def stan_run(
-        self, model: CompiledModel, problem: Problem, **switches: bool
+        self,
+        model: CompiledModel,
+        problem: Problem,
+        pivots: Pivots | None = None,
+        **switches: bool,
     ) -> Iterator[tuple[CmdStanRun, str]]:
         """Open a guarded run with the problem's data written; gives the run and the data file."""
         check_disk(
@@ -117,7 +122,7 @@ class StanMethod(Method):
         kept = None if self.keep is None else _new_folder(self.keep, self.name)
         with cmdstan_run(model.exe, self.name) as cmdstan:
             try:
-                data = StanData.of(problem, **switches)
+                data = StanData.of(problem, pivots=pivots, **switches)
                 yield cmdstan, cmdstan.write_json("data", data.values())
             finally:
                 if kept is not None:
@@ -388,15 +393,24 @@ class CompleteDataVariances:
             correlations=np.broadcast_to(1.0 / together[:, np.newaxis], (r, problem.space.n_pairs)),
         )
 
-    def inverse_metric(self) -> FloatArray:
+    def inverse_metric(self, relative: BoolArray | None = None) -> FloatArray:
         """Spread over the Stan model's unconstrained parameters, in their order.
 
         The weights' coordinates are taken as Stan's stick-breaking: component k against all after
         it. A sampler adapts the metric; this is where it starts.
+
+        Parameters
+        ----------
+        relative : ndarray of bool, shape (K,), optional
+            Components whose means are in units of their scales.
         """
         after = 1.0 / np.cumsum(1.0 / self.log_weights[::-1])[::-1]
         weights = self.log_weights[:-1] + after[1:]
-        parts = (weights, self.means, self.log_excess, self.correlations)
+        means = self.means
+        if relative is not None:
+            own = self.log_weights[: len(means), np.newaxis]  # 1 / N_k, too
+            means = np.where(relative[:, np.newaxis], own, means)
+        parts = (weights, means, self.log_excess, self.correlations)
         return significant(np.concatenate([part.ravel() for part in parts]), METRIC_BITS)
 
 
@@ -433,7 +447,11 @@ def rounded(mixture: Mixture, space: ParameterSpace) -> Mixture:
 
 
 def stan_inits(
-    run: CmdStanRun, mixtures: list[Mixture], problem: Problem, name: str = "start"
+    run: CmdStanRun,
+    mixtures: list[Mixture],
+    problem: Problem,
+    name: str = "start",
+    pivots: Pivots | None = None,
 ) -> list[str]:
     """Write initial values, one file for each mixture, rounded."""
     mixtures = [rounded(mixture, problem.space) for mixture in mixtures]
@@ -441,7 +459,11 @@ def stan_inits(
         run.write_json(
             f"{name}-{i}",
             # Newer versions of Stan reject an empty array of matrices; what is left out is empty.
-            {name: v for name, v in stan_parameters(mixture, problem.space).items() if v.size},
+            {
+                name: v
+                for name, v in stan_parameters(mixture, problem.space, pivots).items()
+                if v.size
+            },
         )
         for i, mixture in enumerate(mixtures)
     ]

@@ -1,0 +1,126 @@
+"""Coordinates in which a sampler moves easily where a component holds few rows.
+
+Given its scale, the mean of a component with n rows is normal around their mean, with the scale
+over sqrt(n) as its standard deviation. Where rows are few, the scale may be a hundred times larger
+or smaller, and in the coordinates (mean, log scale) the posterior is a funnel (Neal 2003,
+doi:10.1214/aos/1056562461): no size of steps is right for both of its ends. The distance of the
+mean from a pivot near the rows, in units of the scale, has nearly the same distribution whatever
+the scale is. This is the non-centred parametrization (Papaspiliopoulos, Roberts & Skold 2007,
+doi:10.1214/088342307000000014) around rows instead of around the prior's mean.
+
+The pivot is the row that the component keeps when it gets narrow: of its rows the one that the
+other components explain least.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stangmm.base.arrays import BoolArray, FloatArray
+from stangmm.base.rounding import to_grid
+from stangmm.model.mixture import Mixture, log_sum_exp
+from stangmm.model.parameters import ParameterSpace
+from stangmm.model.problem import Problem
+
+# Components with so many rows more than a mean and their correlations take know their scales well.
+# One with a larger share, relative to equal weights, has other rows before it gets narrow.
+_FEW_ROWS, _SMALL = 20.0, 0.5
+_BITS = 20  # binary digits of a starting value, after the point
+
+
+@dataclass(frozen=True, eq=False)
+class Pivots:
+    """Which components' means are told relative to a pivot, in units of their scales.
+
+    Attributes
+    ----------
+    relative : ndarray of bool, shape (K,)
+    at : ndarray, shape (K, D)
+        The pivots, in the problem's units; zeros elsewhere.
+    """
+
+    relative: BoolArray
+    at: FloatArray
+
+    @classmethod
+    def none(cls, space: ParameterSpace) -> Pivots:
+        """Means are told as they are."""
+        k, d = space.n_components, space.n_features
+        return cls(np.zeros(k, dtype=bool), np.zeros((k, d)))
+
+    @classmethod
+    def of(cls, mixture: Mixture, problem: Problem) -> Pivots:
+        """Choose them at an optimum (no leading axes) by how many rows its components hold.
+
+        A component whose scale others share, or which no row prefers, has none.
+        """
+        found = cls.none(problem.space)
+        taken = problem.n_features if problem.structure.correlated else 1
+        few = mixture.weights * problem.total_weight < taken + _FEW_ROWS
+        few &= mixture.weights < _SMALL / problem.n_components
+        if problem.space.scale_shape[0] < problem.n_components or not few.any():
+            return found
+        log_joint = mixture.log_joint(problem.x, problem.labels).round(6)
+        preferred = log_joint.argmax(axis=0)
+        for k in np.flatnonzero(few):
+            rows = np.flatnonzero(preferred == k)
+            if not len(rows) or len(log_joint) == 1:
+                continue
+            others = log_sum_exp(np.delete(log_joint[:, rows], k, axis=0), axis=0)
+            row = problem.x[rows[np.argmin(others.round(3))]]
+            found.relative[k] = True
+            found.at[k] = np.where(np.isnan(row), mixture.means[k], row)
+        return found
+
+    def shared_with(self, other: Pivots) -> Pivots:
+        """Those that chains elsewhere have, too."""
+        same = self.relative & other.relative & (self.at == other.at).all(axis=-1)
+        return Pivots(same, np.where(same[:, np.newaxis], self.at, 0.0))
+
+    def order(self, other: Pivots) -> dict[int, int]:
+        """Which components have the pivots of components of another set: its to this one's."""
+        return {
+            theirs: ours
+            for theirs in np.flatnonzero(other.relative).tolist()
+            for ours in np.flatnonzero(self.relative).tolist()
+            if (self.at[ours] == other.at[theirs]).all()
+        }
+
+    def first_of(self, components: list[int]) -> Pivots:
+        """The pivots of some components, numbered from the first."""
+        k, d = self.at.shape
+        at = np.zeros((k, d))
+        at[: len(components)] = self.at[components]
+        return Pivots(np.arange(k) < len(components), at)
+
+    def beside(self, n_components: int) -> Pivots:
+        """The same with more components, whose means are told as they are."""
+        more = n_components - len(self.relative)
+        return Pivots(np.pad(self.relative, (0, more)), np.pad(self.at, ((0, more), (0, 0))))
+
+    def locations(self, mixture: Mixture) -> FloatArray:
+        """Where the components of mixtures (...) lie, as the Stan model tells it (..., K, D)."""
+        told = mixture.means.copy()
+        for k in np.flatnonzero(self.relative):
+            away = (mixture.means[..., k, :] - self.at[k])[..., np.newaxis]
+            factor = mixture.scales[..., k, :, np.newaxis] * np.eye(mixture.n_features)
+            if mixture.corr_chol is not None:
+                factor = factor @ mixture.corr_chol[..., k, :, :]
+            told[..., k, :] = np.linalg.solve(factor, away)[..., 0]
+        return told
+
+    def rounded_locations(self, mixture: Mixture) -> FloatArray:
+        """The same with relative ones rounded, so that they have the same bits on every machine."""
+        told = self.locations(mixture)
+        coarse = to_grid(told, np.ones_like(told), _BITS)
+        return np.where(self.relative[:, np.newaxis], coarse, told)
+
+    def log_volume(self, mixture: Mixture) -> FloatArray:
+        """Log |d means / d locations|, shape (...)."""
+        chosen = np.log(mixture.scales[..., self.relative, :]).sum(axis=(-2, -1))
+        if mixture.corr_chol is not None:
+            diagonal = np.diagonal(mixture.corr_chol[..., self.relative, :, :], axis1=-2, axis2=-1)
+            chosen = chosen + np.log(diagonal).sum(axis=(-2, -1))
+        return np.asarray(chosen)
