@@ -120,10 +120,10 @@ def test_chains_start_where_the_posterior_is() -> None:
     assert start.weights[2] * 150 < 2.0
     assert start.weights.sum() == pytest.approx(1.0)
     size = iris[0].whole.space.size
-    assert iris[0].diagonal_metric(rng).shape == (size,)
+    assert iris[0].diagonal_metric(rng, iris[0].pivots).shape == (size,)
     # Its own means are as uncertain as the prior says, to whose Monte Carlo error.
     sd = np.asarray(iris[0].whole.priors.means.scale)[2]
-    of_means = iris[0].diagonal_metric(rng)[2 + 2 * 4 : 2 + 3 * 4]
+    of_means = iris[0].diagonal_metric(rng, iris[0].pivots)[2 + 2 * 4 : 2 + 3 * 4]
     np.testing.assert_allclose(of_means, sd**2, rtol=0.3)
 
 

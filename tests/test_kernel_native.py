@@ -438,7 +438,7 @@ def stan_data(covariance_type: str) -> dict[str, Any]:
         "means_location": np.zeros((k, d)), "means_scale": np.full((k, d), 4.0),
         "scale_family": 1, "scale_shape": np.zeros((components, features)),
         "scale_scale": np.ones((components, features)), "scale_floor": np.full(features, 0.1),
-        "correlation_shape": 2.0,
+        "correlation_shape": 2.0, "means_relative": [0, 0], "pivot": np.zeros((k, d)),
         "use_prior": 1, "use_likelihood": 1,
     }  # fmt: skip
 
@@ -451,7 +451,7 @@ def test_nuts_takes_the_same_steps_on_both_kernels(
     data = stan_data(covariance_type)
     start = {
         "weights": [0.5, 0.5],
-        "means": [[-2.0, 0.0], [2.0, 1.0]],
+        "location": [[-2.0, 0.0], [2.0, 1.0]],
         "excess": np.ones((data["scale_components"], data["scale_features"])).tolist(),
         "corr_chol": [np.eye(2).tolist()] * data["n_correlations"],
     }

@@ -22,6 +22,7 @@ import stangmm as sg
 from stangmm.cmdstan import CompiledModel, cmdstan_run, compiled_model
 from stangmm.data.dataset import Dataset
 from stangmm.methods.stan.data import StanData, stan_parameters
+from stangmm.methods.stan.pivots import Pivots
 from stangmm.methods.stan.shared import read_mixtures
 from stangmm.model.covariance import structure_named
 from stangmm.model.joint import log_prior
@@ -194,12 +195,18 @@ def expected_parts(
 
 
 def check_log_density(
-    model: CompiledModel, problem: Problem, *, use_prior: bool = True, use_likelihood: bool = True
+    model: CompiledModel,
+    problem: Problem,
+    *,
+    pivots: Pivots | None = None,
+    use_prior: bool = True,
+    use_likelihood: bool = True,
 ) -> None:
     """Compare lp__ and log_likelihood with numpy along a few steps of NUTS and of L-BFGS."""
+    pivots = pivots or Pivots.none(problem.space)
     with cmdstan_run(model.exe, "test") as run:
         switches = {"use_prior": use_prior, "use_likelihood": use_likelihood}
-        data = run.write_json("data", StanData.of(problem, **switches).values())
+        data = run.write_json("data", StanData.of(problem, pivots=pivots, **switches).values())
         folders = [run.directory / "sample", run.directory / "optimize"]
         for folder in folders:  # of their own: cmdstanpy names files by the second
             folder.mkdir()
@@ -241,6 +248,7 @@ def check_log_density(
         assert len(np.unique(table[:, 0])) >= 5, "too few different points to compare at"
         prior, likelihood, jacobian = expected_parts(names, table, problem, model.cmdstan.version)
         expected = use_prior * prior + use_likelihood * likelihood + with_jacobian * jacobian
+        expected += pivots.log_volume(read_mixtures(names, table, problem)[0])
         np.testing.assert_allclose(table[:, 0], expected, rtol=RELATIVE, atol=ABSOLUTE)
         reported = table[:, names.index("log_likelihood")]
         np.testing.assert_allclose(
@@ -275,6 +283,18 @@ def test_log_density_with_noise_equals_numpy(
     model: CompiledModel, covariance_type: str, k: int
 ) -> None:
     check_log_density(model, make_problem(covariance_type, k=k, noise=1e5))
+
+
+@pytest.mark.stan
+@pytest.mark.parametrize("which", [(1,), (0, 2)])
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical", "tied_correlation"])
+def test_log_density_with_means_relative_to_pivots_equals_numpy(
+    model: CompiledModel, covariance_type: str, which: tuple[int, ...]
+) -> None:
+    problem = make_problem(covariance_type)
+    relative = np.isin(np.arange(problem.n_components), which)
+    at = np.where(relative[:, np.newaxis], problem.x[: len(relative)], 0.0)
+    check_log_density(model, problem, pivots=Pivots(relative, at))
 
 
 @pytest.mark.stan

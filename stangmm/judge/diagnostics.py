@@ -59,6 +59,7 @@ _PAIRS_NAMED = 3
 GOODNESS = "goodness of fit"
 _MISFITS_SHOWN = 3
 _HANDFUL = 2.5  # rows of a component that may be no group
+_HIGHEST = 100  # of the draws above the best start, which are looked at
 _ROWS_KEPT_DRAWS = 20  # that tell what the components of an approximation are
 
 Verdict: TypeAlias = Literal["ok", "warn", "fail"]
@@ -369,22 +370,31 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     """Say if draws are so far above the best start that the posterior's mode is elsewhere.
 
     Where the prior has moved a mode away from the likelihood's maximum, this lies above it by about
-    half a nat for each parameter at most, and all draws below the maximum.
+    half a nat for each parameter at most, and all draws below the maximum. Draws in which a
+    component has shrunk onto fewer rows than its covariance needs may lie anywhere above: they are
+    no mode.
     """
     if not info.starts or fit.started_by_hand:
         return
     best = max(start.objective for start in info.starts)
-    above = float(fit.total_log_likelihood.max()) - best
     allowed = ABOVE_START + 0.5 * fit.model.n_parameters(fit.dataset.n_features)
-    if above > allowed:
+    reached = fit.total_log_likelihood.ravel() - best
+    highest = np.argsort(-reached, kind="stable")[: min(_HIGHEST, int((reached > allowed).sum()))]
+    if not len(highest):
+        return
+    data, mixture = fit.dataset, fit.drawn.reshape(-1)[highest]
+    rows = mixture.responsibilities(data.x, data.labels).sum(axis=-1)
+    spikes = (rows > 0.5) & (rows < fit.model.structure.min_rows(data.n_features))
+    high = highest[~spikes.any(axis=-1)]
+    if len(high):
+        above = float(reached[high[0]])
         yield Check(
             "draws above the best start",
             above,
             f"<= {allowed:g}",
             "warn",
             "How far, in nats, the log likelihood of the best draw is above that of the best mode "
-            f"around which chains started ({best:.2f}). There is a better mode elsewhere, or a "
-            "component has shrunk onto a few rows.",
+            f"around which chains started ({best:.2f}). There is a better mode elsewhere.",
             "Fit again with init=fit, so that all chains start from the best draw, and compare.",
         )
 

@@ -140,13 +140,14 @@ class NUTS(StanMethod):
     warmup : int, optional
         Iterations of each chain for adaptation, not kept. By default 100 where the posterior is
         nearly normal or features are correlated, for the step size alone: the metric is then the
-        inverse of the information that the optimum expects. Elsewhere 300, in which the metric is
-        adapted, or 500 if a chain starts with components that hold no row.
+        inverse of the information that the optimum expects. Elsewhere, and where a small component
+        holds few rows, 300, in which the metric is adapted, or 500 if a chain starts with
+        components that hold no row.
     draws : int
         Iterations of each chain that are kept.
     thin : int, optional
         Iterations for each draw that is kept. By default one; where the draws then are too
-        dependent (an effective sample size below a tenth of their number) or R-hat is above 1.01,
+        dependent (an effective sample size below 0.11 of their number) or R-hat is above 1.01,
         the chains go on with up to ten for each, or with more where that is enough and takes some
         seconds, and the draws of this longer run are kept.
     adapt_delta : float, optional
