@@ -86,6 +86,21 @@ def test_components_of_many_rows_or_as_large_as_others_have_no_pivot() -> None:
     assert not Pivots.of(by_parts(small, [10, 10]), small).relative.any()
 
 
+def test_a_pivot_is_left_where_more_than_a_few_draws_are_narrow_and_elsewhere() -> None:
+    pivots = Pivots(np.array([True, False]), np.zeros((2, 1)))
+    n = 1000
+    means = np.tile([[0.5], [100.0]], (n, 1, 1))  # the second may be anywhere
+    scales = np.ones((n, 2, 1))
+    draws = Mixture(np.full((n, 2), 0.5), means, scales)
+    assert not pivots.left_by(draws)
+    scales[:5, 0] = 0.01  # narrow, half a unit away
+    assert not pivots.left_by(draws)
+    scales[:50, 0] = 0.01
+    assert pivots.left_by(draws)
+    means[:50, 0] = 0.005  # narrow, at the pivot
+    assert not pivots.left_by(draws)
+
+
 def region(problem: Problem, mixture: Mixture) -> Region:
     return Region(Optimum(mixture, 0.0, 1, True, np.empty(0)), problem, problem)
 

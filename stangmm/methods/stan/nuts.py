@@ -245,6 +245,9 @@ class NUTS(StanMethod):
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
         while True:
+            if plan.pivots.left_by(draws.mixture):
+                plan = self._plan(problem, run, better or known, pivoting=False)
+                draws, metrics = self._sample(problem, run, plan)
             on, thin = plan.going_on(draws, metrics), plan.thin
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
@@ -265,9 +268,13 @@ class NUTS(StanMethod):
         return free and needs_smaller_steps(cast("McmcInfo", draws.info))
 
     @one_blas_thread()
-    def _plan(self, problem: Problem, run: Run, known: tuple[Region, ...]) -> _Plan:
+    def _plan(
+        self, problem: Problem, run: Run, known: tuple[Region, ...], *, pivoting: bool = True
+    ) -> _Plan:
         """Plan chains in some regions, or around starting values given by hand."""
-        known, pivots = sharing_pivots(known[: self.chains])
+        pivots = Pivots.none(problem.space)
+        if pivoting:
+            known, pivots = sharing_pivots(known[: self.chains])
         places = self._for_each_chain(known)
         adaptation = self._adaptation(places, pivots, run, self.compiled(run).cmdstan.version)
         rng = run.rng("nuts jitter")

@@ -27,6 +27,9 @@ from stangmm.model.problem import Problem
 # Components with so many rows more than a mean and their correlations take know their scales well.
 # One with a larger share, relative to equal weights, has other rows before it gets narrow.
 _FEW_ROWS, _SMALL = 20.0, 0.5
+# A component has left its pivot where this is as many standard deviations from its mean, which it
+# never is from that of a hundred rows to which it belongs; what share of draws is more than a few.
+_FAR, _MANY = 10.0, 0.01
 _BITS = 20  # binary digits of a starting value, after the point
 
 
@@ -110,6 +113,14 @@ class Pivots:
                 factor = factor @ mixture.corr_chol[..., k, :, :]
             told[..., k, :] = np.linalg.solve(factor, away)[..., 0]
         return told
+
+    def left_by(self, mixture: Mixture) -> bool:
+        """Whether components are elsewhere than at their pivots in more than a few draws (...).
+
+        Then means are easier told as they are.
+        """
+        away = np.linalg.norm(self.locations(mixture), axis=-1)[..., self.relative]
+        return bool((away > _FAR).any(axis=-1).mean() > _MANY)
 
     def rounded_locations(self, mixture: Mixture) -> FloatArray:
         """The same with relative ones rounded, so that they have the same bits on every machine."""
