@@ -130,7 +130,9 @@ class NUTS(StanMethod):
     two posterior standard deviations; modes that are nearly as probable as the best get chains of
     their own. So does the part of the posterior where some components hold no row, if it can
     matter: these components are drawn from the prior. If draws lead to an optimum that is better
-    than all of EM's, the chains start once more, from there. With starting values given by hand
+    than all of EM's, the chains start once more, from there. The mean of a small component with few
+    rows is told relative to one of them, in units of its scale, which does not change the
+    posterior: otherwise its mean and scale are a funnel. With starting values given by hand
     (``init``) all chains start around these, jittered likewise; only the metric is that of the
     optimum which EM reaches from there.
 
@@ -246,7 +248,8 @@ class NUTS(StanMethod):
             draws, metrics = self._sample(problem, run, plan)
         while True:
             if plan.pivots.left_by(draws.mixture):
-                plan = self._plan(problem, run, better or known, pivoting=False)
+                again = self._plan(problem, run, better or known, pivoting=False)
+                plan = replace(again, left=plan.left)
                 draws, metrics = self._sample(problem, run, plan)
             on, thin = plan.going_on(draws, metrics), plan.thin
             # Steps first: where they are too long, draws depend on one another for that alone.
