@@ -380,14 +380,15 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
     allowed = ABOVE_START + 0.5 * fit.model.n_parameters(fit.dataset.n_features)
     reached = fit.total_log_likelihood.ravel() - best
     highest = np.argsort(-reached, kind="stable")[: min(_HIGHEST, int((reached > allowed).sum()))]
-    if not len(highest):
-        return
-    data, mixture = fit.dataset, fit.drawn.reshape(-1)[highest]
-    rows = mixture.responsibilities(data.x, data.labels).sum(axis=-1)
-    spikes = (rows > 0.5) & (rows < fit.model.structure.min_rows(data.n_features))
-    high = highest[~spikes.any(axis=-1)]
-    if len(high):
-        above = float(reached[high[0]])
+    data, draws = fit.dataset, fit.drawn.reshape(-1)
+    least = fit.model.structure.min_rows(data.n_features)
+
+    def is_spike(draw: int) -> bool:
+        rows = draws[draw].responsibilities(data.x, data.labels).sum(axis=-1)
+        return bool(((rows > 0.5) & (rows < least)).any())
+
+    above = next((float(reached[i]) for i in highest.tolist() if not is_spike(i)), 0.0)
+    if above > allowed:
         yield Check(
             "draws above the best start",
             above,

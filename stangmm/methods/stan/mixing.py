@@ -20,8 +20,8 @@ _ENOUGH, _AIM = 0.11, 0.3
 # A run is made longer by no more than this factor.
 _LONGEST = 10
 # It is made longer again where that is likely to be enough, and all of it no more work than this:
-# some seconds. The unit is a step of the sampler on few
-# rows; on more, so many of their numbers, in each component, add another.
+# some seconds. The unit is a step of the sampler on few rows; on more, so many of their numbers, in
+# each component, add another.
 _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3

@@ -108,9 +108,9 @@ class Pivots:
         told = mixture.means.copy()
         for k in np.flatnonzero(self.relative):
             away = (mixture.means[..., k, :] - self.at[k])[..., np.newaxis]
-            factor = mixture.scales[..., k, :, np.newaxis] * np.eye(mixture.n_features)
-            if mixture.corr_chol is not None:
-                factor = factor @ mixture.corr_chol[..., k, :, :]
+            chol = mixture.corr_chol
+            correlations = np.eye(mixture.n_features) if chol is None else chol[..., k, :, :]
+            factor = mixture.scales[..., k, :, np.newaxis] * correlations
             told[..., k, :] = np.linalg.solve(factor, away)[..., 0]
         return told
 
