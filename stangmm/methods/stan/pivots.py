@@ -69,7 +69,7 @@ class Pivots:
         preferred = log_joint.argmax(axis=0)
         for k in np.flatnonzero(few):
             rows = np.flatnonzero(preferred == k)
-            if not len(rows) or len(log_joint) == 1:
+            if not len(rows):
                 continue
             others = log_sum_exp(np.delete(log_joint[:, rows], k, axis=0), axis=0)
             row = problem.x[rows[np.argmin(others.round(3))]]
