@@ -1,6 +1,8 @@
 """Seconds of a fit's diagnosis, LOO and HTML report, for small tables and a very large one.
 
-Run as ``python benchmarks/report.py [--json FILE] [--quick] [--before FOLDER] [--turns N]``.
+Run as ``python benchmarks/report.py [--json FILE] [--quick] [--before FOLDER] [--turns N]``, or with
+``--beside-fits`` for the wall time of reports on small data beside that of their fits by NUTS: the
+first of a process, in which libraries are imported, and the median of ``--turns`` later ones.
 Galaxies (N = 82, K = 3) by EM, ADVI and NUTS; faithful (272, 2), wine (178 rows, 13 features, 3)
 and made data (2000, 3; and of six features 5000, 5) by NUTS; and a million rows of two features
 (K = 3) by EM and, with 100 draws of each chain, by NUTS. Each fit is written to a file, and what is
@@ -15,11 +17,13 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,13 +100,73 @@ def best_of(turns: list[dict[str, float]]) -> dict[str, float]:
     return {name: min(turn[name] for turn in turns) for name in turns[0]}
 
 
+SMALL = {
+    "galaxies": ((2, "diag"), (3, "diag")),
+    "faithful": ((1, "full"), (2, "full")),
+    "iris": ((2, "diag"), (2, "full"), (3, "full")),
+}
+
+
+def small_data(name: str) -> Any:
+    """The rows of one of the small data sets."""
+    if name != "iris":
+        return getattr(sg.datasets, name)()
+    from sklearn.datasets import load_iris
+
+    return load_iris(as_frame=True).data
+
+
+def fit_and_report(data: Any, k: int, covariance_type: Any, turns: int) -> list[float]:
+    """Seconds of a process's first fit and first report, and of later ones."""
+    taken = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(turns + 1):
+            began = time.perf_counter()
+            model = sg.GaussianMixture(k, covariance_type)
+            fit = model.fit(data, "nuts", seed=seed, progress=False)
+            fitted = time.perf_counter()
+            fit.report(Path(folder) / "report.html", progress=False)
+            taken.append((fitted - began, time.perf_counter() - fitted))
+    later = [statistics.median(each) for each in zip(*taken[1:], strict=True)]
+    return [*taken[0], *later]
+
+
+def beside_fits(arguments: Namespace) -> None:
+    """Print the table of fits and reports of small data, each line from its own process."""
+    if arguments.one:
+        name, k, covariance_type = arguments.one
+        print(
+            json.dumps(fit_and_report(small_data(name), int(k), covariance_type, arguments.turns))
+        )
+        return
+    names = ["first fit", "its report", "later fit", "later report"]
+    table, results = Table(["data", "K", "covariance", *names]), []
+    for data, models in SMALL.items():
+        for k, covariance_type in models:
+            command = [sys.executable, __file__, "--beside-fits", "--turns", str(arguments.turns)]
+            command += ["--one", data, str(k), covariance_type]
+            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            seconds = json.loads(printed)
+            table.row([data, k, covariance_type, *(f"{each:.2f}" for each in seconds)])
+            results.append(
+                {"data": data, "K": k, "covariance": covariance_type}
+                | dict(zip(names, seconds, strict=True))
+            )
+    conclude(arguments, machine(["stangmm", "matplotlib", "arviz"]), results)
+
+
 def main() -> None:
     parser = argument_parser(__doc__)
+    parser.add_argument("--beside-fits", action="store_true", help="small data, fit and report")
+    parser.add_argument("--one", nargs=3, help="data, K and covariance type, in this process")
     parser.add_argument("--measure", type=Path, help="measure this fit in this process")
     parser.add_argument("--before", type=Path, help="folder of another version of the package")
     parser.add_argument("--turns", type=int, default=3, help="of which the best is taken")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", sg.ConvergenceWarning)
+    if arguments.beside_fits:
+        beside_fits(arguments)
+        return
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return

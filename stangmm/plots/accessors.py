@@ -92,15 +92,21 @@ class FitPlots:
         ----------
         ax : matplotlib Axes, optional
         rows : int, optional
-            Only so many rows of panels: the log joint density, and those on which the chains agree
-            least.
+            Only so many rows of panels: those on which the chains agree least.
         """
         return trace(self._fit, ax, rows=rows)
 
     @in_pyplot
-    def rank(self, ax: Axes | None = None) -> Axes:
-        """Draw how the draws of each chain rank among those of all (NUTS)."""
-        return rank(self._fit, ax)
+    def rank(self, ax: Axes | None = None, *, rows: int | None = None) -> Axes:
+        """Draw how the draws of each chain rank among those of all (NUTS).
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        rows : int, optional
+            Only so many rows of panels: those on which the chains agree least.
+        """
+        return rank(self._fit, ax, rows=rows)
 
     @in_pyplot
     def energy(self, ax: Axes | None = None) -> Axes:

@@ -59,7 +59,7 @@ _GOOD = _REPLICATES = COMPONENTS[0]
 
 
 @styled
-def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
+def rank(fit: Fitted, ax: Axes | None = None, *, rows: int | None = None) -> Axes:
     """Draw how the draws of each chain rank among those of all chains.
 
     Chains that sample the same distribution have ranks that are uniform: lines around 1, within
@@ -75,6 +75,8 @@ def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
         Of a method that runs chains, such as NUTS, with two chains or more.
     ax : matplotlib Axes, optional
         Where to draw; without it a new figure is made.
+    rows : int, optional
+        Only so many rows of panels: those on which the chains agree least.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ModelError
-        There are no chains, or only one.
+        There are no chains, or only one; a number that is not positive.
     """
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'rank compares chains, and "{fit.method}" runs none. Use method="nuts".')
@@ -92,11 +94,11 @@ def rank(fit: Fitted, ax: Axes | None = None) -> Axes:
         raise ModelError(
             "rank compares chains, and this fit has only one. Use method=NUTS(chains=4)."
         )
-    rows = chain_rows(fit)
+    shown = chain_rows(fit, rows)
     k = fit.model.n_components
-    ax = ax or new_axes(1.1 + 1.05 * len(rows) + 0.17 * (k // 3 if k > 1 else 0))
-    grid = [row[0] for row in panels(ax, len(rows), 1, gap=(0.08, 0.34))]
-    for (label, values), panel in zip(rows.items(), grid, strict=True):
+    ax = ax or new_axes(1.1 + 1.05 * len(shown) + 0.17 * (k // 3 if k > 1 else 0))
+    grid = [row[0] for row in panels(ax, len(shown), 1, gap=(0.08, 0.34))]
+    for (label, values), panel in zip(shown.items(), grid, strict=True):
         _rank_panel(panel, values)
         panel.set_title(name(label, room(panel, size=8.5)), fontsize=8.5, loc="left", pad=4)
     name_chains(grid[-1], chains)

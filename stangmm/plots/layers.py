@@ -303,7 +303,7 @@ def shades(
 
     The mixture's draws (S,) are of all features, of which two are shown.
     """
-    points = 61 if coarse else 71
+    points = 45 if coarse else 71
     x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     some = thinned(mixture, SHADE_DRAWS // 2 if coarse else SHADE_DRAWS)

@@ -249,8 +249,7 @@ def trace(fit: Fitted, ax: Axes | None = None, *, rows: int | None = None) -> Ax
     ax : matplotlib Axes, optional
         Where to draw; without it a new figure is made.
     rows : int, optional
-        Only so many rows of panels: the log joint density, and those on which the chains agree
-        least.
+        Only so many rows of panels: those on which the chains agree least.
 
     Returns
     -------
@@ -261,13 +260,9 @@ def trace(fit: Fitted, ax: Axes | None = None, *, rows: int | None = None) -> Ax
     ModelError
         The method runs no chains; a number that is not positive.
     """
-    if rows is not None:
-        check_count("trace rows", rows)
     if not isinstance(fit.info, McmcInfo):
         raise ModelError(f'trace shows chains, and "{fit.method}" runs none. Use method="nuts".')
-    shown = chain_rows(fit)
-    if rows is not None:
-        shown = _least_agreed(shown, rows)
+    shown = chain_rows(fit, rows)
     ax = ax or new_axes(0.75 + 1.2 * len(shown))
     grid = panels(ax, len(shown), 2, widths=(0.78, 0.22), gap=(0.08, 0.34))
     for i, ((label, values), (wide, narrow)) in enumerate(zip(shown.items(), grid, strict=True)):
@@ -282,8 +277,21 @@ def trace(fit: Fitted, ax: Axes | None = None, *, rows: int | None = None) -> Ax
     return ax
 
 
-def chain_rows(fit: Fitted) -> dict[str, FloatArray]:
-    """Name of each row and its draws, shape (chains, draws, curves)."""
+def chain_rows(fit: Fitted, most: int | None = None) -> dict[str, FloatArray]:
+    """Name of each row and its draws, shape (chains, draws, curves).
+
+    Parameters
+    ----------
+    most : int, optional
+        Only so many: those on which the chains agree least, in their order.
+
+    Raises
+    ------
+    ModelError
+        A number that is not positive.
+    """
+    if most is not None:
+        check_count("rows", most)
     c, s = fit.lp.shape
     k = fit.model.n_components
     shape = (c, s, k)
@@ -297,15 +305,11 @@ def chain_rows(fit: Fitted) -> dict[str, FloatArray]:
         scales = fit.mixture.scales[..., d].reshape(shape)
         rows[f"scales of {name(feature, 60)}"] = scales[..., :1] if _shared(scales) else scales
     rows["log joint density"] = fit.lp[..., np.newaxis]
-    return rows
-
-
-def _least_agreed(rows: dict[str, FloatArray], n: int) -> dict[str, FloatArray]:
-    """The last row, and others of the highest R-hat; in their order."""
-    *others, last = rows
-    worst = {label: float(np.nan_to_num(measures(rows[label]).r_hat).max()) for label in others}
-    kept = sorted(others, key=worst.__getitem__, reverse=True)[: n - 1]
-    return {label: rows[label] for label in rows if label in kept or label == last}
+    if most is None or most >= len(rows):
+        return rows
+    worst = {label: float(np.nan_to_num(measures(rows[label]).r_hat).max()) for label in rows}
+    kept = sorted(rows, key=worst.__getitem__, reverse=True)[:most]
+    return {label: rows[label] for label in rows if label in kept}
 
 
 def _shared(values: FloatArray) -> bool:

@@ -26,6 +26,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
 from stangmm.base.arrays import FloatArray
+from stangmm.plots.late_ticks import LateTickAxes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,8 +120,8 @@ def new_axes(height: float, width: float = WIDTH) -> Axes:
     if _IN_PYPLOT.get():
         from matplotlib import pyplot
 
-        return pyplot.figure(**size).add_subplot()
-    return Figure(**size, dpi=DOTS_PER_INCH).add_subplot()
+        return pyplot.figure(**size).add_subplot(axes_class=LateTickAxes)
+    return Figure(**size, dpi=DOTS_PER_INCH).add_subplot(axes_class=LateTickAxes)
 
 
 def tidy(ax: Axes, *, left: bool = True) -> Axes:
@@ -158,7 +159,7 @@ def panels(
     """
     places = _places(ax, rows, columns, widths, gap)
     cells = [(i, j) for i in range(rows) for j in range(columns) if (i, j) not in empty]
-    table = {(i, j): ax.inset_axes(places[i][j]) for i, j in cells}
+    table = {(i, j): ax.inset_axes(places[i][j], axes_class=LateTickAxes) for i, j in cells}
     _lighten_layout(table)
     return [[table[i, j] for j in range(columns) if (i, j) in table] for i in range(rows)]
 
@@ -194,7 +195,7 @@ def panels_below(
     places = _places(ax, n, n, None, gap)
     below = [(i, j) for i in range(n) for j in range(i)]
     cells = [*((i, i) for i in range(n)), *below]
-    table = {(i, j): ax.inset_axes(places[i][j]) for i, j in cells}
+    table = {(i, j): ax.inset_axes(places[i][j], axes_class=LateTickAxes) for i, j in cells}
     _lighten_layout(table)
     return table
 

@@ -10,6 +10,7 @@ from stangmm import plots
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.leave_one_out import bad_rows
 from stangmm.methods.draws import McmcInfo, VariationalInfo
+from stangmm.plots.runs import chain_rows
 from stangmm.posterior.fitted import Fitted, has_priors
 from stangmm.report.numbers import count
 from stangmm.report.words import listed, method_words
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from stangmm.judge.elpd import Loo
     from stangmm.plots.shown import Axes
 
-_ROWS = 2  # of panels of the chains, where they agree
+_ROWS, _ROWS_AGREED = 4, 1  # of panels of the chains; where they passed their checks
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,14 @@ def run_pictures(fit: Fitted, *, brief: bool = False) -> Iterator[Picture]:
     info = fit.info
     if isinstance(info, McmcInfo):
         chains, draws = fit.lp.shape
-        what, more = "weights, means, scales", ""
-        if brief:
-            what = "the parameters on which they agree least"
-            more = " Shown are the parameters on which they agree least; fit.plot.trace() has all."
+        rows = _ROWS_AGREED if brief else _ROWS
         yield Picture(
             "The chains",
-            lambda: plots.trace(fit, rows=_ROWS if brief else None),
-            f"Traces of {chains} chains of {draws:,} draws for {what} and the log joint density, "
-            "with the density that each chain gives beside them.",
+            lambda: plots.trace(fit, rows=rows),
+            f"Traces of {chains} chains of {draws:,} draws, with the density that each chain gives "
+            "beside them.",
             "The chains should look alike: the same level, the same width, no drift. On the right, "
-            f"their densities should coincide.{before}{more}",
+            f"their densities should coincide.{before}{_least_agreed(fit, rows, 'trace')}",
         )
     elif isinstance(info, VariationalInfo):
         if len(info.elbo):
@@ -148,8 +146,11 @@ def run_pictures(fit: Fitted, *, brief: bool = False) -> Iterator[Picture]:
 
 
 def forest_pictures(fit: Fitted) -> Iterator[Picture]:
-    """The components' parameters beside each other, where they have intervals."""
-    if fit.kind == "point":
+    """The components' parameters beside each other, where they have intervals.
+
+    Where the profiles show the means, the table of the components has the rest.
+    """
+    if fit.kind == "point" or _has_profiles(fit):
         return
     yield Picture(
         "The components side by side",
@@ -163,7 +164,7 @@ def forest_pictures(fit: Fitted) -> Iterator[Picture]:
 
 def profile_pictures(fit: Fitted) -> Iterator[Picture]:
     """The components' means over the features, where a plane does not show them all."""
-    if fit.dataset.n_features < 3 or fit.model.n_components == 1:
+    if not _has_profiles(fit):
         return
     bars = " Bars: 90% intervals of the means." if fit.kind != "point" else ""
     yield Picture(
@@ -174,6 +175,10 @@ def profile_pictures(fit: Fitted) -> Iterator[Picture]:
         "Zero is the mean of all rows. Where a component's line is high, it is above average in "
         f"that feature; features in which the lines meet do not tell the components apart.{bars}",
     )
+
+
+def _has_profiles(fit: Fitted) -> bool:
+    return fit.dataset.n_features > 2 and fit.model.n_components > 1
 
 
 def row_pictures(fit: Fitted) -> Iterator[Picture]:
@@ -197,12 +202,23 @@ def chain_pictures(fit: Fitted) -> Iterator[Picture]:
         return
     yield Picture(
         "The ranks",
-        lambda: plots.rank(fit),
+        lambda: plots.rank(fit, rows=_ROWS),
         f"For each of {len(fit.lp)} chains, how many of its draws are among the low, middle and "
         "high draws of all chains, with a band around 1.",
         "All draws of a parameter are ranked, the lowest on the left. Chains that agree give lines "
         "near 1, within the grey band. A chain that leaves the band is too low, too high or too "
-        "narrow: it has not sampled the same posterior as the others.",
+        "narrow: it has not sampled the same posterior as the others."
+        + _least_agreed(fit, _ROWS, "rank"),
+    )
+
+
+def _least_agreed(fit: Fitted, rows: int, method: str) -> str:
+    """What a picture of the chains leaves out."""
+    if len(chain_rows(fit)) <= rows:
+        return ""
+    return (
+        " Only the parameters on which the chains agree least are shown; "
+        f"fit.plot.{method}() shows all."
     )
 
 
