@@ -1,7 +1,7 @@
 """Seconds of a fit's diagnosis, LOO and HTML report, for small tables and a very large one.
 
-Run as ``python benchmarks/report.py [--json FILE] [--quick] [--before FOLDER] [--turns N]``, or with
-``--beside-fits`` for the wall time of reports on small data beside that of their fits by NUTS: the
+Run as ``python benchmarks/report.py [--json FILE] [--quick] [--before FOLDER] [--turns N]``. With
+``--beside-fits``: the wall time of reports on small data beside that of their fits by NUTS, the
 first of a process, in which libraries are imported, and the median of ``--turns`` later ones.
 Galaxies (N = 82, K = 3) by EM, ADVI and NUTS; faithful (272, 2), wine (178 rows, 13 features, 3)
 and made data (2000, 3; and of six features 5000, 5) by NUTS; and a million rows of two features

@@ -345,9 +345,12 @@ class SmoothTests(Beside):
 
 def _share_below(below: FloatArray, above: FloatArray, levels: FloatArray) -> FloatArray:
     """Share of what a value may have been that is below each level, less the level, (N, G)."""
-    wide = np.maximum(above - below, 1e-12)[:, np.newaxis]
-    share = np.clip((levels - below[:, np.newaxis]) / wide, 0.0, 1.0) - levels
-    return np.where(np.isnan(share), 0.0, share)
+    share = levels - below[:, np.newaxis]
+    share /= np.maximum(above - below, 1e-12)[:, np.newaxis]
+    np.clip(share, 0.0, 1.0, out=share)
+    share -= levels
+    share[np.isnan(below + above)] = 0.0
+    return np.asarray(share)
 
 
 def _of_component(mixture: Mixture, component: int) -> Mixture:

@@ -23,7 +23,7 @@ from stangmm.plots.style import (
 from stangmm.posterior.fitted import Fitted
 
 PIT_FEATURES = 5
-_LEVELS = np.linspace(0.0, 1.0, 61)[1:-1]
+_LEVELS = np.linspace(0.0, 1.0, 41)[1:-1]
 _BAD = COMPONENTS[5]
 
 

@@ -8,7 +8,6 @@ from matplotlib.ticker import NullLocator
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.checked import check_count
-from stangmm.base.convergence import measures
 from stangmm.base.errors import ModelError
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
 from stangmm.plots.style import (
@@ -30,6 +29,7 @@ from stangmm.plots.style import (
     tidy,
 )
 from stangmm.posterior.fitted import Fitted
+from stangmm.posterior.summary import measures_of
 
 TRACE_FEATURES = 3
 _SQUEEZED = 0.4  # of the axis: where components' ranges take less, the gaps are made small
@@ -292,23 +292,30 @@ def chain_rows(fit: Fitted, most: int | None = None) -> dict[str, FloatArray]:
     """
     if most is not None:
         check_count("rows", most)
-    c, s = fit.lp.shape
-    k = fit.model.n_components
-    shape = (c, s, k)
+    shape = (*fit.lp.shape, fit.model.n_components)
     shown = fit.dataset.feature_names[:TRACE_FEATURES]
     rows: dict[str, FloatArray] = {}
-    if k > 1:
-        rows["weights"] = fit.mixture.weights.reshape(shape)
-    for d, feature in enumerate(shown):
-        rows[f"means of {name(feature, 60)}"] = fit.mixture.means[..., d].reshape(shape)
-    for d, feature in enumerate(shown):
-        scales = fit.mixture.scales[..., d].reshape(shape)
-        rows[f"scales of {name(feature, 60)}"] = scales[..., :1] if _shared(scales) else scales
-    rows["log joint density"] = fit.lp[..., np.newaxis]
+    found: dict[str, tuple[str, slice | int]] = {}  # where `measures_of` has it
+    if shape[-1] > 1:
+        rows["weights"], found["weights"] = (
+            fit.mixture.weights.reshape(shape),
+            ("weights", slice(None)),
+        )
+    for what, values in (("means", fit.mixture.means), ("scales", fit.mixture.scales)):
+        for d, feature in enumerate(shown):
+            label = f"{what} of {name(feature, 60)}"
+            of_one = values[..., d].reshape(shape)
+            rows[label] = of_one[..., :1] if what == "scales" and _shared(of_one) else of_one
+            found[label] = what, d
+    rows["log joint density"], found["log joint density"] = fit.lp[..., np.newaxis], ("lp", 0)
     if most is None or most >= len(rows):
         return rows
-    worst = {label: float(np.nan_to_num(measures(rows[label]).r_hat).max()) for label in rows}
-    kept = sorted(rows, key=worst.__getitem__, reverse=True)[:most]
+    every = measures_of(fit)
+    r_hat = {
+        label: float(np.nan_to_num(np.atleast_1d(every[what].r_hat)[..., d]).max())
+        for label, (what, d) in found.items()
+    }
+    kept = sorted(rows, key=r_hat.__getitem__, reverse=True)[:most]
     return {label: rows[label] for label in rows if label in kept}
 
 
