@@ -33,6 +33,7 @@ from stangmm.predict.averages import thinned
 BAND_DRAWS = 500
 BAND = (0.05, 0.95)
 SHADE_DRAWS = 100
+_SHADE_POINTS = 71  # along each side of the view
 ELLIPSE_DRAWS = 40
 ELLIPSE_MASS = (0.5, 0.95)
 SHADE_MASS = (0.95, 0.8, 0.5)
@@ -252,9 +253,9 @@ def ellipses_of_draws(
 ) -> None:
     """Thin ellipses of 95% mass for draws (S,) of the posterior, in two of the features.
 
-    In a small panel half of the draws show as much.
+    In a small panel a third of the draws show as much.
     """
-    some = thinned(mixture, ELLIPSE_DRAWS // 2 if small else ELLIPSE_DRAWS)
+    some = thinned(mixture, ELLIPSE_DRAWS // 3 if small else ELLIPSE_DRAWS)
     thin_ellipses(ax, some.marginal(np.array(features)), points=25 if small else 49)
 
 
@@ -298,18 +299,14 @@ def shades(
     features: tuple[int, int],
     xlim: tuple[float, float],
     ylim: tuple[float, float],
-    *,
-    coarse: bool = False,
 ) -> None:
     """Shade the smallest regions that hold 50%, 80% and 95% of the mixture within the view.
 
     The mixture's draws (S,) are of all features, of which two are shown.
     """
-    points = 45 if coarse else 71
-    x, y = np.linspace(*xlim, points), np.linspace(*ylim, points)
+    x, y = np.linspace(*xlim, _SHADE_POINTS), np.linspace(*ylim, _SHADE_POINTS)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    some = thinned(mixture, SHADE_DRAWS // 2 if coarse else SHADE_DRAWS)
-    some = some.marginal(np.array(features))
+    some = thinned(mixture, SHADE_DRAWS).marginal(np.array(features))
     density = np.zeros(len(grid))
     for draws, rows in some.blocks(len(grid)):
         density[rows] += np.exp(some[draws].log_density(grid[rows])).sum(axis=0)
@@ -318,7 +315,7 @@ def shades(
         ax.contourf(
             x,
             y,
-            density.reshape(points, points),
+            density.reshape(_SHADE_POINTS, _SHADE_POINTS),
             levels=[*levels, np.inf],
             colors=[to_rgba(INK, alpha) for alpha in (0.06, 0.12, 0.2)],
             zorder=1,

@@ -43,8 +43,8 @@ def density(fit: Fitted, ax: Axes | None = None) -> Axes:
     One feature: a histogram, the posterior predictive density, for draws a pointwise 90% band, and
     each component's part of the density. Two features: the rows in the colour of their component,
     paler where it is uncertain, ellipses of 50% and 95% of each component (thin ones for draws),
-    and the smallest regions of 50%, 80% and 95% of the mixture shaded. More features: both, for
-    each pair and each of the first five, in panels that are the Axes' ``child_axes``.
+    and the smallest regions of 50%, 80% and 95% of the mixture shaded. More features: both, without
+    shades, for each pair and each of the first five, in panels that are the Axes' ``child_axes``.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def draw_pair(
     labels : bool
         Whether axes are named.
     small : bool
-        One panel of many: small markers, no numbers.
+        One panel of many: small markers, no numbers, no shades, which nobody could tell apart.
     responsibilities : ndarray, shape (rows, K), optional
         What `shown_responsibilities` gave, so that it is not computed again for each panel.
     """
@@ -134,8 +134,8 @@ def draw_pair(
     rows, label = layers.shown_rows(fit.dataset)
     point = _point(fit, features)
     limits = layers.view_of_pair(x, weight, point)
-    if not parts:
-        layers.shades(ax, fit.mixture, features, *limits, coarse=small)
+    if not parts and not small:
+        layers.shades(ax, fit.mixture, features, *limits)
     if responsibilities is None:
         responsibilities = shown_responsibilities(fit)
     layers.scatter(

@@ -63,8 +63,12 @@ def density_picture(fit: Fitted, title: str = "The mixture and the data") -> Pic
         )
         caption = (
             "Rows have the colour of their most probable component, paler where that is uncertain. "
-            "Ellipses hold 50% and 95% of a component; grey shades hold 50%, 80% and 95% of the "
-            "mixture."
+            "Ellipses hold 50% and 95% of a component. "
+        )
+        caption += (
+            "Grey shades hold 50%, 80% and 95% of the mixture."
+            if d == 2
+            else "On the diagonal: each feature's histogram and its density in the mixture."
         )
         if draws:
             caption += " Thin ellipses are single draws: their scatter shows the uncertainty."
