@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.base.arrays import BoolArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
-from stangmm.methods.em.climb import climb
 from stangmm.methods.em.partitions import (
     ball_size,
     denser_than_normal,
@@ -21,6 +20,7 @@ from stangmm.methods.em.partitions import (
     rounded,
 )
 from stangmm.methods.em.starts import Starter, leaning, without_noise
+from stangmm.methods.em.steps import EMSpace
 
 _STEPS = 5  # of EM with one component more
 _TEMPERATURES = (30.0, 10.0)  # nats
@@ -36,11 +36,9 @@ def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
         return best[np.arange(0)]
     space = starter.subset
     now, _ = space.expectation(best)
-    parts, component = _splits(starter, best)
+    parts, component, gain = _splits(starter, best, float(now[0]))
     if not len(component):
         return best[np.arange(0)]
-    reached = climb(space, parts, tolerance=1e-3, max_iterations=_STEPS)
-    gain = np.where(reached.collapsed, -np.inf, reached.log_likelihood - now)
     i, j = np.triu_indices(best.weights.shape[1], 1)
     one_scale = space.structure.one_scale
     loss = now - space.expectation(_merged(best, i, j, one_scale))[0]
@@ -52,7 +50,7 @@ def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
     if not len(order):
         return best[np.arange(0)]
     which, pair = np.unravel_index(order, total.shape)
-    return _merged(reached.parameters[which], i[pair], j[pair], one_scale)
+    return _merged(parts[which], i[pair], j[pair], one_scale)
 
 
 def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
@@ -71,24 +69,56 @@ def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
     return starter.moments(partitions)
 
 
-def _splits(starter: Starter, best: EMParameters) -> tuple[EMParameters, IntArray]:
-    """Mixtures with one component in two, the second half last, and which one that is."""
-    z = starter.classified(best)
-    least = starter.space.structure.min_rows(starter.space.n_features)
-    found: list[tuple[int, EMParameters]] = []
+def _splits(
+    starter: Starter, best: EMParameters, now: float
+) -> tuple[EMParameters, IntArray, FloatArray]:
+    """Mixtures with one component in two, the second half last.
+
+    Also which component that is, and how many nats a few steps of EM have gained; minus infinity
+    where a half collapsed. Where covariances have nothing in common, the rows of the component
+    tell, and the steps leave the others alone: partial EM.
+    """
+    space, z = starter.subset, starter.classified(best)
+    structure = space.structure
+    least = structure.min_rows(space.n_features)
+    found: list[tuple[EMParameters, IntArray, FloatArray]] = []
     for k in range(best.weights.shape[1]):
         rows = np.flatnonzero(z == k)
         if len(rows) < 2 * least + 2:
             continue
         halves = _halves(starter, best, k, rows)
+        halves = [half for half in halves if min(half.sum(), len(half) - half.sum()) > least]
+        if not halves:
+            continue
+        own = best.covariances[0, k % best.covariances.shape[1]]
+        pairs = EMParameters.joined([_pair(starter, own, rows, half) for half in halves])
+        if structure.pooled or structure.restricted:
+            whole, log_lik = _stepped(space, _with_pairs(best, k, pairs))
+            gain = log_lik - now
+        else:
+            alone = space.subset(rows)
+            pairs, log_lik = _stepped(alone, pairs)
+            gain = log_lik - alone.expectation(_alone(best, k))[0]
+            whole = _with_pairs(best, k, pairs)
         if best.weights.shape[1] == 2:  # the first half joins the other component: try either
-            halves += [~half for half in halves]
-        for half in halves:
-            if min(half.sum(), len(half) - half.sum()) > least:
-                found.append((k, _split(starter, best, k, rows, half)))
+            whole = EMParameters.joined([whole, _exchanged(whole, k)])
+            gain = np.tile(gain, 2)
+        found.append((whole, np.full(len(gain), k), gain))
     if not found:
-        return best, np.empty(0, dtype=np.int64)
-    return EMParameters.joined([p for _, p in found]), np.array([k for k, _ in found])
+        return best, np.empty(0, dtype=np.int64), np.empty(0)
+    wholes, components, gains = zip(*found, strict=True)
+    return EMParameters.joined(wholes), np.concatenate(components), np.concatenate(gains)
+
+
+def _stepped(space: EMSpace, start: EMParameters) -> tuple[EMParameters, FloatArray]:
+    """Mixtures after a few steps, and their log likelihoods; minus infinity if one collapsed."""
+    at, collapsed = space.bounded(start), np.zeros(len(start.weights), dtype=bool)
+    for _ in range(_STEPS - 1):
+        image, few = space.maximization(space.expectation(at)[1])
+        collapsed |= few
+        at = EMParameters(*(array.copy() for array in (at.weights, at.means, at.covariances)))
+        at.assign(np.flatnonzero(~collapsed), image[~collapsed])
+    return at, np.where(collapsed, -np.inf, space.expectation(at)[0])
 
 
 def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> list[BoolArray]:
@@ -124,30 +154,53 @@ def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> lis
     return halves
 
 
-def _split(
-    starter: Starter, best: EMParameters, k: int, rows: IntArray, half: BoolArray
-) -> EMParameters:
+def _pair(starter: Starter, own: FloatArray, rows: IntArray, half: BoolArray) -> EMParameters:
+    """A component's rows as two; ``own`` is its covariance, which small halves have a part of."""
     structure = starter.space.structure
-    weights, means, covariances = best.weights[0], best.means[0], best.covariances[0]
-    own = covariances[k % len(covariances)]
     sides = (rows[half], rows[~half])
     counts = np.array([starter.weight[side].sum() for side in sides])
-    centers, second = np.empty((2, means.shape[1])), np.empty((2, *own.shape))
+    centers, second = np.empty((2, starter.x.shape[1])), np.empty((2, *own.shape))
     for i, side in enumerate(sides):
         x, w = starter.x[side], starter.weight[side]
         centers[i] = w @ x / counts[i]
         y = x - centers[i]
         second[i] = (w[:, np.newaxis] * y).T @ y if structure.correlated else w @ y**2
-    share = counts / counts.sum() * weights[k]
-    weights = np.append(weights, share[1])
-    weights[k] = share[0]
-    means = np.vstack([means, centers[1]])
-    means[k] = centers[0]
-    if not structure.pooled:
-        two = leaning(structure, counts, second, own)
-        covariances = np.concatenate([covariances, two[1:]])
-        covariances[k] = two[0]
-    return EMParameters(weights[np.newaxis], means[np.newaxis], covariances[np.newaxis])
+    shared = structure.pooled
+    covariances = own[np.newaxis] if shared else leaning(structure, counts, second, own)
+    shares = counts / counts.sum()
+    return EMParameters(shares[np.newaxis], centers[np.newaxis], covariances[np.newaxis])
+
+
+def _alone(best: EMParameters, k: int) -> EMParameters:
+    """One component as a mixture of which it is all."""
+    own = best.component(k)
+    return EMParameters(np.ones_like(own.weights), own.means, own.covariances)
+
+
+def _with_pairs(best: EMParameters, k: int, pairs: EMParameters) -> EMParameters:
+    """The best mixture with each of R pairs in the place of component k, the second half last."""
+    n = len(pairs.weights)
+
+    def placed(whole: FloatArray, of_pairs: FloatArray) -> FloatArray:
+        out = np.repeat(whole, n, axis=0)
+        out[:, k] = of_pairs[:, 0]
+        return np.concatenate([out, of_pairs[:, 1:]], axis=1)
+
+    weights = placed(best.weights, pairs.weights * best.weights[0, k])
+    means = placed(best.means, pairs.means)
+    if best.covariances.shape[1] < best.weights.shape[1]:
+        return EMParameters(weights, means, np.repeat(best.covariances, n, axis=0))
+    return EMParameters(weights, means, placed(best.covariances, pairs.covariances))
+
+
+def _exchanged(mixtures: EMParameters, k: int) -> EMParameters:
+    """The same with component k and the last in each other's place."""
+    order = np.arange(mixtures.weights.shape[1])
+    order[[k, -1]] = order[[-1, k]]
+    covariances = mixtures.covariances
+    if covariances.shape[1] == len(order):
+        covariances = covariances[:, order]
+    return EMParameters(mixtures.weights[:, order], mixtures.means[:, order], covariances)
 
 
 def _merged(mixtures: EMParameters, i: IntArray, j: IntArray, one_scale: bool) -> EMParameters:
