@@ -190,10 +190,14 @@ class EMSpace:
         if covariances.ndim == 3:
             bound = np.asarray((covariances < AT_RESOLUTION * self._floor).any(axis=-1))
         else:
-            values = np.linalg.eigvalsh(self._to_rounding @ covariances @ self._to_rounding.T)
-            bound = np.asarray(values[..., 0] < AT_RESOLUTION)
+            inside = self._to_rounding @ covariances @ self._to_rounding.T
+            trace = np.trace(covariances, axis1=-2, axis2=-1)
+            flat = AT_RESOLUTION * _FLATTEST
+            if _all_above(inside, AT_RESOLUTION) and _all_above(covariances, flat * trace):
+                return np.zeros(len(covariances), dtype=bool)
+            bound = np.asarray(np.linalg.eigvalsh(inside)[..., 0] < AT_RESOLUTION)
             values = np.linalg.eigvalsh(covariances)
-            bound |= values[..., 0] < AT_RESOLUTION * _FLATTEST * values[..., -1]
+            bound |= values[..., 0] < flat * values[..., -1]
         few = parameters.weights < SHARE_OF_TIES
         return np.asarray((bound & few).any(axis=1))
 
@@ -311,17 +315,24 @@ def _with_smallest(matrices: FloatArray, relative: float | None) -> FloatArray:
     """Symmetric matrices with eigenvalues raised to 1, or to a share of the largest."""
     least: float | FloatArray = 1.0
     if relative is not None:
-        trace = np.trace(matrices, axis1=-2, axis2=-1)
-        least = relative * trace[..., np.newaxis, np.newaxis]
+        least = relative * np.trace(matrices, axis1=-2, axis2=-1)
+    if _all_above(matrices, least):
+        return matrices
+    values, vectors = np.linalg.eigh(matrices)
+    bound = 1.0 if relative is None else relative * values[..., -1:]
+    low = np.asarray((values < bound).any(axis=-1))[..., np.newaxis, np.newaxis]
+    values = np.maximum(values, bound)[..., np.newaxis, :]
+    return np.where(low, (vectors * values) @ np.swapaxes(vectors, -1, -2), matrices)
+
+
+def _all_above(matrices: FloatArray, least: float | FloatArray) -> bool:
+    """Whether the eigenvalues of all of them are above a number, or each above its own."""
+    shift = np.asarray(least)[..., np.newaxis, np.newaxis] * np.eye(matrices.shape[-1])
     try:
-        np.linalg.cholesky(matrices - least * np.eye(matrices.shape[-1]))
+        np.linalg.cholesky(matrices - shift)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(matrices)
-        bound = 1.0 if relative is None else relative * values[..., -1:]
-        low = np.asarray((values < bound).any(axis=-1))[..., np.newaxis, np.newaxis]
-        values = np.maximum(values, bound)[..., np.newaxis, :]
-        return np.where(low, (vectors * values) @ np.swapaxes(vectors, -1, -2), matrices)
-    return matrices
+        return False
+    return True
 
 
 def _median(values: FloatArray, weight: FloatArray) -> float:
