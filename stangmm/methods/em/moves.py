@@ -22,12 +22,18 @@ from stangmm.methods.em.partitions import (
 from stangmm.methods.em.starts import Starter, leaning, without_noise
 from stangmm.methods.em.steps import EMSpace
 
-_STEPS = 5  # of EM with one component more
+_STEPS = 5  # of EM, with one component more and after a merger
+_TRIED = 4  # times as many moves as are made: those that have come highest after a few steps are
+_AMONG = 5  # splits of which one is taken
+_ALIKE = 0.05  # nats, and percent of the weight, by which mixtures differ that are next to the same
 _TEMPERATURES = (30.0, 10.0)  # nats
-_CORES, _LARGEST_CORE = 6, 0.25  # of a component, tried at once; share of its rows at most
+# Cores of a component that are tried at once, and a thorough search's; share of its rows at most.
+_CORES, _MANY_CORES, _LARGEST_CORE = 6, 18, 0.25
 
 
-def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
+def moved(
+    starter: Starter, best: EMParameters, n_moves: int, *, thorough: bool = True
+) -> EMParameters:
     """Up to ``n_moves`` mixtures near the best one (leading axis 1), most promising first.
 
     None where components of rows are known, which a merger would number anew.
@@ -36,7 +42,8 @@ def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
         return best[np.arange(0)]
     space = starter.subset
     now, _ = space.expectation(best)
-    parts, component, gain = _splits(starter, best, float(now[0]))
+    n_cores, tried = (_MANY_CORES, _TRIED) if thorough else (_CORES, 1)
+    parts, component, gain = _splits(starter, best, float(now[0]), n_cores)
     if not len(component):
         return best[np.arange(0)]
     i, j = np.triu_indices(best.weights.shape[1], 1)
@@ -45,12 +52,43 @@ def moved(starter: Starter, best: EMParameters, n_moves: int) -> EMParameters:
     total = gain[:, np.newaxis] - loss
     if len(i) > 1:
         total[(component[:, np.newaxis] == i) | (component[:, np.newaxis] == j)] = -np.inf
-    order = np.argsort(-total.round(6), axis=None, kind="stable")[:n_moves]
+    total[_repeated(parts, gain)] = -np.inf
+    order = np.argsort(-total.round(6), axis=None, kind="stable")[: tried * n_moves]
     order = order[np.isfinite(total.ravel()[order])]
     if not len(order):
         return best[np.arange(0)]
     which, pair = np.unravel_index(order, total.shape)
-    return _merged(parts[which], i[pair], j[pair], one_scale)
+    after, reached = _stepped(space, _merged(parts[which], i[pair], j[pair], one_scale))
+    best_first = np.argsort(-reached.round(6), kind="stable")
+    new = np.isfinite(reached[best_first]) & ~_repeated(after[best_first], reached[best_first])
+    return after[best_first[new][:n_moves]]
+
+
+def grown(starter: Starter, n_starts: int) -> EMParameters:
+    """Up to ``n_starts`` mixtures that began as one component (Verbeek, Vlassis & Kröse 2003).
+
+    The component that gains most by it is split, until there are enough
+    (doi:10.1162/089976603762553004); in all mixtures but the first, one of a few that gain much.
+    None where components of rows are known.
+    """
+    if starter.known:
+        return starter.single()[np.arange(0)]
+    space, rng = starter.subset, starter.rng
+    done = []
+    for i in range(n_starts):
+        mixture = starter.single()
+        for _ in range(space.n_components - 1):
+            now, _ = space.expectation(mixture)
+            parts, _, gain = _splits(starter, mixture, float(now[0]), _CORES)
+            order = np.argsort(-gain.round(6), kind="stable")
+            order = order[np.isfinite(gain[order]) & ~_repeated(parts, gain)[order]]
+            if not len(order):
+                break
+            chosen = order[0 if i == 0 else rng.integers(min(len(order), _AMONG))]
+            mixture, _ = _stepped(space, parts[np.array([chosen])])
+        else:
+            done.append(mixture)
+    return EMParameters.joined(done) if done else starter.single()[np.arange(0)]
 
 
 def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
@@ -70,7 +108,7 @@ def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
 
 
 def _splits(
-    starter: Starter, best: EMParameters, now: float
+    starter: Starter, best: EMParameters, now: float, n_cores: int
 ) -> tuple[EMParameters, IntArray, FloatArray]:
     """Mixtures with one component in two, the second half last.
 
@@ -86,7 +124,7 @@ def _splits(
         rows = np.flatnonzero(z == k)
         if len(rows) < 2 * least + 2:
             continue
-        halves = _halves(starter, best, k, rows)
+        halves = _halves(starter, best, k, rows, n_cores)
         halves = [half for half in halves if min(half.sum(), len(half) - half.sum()) > least]
         if not halves:
             continue
@@ -105,9 +143,16 @@ def _splits(
             gain = np.tile(gain, 2)
         found.append((whole, np.full(len(gain), k), gain))
     if not found:
-        return best, np.empty(0, dtype=np.int64), np.empty(0)
+        return best[np.arange(0)], np.empty(0, dtype=np.int64), np.empty(0)
     wholes, components, gains = zip(*found, strict=True)
     return EMParameters.joined(wholes), np.concatenate(components), np.concatenate(gains)
+
+
+def _repeated(parts: EMParameters, gain: FloatArray) -> BoolArray:
+    """Which mixtures are next to the same as one before: the steps led from other halves there."""
+    seen = np.column_stack([np.nan_to_num(gain, neginf=-1e300), parts.weights * 100.0])
+    near = (np.abs(seen[:, np.newaxis] - seen) < _ALIKE).all(axis=-1)
+    return np.asarray(np.tril(near, -1).any(axis=1))
 
 
 def _stepped(space: EMSpace, start: EMParameters) -> tuple[EMParameters, FloatArray]:
@@ -121,7 +166,9 @@ def _stepped(space: EMSpace, start: EMParameters) -> tuple[EMParameters, FloatAr
     return at, np.where(collapsed, -np.inf, space.expectation(at)[0])
 
 
-def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> list[BoolArray]:
+def _halves(
+    starter: Starter, best: EMParameters, k: int, rows: IntArray, n_cores: int
+) -> list[BoolArray]:
     """By 2-means where the component is round, and where the data are; its core; its middle."""
     x, rng = starter.x[rows], starter.rng
     y = x - best.means[0, k]
@@ -144,7 +191,7 @@ def _halves(starter: Starter, best: EMParameters, k: int, rows: IntArray) -> lis
             from_middle = np.abs(rounded(y @ axis))
             halves.append(from_middle < np.median(from_middle))
     halves += denser_than_normal(y, least)
-    for i in range(_CORES):  # around rows anywhere, and around such as lie far out
+    for i in range(n_cores):  # around rows anywhere, and around such as lie far out
         far = np.ones(len(y)) if i % 3 == 0 else distance.round(6) + 1e-6
         center = y[rng.choice(len(y), p=far / far.sum())]
         near = np.zeros(len(y), dtype=bool)

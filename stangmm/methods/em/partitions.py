@@ -17,9 +17,11 @@ from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 _LLOYD_STEPS = 20
 _CANDIDATES = 8  # rows of which the one in the densest place is taken
 _DECIMALS = 9
-# Sizes of the balls that are compared with a normal density, each twice the one before; up to so
-# many features; radii in standard deviations, at least; and gains in nats, at least.
-_SIZES, _FEW_FEATURES, _SMALLEST, _WORTH = 6, 6, 1e-2, 2.0
+# Sizes of the balls that are compared with a normal density, each so many times the one before, and
+# how many balls of each; up to so many features; radii in standard deviations, at least; and gains
+# in nats, at least.
+_SIZES, _TIMES, _BEST = 12, 2**0.5, 3
+_FEW_FEATURES, _SMALLEST, _WORTH = 6, 1e-2, 2.0
 
 
 def rounded(y: FloatArray) -> FloatArray:
@@ -116,7 +118,7 @@ def invariant_axes(y: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
-    """Balls that hold more rows than one normal component would have there, the best of each size.
+    """Balls that hold more rows than a normal component would have there, a few of each size.
 
     More by the scan statistic, the log likelihood ratio of the ball's count (Kulldorff 1997,
     doi:10.1080/03610929708831995). None with many features, where balls are empty.
@@ -128,7 +130,8 @@ def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
     """
     n, d = y.shape
     low = max(int(1.5 * least), 2)
-    sizes = [low * 2**i for i in range(_SIZES) if low * 2**i <= n // 4]
+    sizes = np.unique((low * _TIMES ** np.arange(_SIZES)).astype(int))
+    sizes = sizes[sizes <= n // 4].tolist()
     if d > _FEW_FEATURES or not sizes:
         return []
     tree = KDTree(y)
@@ -140,11 +143,14 @@ def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
     gain = np.where(more > 0, sizes * (more - 1.0) + np.exp(np.minimum(log_expected, 50.0)), 0.0)
     balls = []
     for size, of_rows in zip(sizes, gain.T.round(6), strict=True):
-        center = int(of_rows.argmax())
-        if of_rows[center] > _WORTH:
+        for _ in range(_BEST):
+            center = int(of_rows.argmax())
+            if not of_rows[center] > _WORTH:
+                break
             ball = np.zeros(n, dtype=bool)
             ball[tree.query(y[center], k=size)[1]] = True
             balls.append(ball)
+            of_rows[ball] = 0.0
     return balls
 
 

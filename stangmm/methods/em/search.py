@@ -14,7 +14,7 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
-from stangmm.methods.em.moves import moved, shaken
+from stangmm.methods.em.moves import grown, moved, shaken
 from stangmm.methods.em.restarts import effective_rows
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
@@ -31,6 +31,7 @@ _ENOUGH_WORK = 2e9
 _PATIENCE = 30.0
 _MOVES, _SHAKEN = 6, 10  # starts near the best optimum that are tried at once
 MOVED, SHAKEN = "split and merge", "shaken"  # kinds of starts near the best optimum
+GROWN, _GROWN = "grown", 4  # a kind of start, and how many of it there are
 _ROUGH = 0.25  # optima for each run, from which on rows are shaken
 # Starts of each kind in a batch, where a step of a batch does no more than this much work: up to
 # there numpy's calls cost as much for one run as for many.
@@ -74,6 +75,7 @@ class Search:
 
     def run(self, restarts: int, advance: Callable[[int], None]) -> None:
         """Climb from up to so many starts."""
+        was_grown = False
         while len(self.kinds) < restarts and not self._is_enough():
             if self._found is not None and self._work_done() > _ENOUGH_WORK:
                 break
@@ -82,6 +84,11 @@ class Search:
             self._climb(*self._starter.next(min(kinds * self._copies(kinds), left)), advance)
             if self.space.n_components > 1:
                 self._look_near(restarts, advance)
+                if not was_grown and not self._is_enough() and (left := restarts - len(self.kinds)):
+                    was_grown = True
+                    starts = grown(self._starter, min(_GROWN, left))
+                    self._climb(starts, [GROWN] * len(starts.weights), advance)
+                    self._look_near(restarts, advance)
 
     def _look_near(self, restarts: int, advance: Callable[[int], None]) -> None:
         """Start near the best optimum, for as long as that leads higher."""
@@ -92,9 +99,10 @@ class Search:
                 return
             before = float(self.found.log_likelihood[best[0][0]])
             at = self.found.parameters[best[0][:1]]
-            n_shaken = _SHAKEN if self._is_rough() and not self._is_enough() else 0
+            more = not self._is_enough()
+            n_shaken = _SHAKEN if more and self._is_rough() else 0
             copies = self._copies(_MOVES + n_shaken)
-            starts = moved(self._starter, at, min(copies * _MOVES, left))
+            starts = moved(self._starter, at, min(copies * _MOVES, left), thorough=more)
             kinds = [MOVED] * len(starts.weights)
             if n_shaken := min(copies * n_shaken, left - len(kinds)):
                 starts = EMParameters.joined([starts, shaken(self._starter, at, n_shaken)])

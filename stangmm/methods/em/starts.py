@@ -181,6 +181,21 @@ class Starter:
 
     # ---- parameters --------------------------------------------------------------------------
 
+    def single(self) -> EMParameters:
+        """All rows as one component, with a leading axis of 1."""
+        structure, total = self.space.structure, self.weight.sum()
+        mean = self.weight @ self.x / total
+        y = self.x - mean
+        second = (
+            (self.weight[:, np.newaxis] * y).T @ y if structure.correlated else self.weight @ y**2
+        )
+        counts = np.array([total])
+        covariance = leaning(structure, counts, second[np.newaxis], self.space.typical)
+        weight = np.full((1, 1), 1.0 - START_WEIGHT * self.space.noise)
+        return self.space.bounded(
+            EMParameters(weight, mean[np.newaxis, np.newaxis], covariance[np.newaxis])
+        )
+
     def moments(self, partitions: list[IntArray]) -> EMParameters:
         """Mixtures with the moments of the parts of each partition.
 

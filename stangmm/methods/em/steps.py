@@ -287,7 +287,7 @@ class EMSpace:
 
     def mixture_of(self, parameters: EMParameters) -> Mixture:
         """Bring mixtures from EM's coordinates back to the problem's."""
-        k = self.n_components
+        k = parameters.weights.shape[1]
         means, covariances = parameters.means, parameters.covariances
         if self.frame is not None:
             means = means @ self.frame.T
