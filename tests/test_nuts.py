@@ -212,3 +212,16 @@ def test_a_slow_posterior_gets_longer_chains_with_their_steps_and_their_warm_up(
     steps = fit.info.sample_stats["step_size"]
     np.testing.assert_array_equal(steps, short.info.sample_stats["step_size"][:, -1:] + 0.0 * steps)
     np.testing.assert_array_equal(fit.info.warmup.log_likelihood, short.info.warmup.log_likelihood)
+
+
+def test_where_paths_are_long_the_metric_is_adapted_once_more() -> None:
+    x = np.random.default_rng(3).normal(size=40)  # one cluster in three components
+    model = sg.GaussianMixture(3)
+    settings = sg.NUTS(draws=100, save_warmup=True)
+    fit = fit_quick(model, x, settings)
+    short = fit_quick(model, x, replace(settings, thin=1))
+    assert short.info.sample_stats["n_steps"].mean() > 60
+    assert short.info.warmup.log_likelihood.shape[1] < 600
+    assert fit.info.warmup.log_likelihood.shape[1] == 1000
+    told = fit_quick(model, x, replace(settings, thin=1, warmup=50))  # as the user says
+    assert told.info.warmup.log_likelihood.shape[1] == 50

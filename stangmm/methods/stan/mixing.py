@@ -29,6 +29,7 @@ _FEATURES = 10  # whose means and scales are looked at, at most
 # With more steps than this share of the longest path, half the step would need longer ones; with
 # more than that, most paths are cut off, and more of them lead no farther.
 _LONG_PATH, _CUT_OFF = 0.25, 0.75
+_MANY_STEPS = 60.0  # of a draw, where the metric of a normal posterior needs 15
 
 
 def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
@@ -93,6 +94,11 @@ def _affordable(draws: Draws, problem: Problem, thin: int) -> int:
     of_component = d * (d + 1) / 2 if problem.structure.correlated else d
     numbers = problem.n_observations * problem.n_components * of_component
     return max(1, int(_WORK / (steps * (1.0 + numbers / _NUMBERS))))
+
+
+def has_long_paths(info: McmcInfo) -> bool:
+    """Whether a draw takes so many steps that a better metric may well be worth its adaptation."""
+    return float(info.sample_stats["n_steps"].mean()) > _MANY_STEPS
 
 
 def needs_smaller_steps(info: McmcInfo) -> bool:

@@ -20,7 +20,7 @@ from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
-from stangmm.methods.stan.mixing import iterations_a_draw, needs_smaller_steps
+from stangmm.methods.stan.mixing import has_long_paths, iterations_a_draw, needs_smaller_steps
 from stangmm.methods.stan.pivots import Pivots
 from stangmm.methods.stan.regions import Region, led_on, regions, sharing_pivots
 from stangmm.methods.stan.shared import (
@@ -58,6 +58,7 @@ _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.99
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
+_LONG_WARMUP = 1000  # where the metric led to long paths and few effective draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,8 @@ class _Plan:
         See `NUTS`.
     left : tuple of Optimum
         See `McmcInfo`.
+    anew : bool
+        Whether the metric has been adapted once more.
     name : str
         Of the stream of random numbers.
     """
@@ -97,6 +100,7 @@ class _Plan:
     thin: int
     adapt_delta: float
     left: tuple[Optimum, ...] = ()
+    anew: bool = False
     name: str = "nuts"
 
     def going_on(self, draws: Draws, metrics: FloatArray) -> _Plan:
@@ -113,6 +117,14 @@ class _Plan:
         """Adapt the steps anew, to be accepted nearly always."""
         adaptation = replace(self.adaptation, warmup=_STEP_SIZE_WARMUP, step_sizes=())
         return replace(self, adaptation=adaptation, adapt_delta=_SMALLER_STEPS)
+
+    def with_metric_anew(self) -> _Plan:
+        """Adapt a diagonal metric and the steps, for long enough to know the tails."""
+        metrics = tuple(
+            np.diagonal(each) if np.ndim(each) == 2 else each
+            for each in map(np.asarray, self.adaptation.inverse_metrics)
+        )
+        return replace(self, adaptation=_Adaptation("diag_e", metrics, _LONG_WARMUP), anew=True)
 
     def longer(self, thin: int, draws: Draws) -> _Plan:
         """Take more iterations for each draw, and steps as they were."""
@@ -256,7 +268,9 @@ class NUTS(StanMethod):
             if self._should_step_less(plan, draws):
                 plan = on.with_smaller_steps()
             elif not self.thin and (longer := iterations_a_draw(draws, problem, thin)) > thin:
-                plan = on.longer(longer, draws)
+                anew = not plan.anew and self.warmup is None
+                anew = anew and has_long_paths(cast("McmcInfo", draws.info))
+                plan = on.with_metric_anew() if anew else on.longer(longer, draws)
             else:
                 return draws
             before = cast("McmcInfo", draws.info)
