@@ -156,7 +156,8 @@ class NUTS(StanMethod):
         nearly normal or features are correlated, for the step size alone: the metric is then the
         inverse of the information that the optimum expects. Elsewhere, and where a small component
         holds few rows, 300, in which the metric is adapted, or 500 if a chain starts with
-        components that hold no row.
+        components that hold no row. Where a draw then takes very many steps and the draws are too
+        dependent, the chains adapt the metric once more, in 1000.
     draws : int
         Iterations of each chain that are kept.
     thin : int, optional
