@@ -22,7 +22,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.methods.draws import RestartInfo
-from stangmm.methods.em.moves import _splits, grown
+from stangmm.methods.em.moves import grown, splits
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
 from stangmm.model.covariance import structure_named
@@ -211,7 +211,7 @@ def test_partial_em_gains_what_em_of_all_rows_gains_where_components_are_apart(
     starter = Starter(space, np.random.default_rng(1))
     best = starter.moments([np.repeat([0, 1], [140, 70])])
     now = float(space.expectation(best)[0][0])
-    parts, component, gain = _splits(starter, best, now, 6)
+    parts, component, gain = splits(starter, best, now, 6)
     assert set(component.tolist()) == {0, 1}
     assert gain.max() > 20.0
     held = np.isfinite(gain)  # no half collapsed

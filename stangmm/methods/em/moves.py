@@ -43,7 +43,7 @@ def moved(
     space = starter.subset
     now, _ = space.expectation(best)
     n_cores, tried = (_MANY_CORES, _TRIED) if thorough else (_CORES, 1)
-    parts, component, gain = _splits(starter, best, float(now[0]), n_cores)
+    parts, component, gain = splits(starter, best, float(now[0]), n_cores)
     if not len(component):
         return best[np.arange(0)]
     i, j = np.triu_indices(best.weights.shape[1], 1)
@@ -79,7 +79,7 @@ def grown(starter: Starter, n_starts: int) -> EMParameters:
         mixture = starter.single()
         for _ in range(space.n_components - 1):
             now, _ = space.expectation(mixture)
-            parts, _, gain = _splits(starter, mixture, float(now[0]), _CORES)
+            parts, _, gain = splits(starter, mixture, float(now[0]), _CORES)
             order = np.argsort(-gain.round(6), kind="stable")
             order = order[np.isfinite(gain[order]) & ~_repeated(parts, gain)[order]]
             if not len(order):
@@ -107,7 +107,7 @@ def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
     return starter.moments(partitions)
 
 
-def _splits(
+def splits(
     starter: Starter, best: EMParameters, now: float, n_cores: int
 ) -> tuple[EMParameters, IntArray, FloatArray]:
     """Mixtures with one component in two, the second half last.

@@ -35,7 +35,7 @@ GROWN, _GROWN = "grown", 4  # a kind of start, and how many of it there are
 _ROUGH = 0.25  # optima for each run, from which on rows are shaken
 # Starts of each kind in a batch, where a step of a batch does no more than this much work: up to
 # there numpy's calls cost as much for one run as for many.
-_COPIES, _CHEAP = 2, 4e5
+_COPIES, _CHEAP = 4, 4e5
 # Enough is known when the best was reached so often, by starts of so many kinds, and many times, or
 # by such a share of the runs that did not collapse: by nearly all, or of so many starts. Half of
 # all kinds are enough, too, where runs do not end each at an optimum of its own.
