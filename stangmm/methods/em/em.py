@@ -50,8 +50,9 @@ class EM(Method):
     """Settings of Expectation-Maximization.
 
     It starts from partitions of the rows by clustering of several kinds, in several coordinate
-    systems; then from the best optimum so far with two components merged and another one split, and
-    where there are many optima, with rows that have changed their components.
+    systems; then from the best optimum so far with two components merged and another one split;
+    where that is not enough, from mixtures that are grown from one component by splitting it; and
+    where there are many optima, from rows that have changed their components.
     From starting values given by hand (``init``), it runs once, without restarts.
 
     No component gets narrower than the data are rounded (`stangmm.data.resolution`), so that the
