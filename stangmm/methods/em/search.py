@@ -2,7 +2,8 @@
 
 Starts of all kinds take a few steps; the most promising climb on (short runs, as in Biernacki,
 Celeux & Govaert 2003, doi:10.1016/S0167-9473(02)00163-9). Split-and-merge moves start from the
-best, and mixtures are grown from one component. All that is repeated until the best optimum has been reached often and in different ways.
+best, and mixtures are grown from one component. All that is repeated until the best optimum has
+been reached often and in different ways.
 """
 
 from __future__ import annotations
