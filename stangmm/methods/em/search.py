@@ -78,14 +78,15 @@ class Search:
         """Climb from up to so many starts."""
         was_grown = False
         while len(self.kinds) < restarts and not self._is_enough():
-            if self._found is not None and self._work_done() > _ENOUGH_WORK:
+            if self._found is not None and self._is_much():
                 break
             left = restarts - len(self.kinds)
             kinds = len(self._starter.makers)
             self._climb(*self._starter.next(min(kinds * self._copies(kinds), left)), advance)
             if self.space.n_components > 1:
                 self._look_near(restarts, advance)
-                if not was_grown and not self._is_enough() and (left := restarts - len(self.kinds)):
+                left = restarts - len(self.kinds)
+                if left and not (was_grown or self._is_enough() or self._is_much()):
                     was_grown = True
                     starts = grown(self._starter, min(_GROWN, left))
                     self._climb(starts, [GROWN] * len(starts.weights), advance)
@@ -102,6 +103,7 @@ class Search:
             at = self.found.parameters[best[0][:1]]
             more = not self._is_enough()
             n_shaken = _SHAKEN if more and self._is_rough() else 0
+            more = more and not self._is_much()
             copies = self._copies(_MOVES + n_shaken)
             starts = moved(self._starter, at, min(copies * _MOVES, left), thorough=more)
             kinds = [MOVED] * len(starts.weights)
@@ -164,8 +166,9 @@ class Search:
         gains = np.array([path[-1] - path[max(0, len(path) - 6)] for path in runs.paths])
         return np.asarray(best - runs.log_likelihood > _PATIENCE * (gains + 1.0))
 
-    def _work_done(self) -> float:
-        return _work(self.space) * sum(len(path) for path in self.found.paths)
+    def _is_much(self) -> bool:
+        """Whether so much work has been done that only what is begun is ended."""
+        return _work(self.space) * sum(len(path) for path in self.found.paths) > _ENOUGH_WORK
 
     def _is_enough(self) -> bool:
         if not self.kinds:
