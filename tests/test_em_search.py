@@ -102,7 +102,7 @@ def test_parallel_bands_are_found_that_all_data_hide(seed: int) -> None:
         (load_iris, 3, "full", -180.1853),
         (load_iris, 3, "diag", -306.8605),
         (load_wine, 3, "diag", -3294.2625),
-        # Higher than scikit-learn comes from 1500 starts; it stays there when it starts there.
+        # Higher than scikit-learn comes from 750 starts; it stays there when it starts there.
         (load_wine, 3, "full", -2768.9412),
         (sg.datasets.galaxies, 5, "diag", -191.9685),
     ],
