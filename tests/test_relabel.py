@@ -209,16 +209,22 @@ def test_two_components_with_one_posterior_can_be_exchanged_and_a_third_cannot()
     np.testing.assert_array_equal(probability, probability.T)
 
 
-def test_exchange_probability_of_two_normals_is_that_of_the_overlap() -> None:
-    """With means N(0, 1) and N(delta, 1) alone: the average of expit(-delta^2 - delta z)."""
+@pytest.mark.parametrize("correlation", [0.0, 0.98, -0.98])
+def test_exchange_probability_of_two_normals_is_that_of_the_overlap(correlation: float) -> None:
+    """With means N(0, S) and N(d, S) alone: the average of expit(-m^2 - m z), m^2 = d S^-1 d."""
     rng = np.random.default_rng(9)
-    n, delta = 20_000, 1.5
-    means = rng.normal(0.0, 1.0, (n, 2, 1)) + np.array([[[0.0], [delta]]])
+    n, shift = 20_000, np.array([0.8, 1.5])
+    covariance = np.array([[1.0, correlation], [correlation, 1.0]])
+    means = rng.multivariate_normal(np.zeros(2), covariance, (n, 2))
+    means[:, 1] += shift
     same = np.ones((n, 2))
-    probability = exchange_probabilities(Mixture(same / 2, means, same[..., np.newaxis]))
+    probability = exchange_probabilities(
+        Mixture(same / 2, means, np.ones((n, 2, 2))),
+    )
+    distance = np.sqrt(shift @ np.linalg.solve(covariance, shift))
     z = np.linspace(-10, 10, 20_001)
     z_density = norm.pdf(z, scale=np.sqrt(2.0))
-    expected = np.trapezoid(expit(-(delta**2) - delta * z) * z_density, z)
+    expected = np.trapezoid(expit(-(distance**2) - distance * z) * z_density, z)
     assert probability[0, 1] == pytest.approx(expected, abs=0.01)
 
 
@@ -357,6 +363,21 @@ def test_components_that_no_labelling_separates_are_said_to_be_so() -> None:
     assert f"components {i} and {j}" in check.meaning
     assert "sorted weights" in check.advice
     assert "cannot be told apart" in str(fit.labelling)
+
+
+def test_labels_of_components_without_rows_are_not_in_doubt() -> None:
+    """Both follow the prior, so that no pair is hard to tell apart but those with the first."""
+    rng = np.random.default_rng(15)
+    n = 200
+    means = np.stack([rng.normal(mean, 5.0, (n, 1)) for mean in (1.0, 0.0, 0.0)], axis=1)
+    means[:, 0] = rng.normal(0.0, 0.1, (n, 1))
+    x = rng.normal(0.0, 1.0, (60, 1))
+    for held, settled in ((0.2, True), (20.0, False)):
+        weights = rng.dirichlet(np.array([100.0, held, held]), n)
+        mixture = Mixture(weights, means, rng.lognormal(0, 0.2, (n, 3, 1)))
+        fit = fit_given(mixture.reshape(2, 100), x, covariance_type="diag")
+        assert fit.labelling.settled is settled
+        assert (fit.diagnose()["labelling"].verdict == "ok") is settled
 
 
 def test_an_unknown_way_to_relabel_is_refused_before_anything_starts() -> None:

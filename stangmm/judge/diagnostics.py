@@ -44,7 +44,7 @@ from stangmm.base.thresholds import (
 from stangmm.judge.chains import chains_of, chains_words, moved_words, pieces_by_mode
 from stangmm.judge.counting import pairs_hardly_together, parameters_words
 from stangmm.judge.goodness import goodness_of_fit
-from stangmm.judge.labelling import labelling_of
+from stangmm.judge.labelling import labelling_of, mostly_empty
 from stangmm.judge.misfits import advice_on
 from stangmm.judge.ties import narrow_as_rounding
 from stangmm.methods.draws import McmcInfo, RestartInfo, VariationalInfo
@@ -234,17 +234,16 @@ def _smallest_component(fit: Fitted) -> Check:
     worst = int(np.argmin(rows.mean(axis=0) - needed * (sparse > SPARSE_DRAWS_OK)))
     good = bool(sparse[worst] <= SPARSE_DRAWS_OK)
     few = f" It holds fewer than {needed:g} in {sparse[worst]:.0%} of the draws."
-    empty = float((rows[:, worst] < 1.0).mean())
     advice = (
         f"The mean and scale of component {worst} rest on few rows, or on the prior. "
         f"{parameters_words(fit)}"
     )
     if rows[:, worst].mean() < _HANDFUL and not fit.model.noise:
         advice += " If these rows belong to no group, model them as noise: noise=True."
-    if empty > 0.5:
+    if mostly_empty(fit)[worst]:
         advice = (
-            f"In {empty:.0%} of the draws component {worst} holds less than one row: fewer "
-            "components describe the data as well."
+            f"In {(rows[:, worst] < 1.0).mean():.0%} of the draws component {worst} holds less "
+            "than one row: fewer components describe the data as well."
         )
     return Check(
         "rows in the smallest component",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.base.thresholds import EXCHANGED_OK
 from stangmm.model.mixture import Mixture
 from stangmm.posterior.fitted import Fitted, once
@@ -18,6 +18,8 @@ from stangmm.posterior.summary import PARAMETERS, convergence_of, measures_of, w
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MOST = 0.5  # share of the draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,9 @@ class Labelling:
         Share of the draws whose components were reordered differently from those of most draws.
     exchange : ndarray, shape (K, K)
         Probability, averaged over the draws, that two components could be exchanged;
-        see `stangmm.posterior.relabel.exchange_probabilities`.
+        see `stangmm.posterior.relabel.exchange_probabilities`. Zero where no labels are in doubt:
+        for components that data or priors name, and for two that hold no row in most draws, since
+        both follow the prior.
     """
 
     fit: Fitted
@@ -109,7 +113,14 @@ def labelling_of(fit: Fitted) -> Labelling:
     fixed = np.setdiff1d(np.arange(fit.model.n_components), fit.free_components)
     exchange = exchange_probabilities(fit.mixture)
     exchange[fixed] = exchange[:, fixed] = 0.0  # data or priors name these components
+    exchange[np.ix_(*2 * [mostly_empty(fit)])] = 0.0
     return Labelling(fit, permuted, exchange)
+
+
+def mostly_empty(fit: Fitted) -> BoolArray:
+    """Which components (K,) hold less than one row in most draws."""
+    rows = fit.mixture.weights * fit.dataset.total_weight
+    return np.asarray((rows < 1.0).mean(axis=0) > _MOST)
 
 
 def _parameters(mixture: Mixture) -> dict[str, FloatArray]:

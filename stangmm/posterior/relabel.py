@@ -131,9 +131,9 @@ def _aligned(
 def exchange_probabilities(mixture: Mixture) -> FloatArray:
     """How probable it is that two components of a draw could as well be exchanged, on average.
 
-    Components are told apart by weight, means and scales, each taken as normal over the draws
-    (log weight, mean, log scale). Near 0 the labels are settled; near 1/2 two components have the
-    same posterior, and no labelling tells them apart.
+    Components are told apart by weight, means and scales, taken as normal over the draws, together
+    for each component (log weight, means, log scales). Near 0 the labels are settled; near 1/2 two
+    components have the same posterior, and no labelling tells them apart.
 
     Parameters
     ----------
@@ -146,19 +146,33 @@ def exchange_probabilities(mixture: Mixture) -> FloatArray:
         Symmetric, zero on the diagonal.
     """
     each = traits(mixture)
+    n, k, _ = each.shape
     center, sd = each.mean(axis=0), each.std(axis=0)
     sd = np.maximum(sd, 1e-12 * np.abs(each).max(axis=(0, 1)) + np.finfo(float).tiny)
-    k = mixture.n_components
-    log_density = np.empty((len(each), k, k))  # of component j's traits, if it were component l
+    log_density = np.empty((n, k, k))  # of component j's traits, if it were component l
     for label in range(k):
         z = (each - center[label]) / sd[label]
-        log_density[:, :, label] = -0.5 * (z**2).sum(axis=-1) - np.log(sd[label]).sum()
+        factor = np.linalg.cholesky(_correlations(z[:, label]))
+        whitened = np.linalg.solve(factor, z.reshape(n * k, -1).T)
+        log_volume = np.log(sd[label]).sum() + np.log(np.diagonal(factor)).sum()
+        log_density[:, :, label] = -0.5 * (whitened**2).sum(axis=0).reshape(n, k) - log_volume
     own = np.einsum("skk->sk", log_density)
     crossed = log_density + np.swapaxes(log_density, 1, 2)
     log_odds = crossed - own[:, :, np.newaxis] - own[:, np.newaxis, :]
     probability = np.asarray(expit(log_odds).mean(axis=0))
     np.fill_diagonal(probability, 0.0)
     return probability
+
+
+def _correlations(z: FloatArray) -> FloatArray:
+    """Correlations (T, T) of standardized draws (S, T), smaller where draws are few for so many.
+
+    Features that are correlated within a component make its means and scales so.
+    """
+    n, size = z.shape
+    correlations = max(0.0, 1.0 - size / n) * (z.T @ z) / n
+    np.fill_diagonal(correlations, 1.0)
+    return np.asarray(correlations)
 
 
 def by_first_mean(means: FloatArray) -> IntArray:
