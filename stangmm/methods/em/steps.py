@@ -268,15 +268,9 @@ class EMSpace:
         Values further from the median than ten times the scale (of the middle half, for a normal
         distribution) count as lying there: one value of -9999 does not say how large data are.
         """
-        frame = np.eye(self.n_features) if self.frame is None else self.frame
         weight = np.ones(self.n_held) if self.sample_weight is None else self.sample_weight
-        x = self.x @ frame.T
-        for d, column in enumerate(x.T):
-            middle = _median(column, weight)
-            far = np.abs(column - middle)
-            scale = _MAD_TO_SD * _median(far[far > 0], weight[far > 0])
-            x[:, d] = np.clip(column, middle - _FAR_OUT * scale, middle + _FAR_OUT * scale)
-        x -= weight @ x / weight.sum()
+        _, x = self._within_reach(self.x)
+        x = x - weight @ x / weight.sum()
         covariance = np.asarray((weight[:, np.newaxis] * x).T @ x / weight.sum())
         if self.frame is None:
             variances = covariance.diagonal()
@@ -284,6 +278,34 @@ class EMSpace:
             return np.full_like(variances, variances.mean()) if one_scale else variances.copy()
         inverse = np.linalg.inv(self.frame)
         return np.asarray(inverse @ covariance @ inverse.T)
+
+    @property
+    def has_rows_far_out(self) -> bool:
+        """Whether there are values that `typical` does not take as they are."""
+        x, within = self._within_reach(self.x)
+        return bool((x != within).any())
+
+    def lie_far_out(self, means: FloatArray) -> BoolArray:
+        """Which components' means (..., D) are where `has_rows_far_out` finds rows."""
+        at, within = self._within_reach(means)
+        return np.asarray((at != within).any(axis=-1))
+
+    def _within_reach(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Points (..., D) in the problem's units, and those far out brought nearer to the data."""
+        at = points if self.frame is None else points @ self.frame.T
+        return at, np.clip(at, *self._reach)
+
+    @cached_property
+    def _reach(self) -> tuple[FloatArray, FloatArray]:
+        """How far the middle of the data reaches at most, down and up, in the problem's units."""
+        weight = np.ones(self.n_held) if self.sample_weight is None else self.sample_weight
+        x = self.x if self.frame is None else self.x @ self.frame.T
+        middle, scale = np.empty(self.n_features), np.empty(self.n_features)
+        for d, column in enumerate(x.T):
+            middle[d] = _median(column, weight)
+            far = np.abs(column - middle[d])
+            scale[d] = _MAD_TO_SD * _median(far[far > 0], weight[far > 0])
+        return middle - _FAR_OUT * scale, middle + _FAR_OUT * scale
 
     def mixture_of(self, parameters: EMParameters) -> Mixture:
         """Bring mixtures from EM's coordinates back to the problem's."""

@@ -70,8 +70,8 @@ def _mixing(draws: Draws, free: IntArray) -> tuple[float, float]:
         pivot = int(draws.log_likelihood.argmax())
         mixture = Labelling.of(mixture, pivot, free).relabelled(mixture)
     every = max(1, -(-mixture.n_features // _FEATURES))
-    weights, means, scales = np.split(traits(mixture), [1, 1 + mixture.n_features], axis=-1)
-    quantities = [draws.log_likelihood, weights, means[..., ::every], scales[..., ::every]]
+    means, scales = mixture.means[..., ::every], mixture.scales[..., ::every]
+    quantities = [draws.log_likelihood, mixture.weights, means, scales]
     all_of_them = np.concatenate([q.reshape(chains, n, -1) for q in quantities], axis=-1)
     found = measures(all_of_them)
     r_hat = float(np.max(found.r_hat, where=np.isfinite(found.r_hat), initial=1.0))

@@ -56,7 +56,9 @@ _SAMPLE_STATS = {
 _ADAPTS_METRIC_FROM = 150
 _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
-_ADAPT_DELTA, _SMALLER_STEPS = 0.8, 0.99
+# The target acceptance rate, and what it is raised to, by turns, where iterations diverge.
+_ADAPT_DELTA, _SMALLER_STEPS = 0.8, (0.99, 0.999)
+_FEW_ROWS_DELTA = 0.95  # at first, where a small component holds few rows
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 _LONG_WARMUP = 1000  # where the metric led to long paths and few effective draws
 
@@ -116,7 +118,8 @@ class _Plan:
     def with_smaller_steps(self) -> _Plan:
         """Adapt the steps anew, to be accepted nearly always."""
         adaptation = replace(self.adaptation, warmup=_STEP_SIZE_WARMUP, step_sizes=())
-        return replace(self, adaptation=adaptation, adapt_delta=_SMALLER_STEPS)
+        delta = next(each for each in _SMALLER_STEPS if each > self.adapt_delta)
+        return replace(self, adaptation=adaptation, adapt_delta=delta)
 
     def with_metric_anew(self) -> _Plan:
         """Adapt a diagonal metric and the steps, for long enough to know the tails."""
@@ -166,9 +169,10 @@ class NUTS(StanMethod):
         the chains go on with up to ten for each, or with more where that is enough and takes some
         seconds, and the draws of this longer run are kept.
     adapt_delta : float, optional
-        Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8; where
-        an iteration then diverges, the chains go on with 0.99 (unless their paths are so long that
-        smaller steps would not do), and the draws of that run are kept.
+        Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8, or 0.95
+        where a small component holds few rows; where an iteration then diverges, the chains go on
+        with 0.99 and then 0.999 (unless their paths are so long that smaller steps would not do),
+        and the draws of the last run are kept.
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
@@ -282,7 +286,7 @@ class NUTS(StanMethod):
 
     def _should_step_less(self, plan: _Plan, draws: Draws) -> bool:
         """Whether the user leaves the steps to the chains, and smaller ones may help."""
-        free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS
+        free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS[-1]
         return free and needs_smaller_steps(cast("McmcInfo", draws.info))
 
     @one_blas_thread()
@@ -301,7 +305,8 @@ class NUTS(StanMethod):
         if not starts:
             points = [place.around(rng) for place in places]
             starts = tuple(place.start(rng) for place in places)
-        delta = _ADAPT_DELTA if self.adapt_delta is None else self.adapt_delta
+        usual = _FEW_ROWS_DELTA if pivots.relative.any() else _ADAPT_DELTA
+        delta = usual if self.adapt_delta is None else self.adapt_delta
         return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta)
 
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:

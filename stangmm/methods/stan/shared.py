@@ -26,6 +26,7 @@ from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
+from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.em.restarts import at_resolution, flat
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.methods.stan.mode import posterior_mode
@@ -179,7 +180,7 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
 
     Where every EM restart collapses (from a start given by hand: the one), or the user has taken
     the bounds of the scales away and every one ends on equal values, the optima of EM with
-    regularized covariances take over.
+    regularized covariances take over. Where rows lie far out, they come as well.
     """
     optima: tuple[Optimum, ...] = ()
     unbounded = not np.all(problem.space.scale_floor)
@@ -190,7 +191,9 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     with suppress(InferenceError):
         found = EM().search(problem, run).optima
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
-    optima = optima or EM().regularized(problem, run).optima
+    if not optima or EMSpace(problem).has_rows_far_out:
+        # A row far out may be a component of its own, which has a posterior but no likelihood.
+        optima += EM().regularized(problem, run).optima
     optima = tuple(_inside(optimum, problem) for optimum in optima)
     return plausible(optima, problem, PLAUSIBLE + _CLIMBED)
 
