@@ -21,9 +21,10 @@
 //
 // n_correlations is 0 for every type when D = 1.
 //
-// A sampler finds its way where a component holds few rows if the component's mean is told relative
-// to a pivot near them, in units of its scales: means[k] = pivot[k] + L location[k], with Sigma[k] =
-// L L'. Which components' are (means_relative) does not change the model.
+// A sampler finds its way where a component holds few rows if the component's mean is told as it
+// would be known from one row, the pivot, and the prior: means[k] = center + unit .* corr_chol
+// location[k], where 1 / unit^2 = 1 / scales^2 + 1 / means_scale^2 and the center lies between pivot
+// and means_location accordingly. Which components' are (means_relative) does not change the model.
 //
 // Data are rounded, and no component is narrower than the rounding: a feature's standard deviation
 // given the features before it, scales[c, s] * corr_chol[c][s, s], is above scale_floor[s]. Without
@@ -118,7 +119,7 @@ data {
   vector<lower=0>[scale_features] scale_floor;                           // units of x; 0: no bound
   real<lower=0> correlation_shape;                                       // LKJ eta
 
-  array[K] int<lower=0, upper=1> means_relative; // 1: location is relative to the pivot
+  array[K] int<lower=0, upper=1> means_relative; // 1: location is relative to a pivot
   array[K] vector[D] pivot;                      // units of x
 
   int<lower=0, upper=1> use_prior;      // 0: likelihood only (maximum likelihood)
@@ -160,11 +161,14 @@ transformed parameters {
       if (scale_features > 1) {
         scale = scales[min(k, scale_components)];
       }
-      log_volume += sum(log(scale));
+      vector[D] share = inv(1 + square(scale ./ means_scale[k])); // of the row, beside the prior
+      vector[D] center = means_location[k] + share .* (pivot[k] - means_location[k]);
+      vector[D] unit = scale .* sqrt(share);
+      log_volume += sum(log(unit));
       if (n_correlations == 0) {
-        means[k] = pivot[k] + scale .* location[k];
+        means[k] = center + unit .* location[k];
       } else {
-        means[k] = pivot[k] + scale .* (corr_chol[min(k, n_correlations)] * location[k]);
+        means[k] = center + unit .* (corr_chol[min(k, n_correlations)] * location[k]);
         log_volume += sum(log(diagonal(corr_chol[min(k, n_correlations)])));
       }
     }

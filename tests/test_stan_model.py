@@ -294,7 +294,7 @@ def test_log_density_with_means_relative_to_pivots_equals_numpy(
     problem = make_problem(covariance_type)
     relative = np.isin(np.arange(problem.n_components), which)
     at = np.where(relative[:, np.newaxis], problem.x[: len(relative)], 0.0)
-    check_log_density(model, problem, pivots=Pivots(relative, at))
+    check_log_density(model, problem, pivots=Pivots(relative, at, problem.priors.means))
 
 
 @pytest.mark.stan

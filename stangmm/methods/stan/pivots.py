@@ -3,10 +3,11 @@
 Given its scale, the mean of a component with n rows is normal around their mean, with the scale
 over sqrt(n) as its standard deviation. Where rows are few, the scale may be a hundred times larger
 or smaller, and in the coordinates (mean, log scale) the posterior is a funnel (Neal 2003,
-doi:10.1214/aos/1056562461): no size of steps is right for both of its ends. The distance of the
-mean from a pivot near the rows, in units of the scale, has nearly the same distribution whatever
-the scale is. This is the non-centred parametrization (Papaspiliopoulos, Roberts & Skold 2007,
-doi:10.1214/088342307000000014) around rows instead of around the prior's mean.
+doi:10.1214/aos/1056562461): no size of steps is right for both of its ends. Given the scale, one
+row, the pivot, and the prior, the mean has a normal distribution; in units of that, it has nearly
+the same distribution whatever the scale is: around the pivot where the scale is small, as wide as
+the prior where it is large. This is a partially non-centred parametrization (Papaspiliopoulos,
+Roberts & Skold 2007, doi:10.1214/088342307000000014).
 
 The pivot is the row that the component keeps when it gets narrow: of its rows the one that the
 other components explain least.
@@ -14,7 +15,7 @@ other components explain least.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.base.rounding import to_grid
 from stangmm.model.mixture import Mixture, log_sum_exp
 from stangmm.model.parameters import ParameterSpace
+from stangmm.model.priors import Normal
 from stangmm.model.problem import Problem
 
 # Components with so many rows more than a mean and their correlations take know their scales well.
@@ -35,23 +37,27 @@ _BITS = 20  # binary digits of a starting value, after the point
 
 @dataclass(frozen=True, eq=False)
 class Pivots:
-    """Which components' means are told relative to a pivot, in units of their scales.
+    """Which components' means are told relative to a pivot, as it and the prior leave them.
 
     Attributes
     ----------
     relative : ndarray of bool, shape (K,)
     at : ndarray, shape (K, D)
         The pivots, in the problem's units; zeros elsewhere.
+    prior : Normal
+        Of the means, in the same units; its parameters have shape (K, D).
     """
 
     relative: BoolArray
     at: FloatArray
+    prior: Normal
 
     @classmethod
     def none(cls, space: ParameterSpace) -> Pivots:
         """Means are told as they are."""
         k, d = space.n_components, space.n_features
-        return cls(np.zeros(k, dtype=bool), np.zeros((k, d)))
+        prior = Normal(np.zeros((k, d)), np.ones((k, d)))  # not looked at
+        return cls(np.zeros(k, dtype=bool), np.zeros((k, d)), prior)
 
     @classmethod
     def of(cls, mixture: Mixture, problem: Problem) -> Pivots:
@@ -59,7 +65,7 @@ class Pivots:
 
         A component whose scale others share, or which no row prefers, has none.
         """
-        found = cls.none(problem.space)
+        found = replace(cls.none(problem.space), prior=problem.priors.means)
         taken = problem.n_features if problem.structure.correlated else 1
         few = mixture.weights * problem.total_weight < taken + _FEW_ROWS
         few &= mixture.weights < _SMALL / problem.n_components
@@ -80,7 +86,7 @@ class Pivots:
     def shared_with(self, other: Pivots) -> Pivots:
         """Those that chains elsewhere have, too."""
         same = self.relative & other.relative & (self.at == other.at).all(axis=-1)
-        return Pivots(same, np.where(same[:, np.newaxis], self.at, 0.0))
+        return replace(self, relative=same, at=np.where(same[:, np.newaxis], self.at, 0.0))
 
     def order(self, other: Pivots) -> dict[int, int]:
         """Which components have the pivots of components of another set: its to this one's."""
@@ -92,27 +98,34 @@ class Pivots:
         }
 
     def first_of(self, components: list[int]) -> Pivots:
-        """The pivots of some components, numbered from the first."""
-        k, d = self.at.shape
-        at = np.zeros((k, d))
+        """The pivots of some components, numbered from the first; all have one prior."""
+        at = np.zeros_like(self.at)
         at[: len(components)] = self.at[components]
-        return Pivots(np.arange(k) < len(components), at)
+        return replace(self, relative=np.arange(len(at)) < len(components), at=at)
 
-    def beside(self, n_components: int) -> Pivots:
-        """The same with more components, whose means are told as they are."""
-        more = n_components - len(self.relative)
-        return Pivots(np.pad(self.relative, (0, more)), np.pad(self.at, ((0, more), (0, 0))))
+    def in_whole(self, problem: Problem) -> Pivots:
+        """The same in a problem with more components, whose means are told as they are."""
+        more = problem.n_components - len(self.relative)
+        at = np.pad(self.at, ((0, more), (0, 0)))
+        return Pivots(np.pad(self.relative, (0, more)), at, problem.priors.means)
 
     def locations(self, mixture: Mixture) -> FloatArray:
         """Where the components of mixtures (...) lie, as the Stan model tells it (..., K, D)."""
         told = mixture.means.copy()
+        center, unit = self._given_scales(mixture)
         for k in np.flatnonzero(self.relative):
-            away = (mixture.means[..., k, :] - self.at[k])[..., np.newaxis]
+            away = ((mixture.means - center) / unit)[..., k, :, np.newaxis]
             chol = mixture.corr_chol
-            correlations = np.eye(mixture.n_features) if chol is None else chol[..., k, :, :]
-            factor = mixture.scales[..., k, :, np.newaxis] * correlations
-            told[..., k, :] = np.linalg.solve(factor, away)[..., 0]
+            told[..., k, :] = (away if chol is None else np.linalg.solve(chol[..., k, :, :], away))[
+                ..., 0
+            ]
         return told
+
+    def _given_scales(self, mixture: Mixture) -> tuple[FloatArray, FloatArray]:
+        """Mean and sd (..., K, D) of the means if their scales, one row and the prior are known."""
+        location, scale = np.asarray(self.prior.location), np.asarray(self.prior.scale)
+        share = 1.0 / (1.0 + (mixture.scales / scale) ** 2)
+        return location + share * (self.at - location), mixture.scales * np.sqrt(share)
 
     def left_by(self, mixture: Mixture) -> bool:
         """Whether components are elsewhere than at their pivots in more than a few draws (...).
@@ -130,7 +143,8 @@ class Pivots:
 
     def log_volume(self, mixture: Mixture) -> FloatArray:
         """Log |d means / d locations|, shape (...)."""
-        chosen = np.log(mixture.scales[..., self.relative, :]).sum(axis=(-2, -1))
+        _, unit = self._given_scales(mixture)
+        chosen = np.log(unit[..., self.relative, :]).sum(axis=(-2, -1))
         if mixture.corr_chol is not None:
             diagonal = np.diagonal(mixture.corr_chol[..., self.relative, :, :], axis1=-2, axis2=-1)
             chosen = chosen + np.log(diagonal).sum(axis=(-2, -1))

@@ -91,8 +91,7 @@ class Region:
     @cached_property
     def pivots(self) -> Pivots:
         """Of the components that hold few rows; empty ones have none."""
-        own = Pivots.of(self.optimum.mixture, self.problem)
-        return own.beside(self.whole.n_components)
+        return Pivots.of(self.optimum.mixture, self.problem).in_whole(self.whole)
 
     def dense_metric(self, rng: np.random.Generator, *, stick_breaking: bool) -> FloatArray | None:
         """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's."""
