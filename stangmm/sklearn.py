@@ -23,7 +23,12 @@ from stangmm.gaussian_mixture import GaussianMixture
 from stangmm.methods import EM, Method, MethodName, as_method
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
-from stangmm.methods.em.regularized import RegularizedEM, regularized_problem
+from stangmm.methods.em.regularized import (
+    RegularizedEM,
+    regularized_problem,
+    sets_rows_far_out_apart,
+)
+from stangmm.methods.em.steps import EMSpace
 from stangmm.model.covariance import CovarianceType, MclustName
 from stangmm.model.mixture import log_likelihood
 from stangmm.model.priors import Priors
@@ -147,7 +152,8 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         same for a row of weight 3 and for three rows, wherever they stand.
 
         Where the likelihood has no maximum (in every restart a component shrinks onto a few rows,
-        or features determine one another), EM gives the estimate of `EM.regularized` instead.
+        or features determine one another), EM gives the estimate of `EM.regularized` instead; so it
+        does where rows lie so far out that they are components of their own, beside the groups.
         Features that do not vary get scikit-learn's variance of 1e-6 (with "spherical", beside the
         others'); they do not tell components apart.
 
@@ -212,11 +218,27 @@ class StanGaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        elif isinstance(settings, EM):
+            self.fit_ = self._with_rows_far_out_apart(model, settings, run)
         info = self.fit_.info
         of_fit = isinstance(info, RestartInfo) and info.regularized
         self.regularized_ = of_fit or no_maximum is not None
         self._describe(self.fit_)
         return self
+
+    def _with_rows_far_out_apart(self, model: GaussianMixture, settings: EM, run: Run) -> Fit:
+        """The fit, or the regularized one where that alone is right about rows far out."""
+        fit = self.fit_
+        if not isinstance(fit.info, RestartInfo) or fit.info.regularized:
+            return fit
+        problem = regularized_problem(fit.dataset, model.n_components, model.structure, model.noise)
+        if not EMSpace(problem).has_few_rows_far_out:
+            return fit
+        other = self._regularized_fit(
+            model, fit.dataset.x, settings, fit.dataset.sample_weight, run
+        )
+        mixtures = (problem.from_user_units(each.mixture.reshape()) for each in (other, fit))
+        return other if sets_rows_far_out_apart(problem, *mixtures) else fit
 
     def _regularized_fit(
         self, model: GaussianMixture, X: Any, settings: EM, sample_weight: Any, run: Run

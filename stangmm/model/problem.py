@@ -17,6 +17,7 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.errors import DataError
 from stangmm.data.dataset import AllRows, Dataset
 from stangmm.data.groups import RowGroup, group_rows
+from stangmm.data.reach import bulk
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Box
@@ -95,9 +96,9 @@ class Problem:
         """
         dataset.check_components(n_components)
         center, sd = dataset.mean_and_sd()
-        unit = structure.unit(sd)
-        resolved = priors.resolve(dataset, structure, n_components, noise)
         counted = dataset.counted()
+        unit = structure.unit(sd * bulk(counted.x, counted.sample_weight))
+        resolved = priors.resolve(dataset, structure, n_components, noise)
         x, sample_weight = counted.x, counted.sample_weight
         groups: tuple[RowGroup, ...] = ()
         if dataset.incomplete or len(dataset.labelled_components):

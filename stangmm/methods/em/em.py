@@ -114,7 +114,8 @@ class EM(Method):
         """Run all restarts and sort what they found.
 
         If every one collapsed, runs start from the optima of `regularized` once more; if they
-        collapse, too, these are the answer.
+        collapse, too, these are the answer. Where the best of them has groups of rows and rows far
+        out in components of their own, no lower one is tried, in which they would share one.
 
         Raises
         ------
@@ -129,8 +130,12 @@ class EM(Method):
             with suppress(InferenceError):
                 return self._polished(part, space, found)
             regularized = self.regularized(problem, run)
-            starts = [part.parameters_of(o.mixture) for o in regularized.optima]
-            more = self._climb(part, EMParameters.joined(starts))
+            starts = EMParameters.joined(
+                [part.parameters_of(o.mixture) for o in regularized.optima]
+            )
+            if has_groups_beside_rows_far_out(part, starts[np.arange(1)]):
+                starts = starts[np.arange(1)]
+            more = self._climb(part, starts)
             with suppress(InferenceError):
                 return self._polished(part, space, found.with_others(more))
             return regularized
@@ -273,6 +278,15 @@ class EM(Method):
             is_collapsed=result.collapsed,
             paths=tuple(np.array(path) for path in result.paths),
         )
+
+
+def has_groups_beside_rows_far_out(space: EMSpace, mixture: EMParameters) -> bool:
+    """Whether components of one mixture (1,) hold too few rows, all far out, and two or more not."""
+    few = space.rows_held(mixture.weights * space.total) < space.structure.min_rows(
+        space.n_features
+    )
+    far = space.lie_far_out(mixture.means)
+    return bool(few.any() and far[few].all() and (~few).sum() > 1)
 
 
 def _without_prior(space: EMSpace, optimum: Optimum) -> Optimum:

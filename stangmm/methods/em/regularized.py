@@ -7,12 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from stangmm.base.blas import one_blas_thread
+from stangmm.base.thresholds import GAP_OK
 from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
 from stangmm.methods.draws import RestartInfo
-from stangmm.methods.em.em import EM
+from stangmm.methods.em.em import EM, has_groups_beside_rows_far_out
 from stangmm.methods.em.steps import EMSpace
 from stangmm.model.covariance import CovarianceStructure, structure_named
+from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Box
 from stangmm.model.priors import Priors
 from stangmm.model.problem import Problem
@@ -34,6 +37,20 @@ class RegularizedEM(EM):
     def search(self, problem: Problem, run: Run) -> RestartInfo:
         """Run restarts with pseudo-rows only, see `EM.regularized`."""
         return self.regularized(problem, run)
+
+
+@one_blas_thread()
+def sets_rows_far_out_apart(problem: Problem, regularized: Mixture, plain: Mixture) -> bool:
+    """Whether a regularized optimum is right about rows far out, and one of the likelihood is not.
+
+    It has them in components of their own, beside two groups of rows or more, and is clearly more
+    probable under the regularizing prior. Mixtures (no leading axes) are in the problem's units.
+    """
+    space = EMSpace(problem, pseudo_rows=1.0)
+    apart, together = (space.parameters_of(each.reshape(1)) for each in (regularized, plain))
+    if not has_groups_beside_rows_far_out(space, apart):
+        return False
+    return bool(space.expectation(apart)[0] > space.expectation(together)[0] + GAP_OK)
 
 
 def regularized_problem(

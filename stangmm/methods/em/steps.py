@@ -14,6 +14,7 @@ import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.thresholds import SHARE_OF_TIES
+from stangmm.data.reach import reach
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
 from stangmm.methods.em.restarts import effective_rows, too_few_rows
@@ -28,8 +29,7 @@ from stangmm.model.problem import Problem
 _NAMED_ROWS = 200
 # A variance so near its lower bound, relative to it, is at the bound.
 AT_RESOLUTION = 1.002
-# Values are no further from the median than so many scales, for a typical covariance.
-_FAR_OUT, _MAD_TO_SD = 10.0, 1.4826
+_FEW = 0.05  # a share of the rows
 # Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
 _NARROWEST = 1e-8
 # And smallest eigenvalue of a matrix of doubles, relative to the largest.
@@ -265,8 +265,8 @@ class EMSpace:
     def typical(self) -> FloatArray:
         """Covariance (D, D) or variances (D,) of all data in which no value lies far out.
 
-        Values further from the median than ten times the scale (of the middle half, for a normal
-        distribution) count as lying there: one value of -9999 does not say how large data are.
+        Values that lie further out than the bulk of the data `reach` count as lying at its end: one
+        value of -9999 does not say how large data are.
         """
         weight = np.ones(self.n_held) if self.sample_weight is None else self.sample_weight
         _, x = self._within_reach(self.x)
@@ -280,13 +280,18 @@ class EMSpace:
         return np.asarray(inverse @ covariance @ inverse.T)
 
     @property
-    def has_rows_far_out(self) -> bool:
-        """Whether there are values that `typical` does not take as they are."""
+    def has_few_rows_far_out(self) -> bool:
+        """Whether some rows, and few, have values that `typical` does not take as they are.
+
+        Few are those that may be too few for a component, or that may all be tied.
+        """
         x, within = self._within_reach(self.x)
-        return bool((x != within).any())
+        n = int((x != within).any(axis=1).sum())
+        too_few = self.n_components * self.structure.min_rows(self.n_features)
+        return 0 < n <= max(too_few, _FEW * self.n_held) and too_few > 0
 
     def lie_far_out(self, means: FloatArray) -> BoolArray:
-        """Which components' means (..., D) are where `has_rows_far_out` finds rows."""
+        """Which components' means (..., D) are further out than any of `typical`."""
         at, within = self._within_reach(means)
         return np.asarray((at != within).any(axis=-1))
 
@@ -298,14 +303,8 @@ class EMSpace:
     @cached_property
     def _reach(self) -> tuple[FloatArray, FloatArray]:
         """How far the middle of the data reaches at most, down and up, in the problem's units."""
-        weight = np.ones(self.n_held) if self.sample_weight is None else self.sample_weight
         x = self.x if self.frame is None else self.x @ self.frame.T
-        middle, scale = np.empty(self.n_features), np.empty(self.n_features)
-        for d, column in enumerate(x.T):
-            middle[d] = _median(column, weight)
-            far = np.abs(column - middle[d])
-            scale[d] = _MAD_TO_SD * _median(far[far > 0], weight[far > 0])
-        return middle - _FAR_OUT * scale, middle + _FAR_OUT * scale
+        return reach(x, self.sample_weight)
 
     def mixture_of(self, parameters: EMParameters) -> Mixture:
         """Bring mixtures from EM's coordinates back to the problem's."""
@@ -355,11 +354,3 @@ def _all_above(matrices: FloatArray, least: float | FloatArray) -> bool:
     except np.linalg.LinAlgError:
         return False
     return True
-
-
-def _median(values: FloatArray, weight: FloatArray) -> float:
-    """Middle value; the average of two where the weight of either side is the same."""
-    order = np.argsort(values, kind="stable")
-    share = np.cumsum(weight[order]) / weight.sum()
-    lower, upper = np.searchsorted(share, [0.5 - 1e-12, 0.5 + 1e-12])
-    return float(0.5 * (values[order[lower]] + values[order[min(upper, len(order) - 1)]]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from stangmm.base.arrays import IntArray
 from stangmm.base.convergence import Convergence, measures
-from stangmm.base.thresholds import R_HAT_OK
+from stangmm.base.thresholds import DIVERGENT_SHARE_FAIL, R_HAT_OK
 from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.model.labels import Labelling, traits
 from stangmm.model.problem import Problem
@@ -94,6 +94,13 @@ def _affordable(draws: Draws, problem: Problem, thin: int) -> int:
     of_component = d * (d + 1) / 2 if problem.structure.correlated else d
     numbers = problem.n_observations * problem.n_components * of_component
     return max(1, int(_WORK / (steps * (1.0 + numbers / _NUMBERS))))
+
+
+def is_poor(draws: Draws, problem: Problem) -> bool:
+    """Whether chains mix so badly, or diverge so often, that other coordinates may be better."""
+    share, r_hat = _mixing(draws, problem.free_components)
+    diverging = cast("McmcInfo", draws.info).sample_stats["diverging"].mean()
+    return bool(share < _ENOUGH or r_hat > R_HAT_OK or diverging > DIVERGENT_SHARE_FAIL)
 
 
 def has_long_paths(info: McmcInfo) -> bool:

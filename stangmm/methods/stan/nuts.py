@@ -20,7 +20,12 @@ from stangmm.base.errors import InferenceError
 from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
-from stangmm.methods.stan.mixing import has_long_paths, iterations_a_draw, needs_smaller_steps
+from stangmm.methods.stan.mixing import (
+    has_long_paths,
+    is_poor,
+    iterations_a_draw,
+    needs_smaller_steps,
+)
 from stangmm.methods.stan.pivots import Pivots
 from stangmm.methods.stan.regions import Region, led_on, regions, sharing_pivots
 from stangmm.methods.stan.shared import (
@@ -58,7 +63,7 @@ _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
 # The target acceptance rate, and what it is raised to, by turns, where iterations diverge.
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, (0.99, 0.999)
-_FEW_ROWS_DELTA = 0.95  # at first, where a small component holds few rows
+_FEW_ROWS_DELTA = 0.9  # at first, where a small component holds few rows
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 _LONG_WARMUP = 1000  # where the metric led to long paths and few effective draws
 
@@ -169,7 +174,7 @@ class NUTS(StanMethod):
         the chains go on with up to ten for each, or with more where that is enough and takes some
         seconds, and the draws of this longer run are kept.
     adapt_delta : float, optional
-        Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8, or 0.95
+        Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8, or 0.9
         where a small component holds few rows; where an iteration then diverges, the chains go on
         with 0.99 and then 0.999 (unless their paths are so long that smaller steps would not do),
         and the draws of the last run are kept.
@@ -264,7 +269,7 @@ class NUTS(StanMethod):
             plan = replace(self._plan(problem, run, better), left=left)
             draws, metrics = self._sample(problem, run, plan)
         while True:
-            if plan.pivots.left_by(draws.mixture):
+            if plan.pivots.left_by(draws.mixture) and is_poor(draws, problem):
                 again = self._plan(problem, run, better or known, pivoting=False)
                 plan = replace(again, left=plan.left)
                 draws, metrics = self._sample(problem, run, plan)

@@ -26,8 +26,8 @@ from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Optimum
 from stangmm.methods.em.em import EM
-from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.em.restarts import at_resolution, flat
+from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan.data import StanData, stan_parameters
 from stangmm.methods.stan.mode import posterior_mode
 from stangmm.methods.stan.pivots import Pivots
@@ -191,7 +191,7 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     with suppress(InferenceError):
         found = EM().search(problem, run).optima
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
-    if not optima or EMSpace(problem).has_rows_far_out:
+    if not optima or EMSpace(problem).has_few_rows_far_out:
         # A row far out may be a component of its own, which has a posterior but no likelihood.
         optima += EM().regularized(problem, run).optima
     optima = tuple(_inside(optimum, problem) for optimum in optima)
