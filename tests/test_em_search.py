@@ -322,7 +322,7 @@ def test_features_that_determine_one_another_hide_no_clusters(
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
-@pytest.mark.parametrize("value", [-9999.0, 1e6])
+@pytest.mark.parametrize("value", [100.0, -9999.0, 1e6])
 def test_one_value_far_out_does_not_say_how_large_data_are(
     value: float, covariance_type: str
 ) -> None:
@@ -334,9 +334,13 @@ def test_one_value_far_out_does_not_say_how_large_data_are(
         x[7, 0] = value
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", sg.ConvergenceWarning)
-            mixture = StanGaussianMixture(3, covariance_type=covariance_type, random_state=1).fit(x)
+            fits = [
+                StanGaussianMixture(3, covariance_type=covariance_type, random_state=seed).fit(x)
+                for seed in (1, 2, 3)
+            ]
         rest = np.arange(300) != 7
-        assert adjusted_rand_score(z[rest], mixture.predict(x)[rest]) > 0.95
-        large = np.sort(mixture.weights_)[1:]
-        scales = mixture.fit_.scales[np.isin(mixture.fit_.weights, large), 0]
-        np.testing.assert_allclose(scales, 1.0, atol=0.3)
+        for mixture in fits:
+            assert adjusted_rand_score(z[rest], mixture.predict(x)[rest]) > 0.95
+            large = np.sort(mixture.weights_)[1:]
+            scales = mixture.fit_.scales[np.isin(mixture.fit_.weights, large), 0]
+            np.testing.assert_allclose(scales, 1.0, atol=0.3)

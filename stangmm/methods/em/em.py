@@ -281,10 +281,8 @@ class EM(Method):
 
 
 def has_groups_beside_rows_far_out(space: EMSpace, mixture: EMParameters) -> bool:
-    """Whether components of one mixture (1,) hold too few rows, all far out, and two or more not."""
-    few = space.rows_held(mixture.weights * space.total) < space.structure.min_rows(
-        space.n_features
-    )
+    """Whether components of a mixture (1,) hold too few rows, all far out, and two or more not."""
+    few = space.rows_held(mixture.weights * space.total) < space.min_rows
     far = space.lie_far_out(mixture.means)
     return bool(few.any() and far[few].all() and (~few).sum() > 1)
 

@@ -225,8 +225,7 @@ def doubtful(space: EMSpace, parameters: EMParameters) -> BoolArray:
     """
     result = space.spiked(parameters)
     if space.structure.correlated and not space.structure.pooled and space.n_components > 1:
-        least = space.structure.min_rows(space.n_features)
-        least += _HARDLY * max(space.n_features - _FEW_FEATURES, 0)
+        least = space.min_rows + _HARDLY * max(space.n_features - _FEW_FEATURES, 0)
         few = parameters.weights * effective_rows(space.n_rows, space.total) < least
         if space.pseudo_rows and few.any():  # a prior holds what no other rows are near
             few &= ~space.lie_far_out(parameters.means)

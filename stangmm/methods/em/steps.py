@@ -96,6 +96,11 @@ class EMSpace:
         return filled[0] if len(filled) == 1 else np.concatenate(filled)
 
     @property
+    def min_rows(self) -> float:
+        """Rows that a component must hold."""
+        return self.structure.min_rows(self.n_features)
+
+    @property
     def start(self) -> EMParameters | None:
         """The start given by hand, with a leading axis of 1."""
         return None if self.problem.start is None else self.parameters_of(self.problem.start)
@@ -287,7 +292,7 @@ class EMSpace:
         """
         x, within = self._within_reach(self.x)
         n = int((x != within).any(axis=1).sum())
-        too_few = self.n_components * self.structure.min_rows(self.n_features)
+        too_few = self.n_components * self.min_rows
         return 0 < n <= max(too_few, _FEW * self.n_held) and too_few > 0
 
     def lie_far_out(self, means: FloatArray) -> BoolArray:
