@@ -278,7 +278,9 @@ def _covariance(x: FloatArray, weight: FloatArray | None) -> FloatArray:
 def _check_independent(
     covariance: FloatArray, names: tuple[str, ...], structure: str, n_rows: int
 ) -> None:
-    values = np.linalg.eigvalsh(covariance)
+    sd = np.sqrt(covariance.diagonal())
+    correlations = covariance / sd / sd[:, np.newaxis]
+    values, vectors = np.linalg.eigh(correlations)
     if values[0] > 1e-12 * values[-1]:
         return
     if n_rows <= len(names):
@@ -286,7 +288,6 @@ def _check_independent(
             f'covariance_type="{structure}" needs more rows than features, got {n_rows} rows and '
             f'{len(names)} features. Use fewer features, or covariance_type="diag".'
         )
-    vectors = np.linalg.eigh(covariance)[1]
     involved = [n for n, v in zip(names, vectors[:, 0], strict=True) if abs(v) > 0.05]
     if len(involved) > _NAMED:
         involved = [*involved[:_NAMED], f"{len(involved) - _NAMED} more"]

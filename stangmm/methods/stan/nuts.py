@@ -151,8 +151,9 @@ class NUTS(StanMethod):
     their own. So does the part of the posterior where some components hold no row, if it can
     matter: these components are drawn from the prior. If draws lead to an optimum that is better
     than all of EM's, the chains start once more, from there. The mean of a small component with few
-    rows is told relative to one of them, in units of its scale, which does not change the
-    posterior: otherwise its mean and scale are a funnel. With starting values given by hand
+    rows is told relative to where one of them and the prior would have it, given its scale, which
+    does not change the posterior: otherwise its mean and scale are a funnel. Where few rows lie far
+    out, chains start where these are components of their own. With starting values given by hand
     (``init``) all chains start around these, jittered likewise; only the metric is that of the
     optimum which EM reaches from there.
 
