@@ -63,7 +63,7 @@ _STEP_SIZE_WARMUP = 100
 _METRIC_WARMUP = 300
 # The target acceptance rate, and what it is raised to, by turns, where iterations diverge.
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, (0.99, 0.999)
-_FEW_ROWS_DELTA = 0.9  # at first, where a small component holds few rows
+_HARD_DELTA = 0.9  # at first, where a small component holds few rows or paths are long
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
 _LONG_WARMUP = 1000  # where the metric led to long paths and few effective draws
 
@@ -126,13 +126,18 @@ class _Plan:
         delta = next(each for each in _SMALLER_STEPS if each > self.adapt_delta)
         return replace(self, adaptation=adaptation, adapt_delta=delta)
 
-    def with_metric_anew(self) -> _Plan:
-        """Adapt a diagonal metric and the steps, for long enough to know the tails."""
+    def with_metric_anew(self, at_least: float) -> _Plan:
+        """Adapt a diagonal metric and the steps, for long enough to know the tails.
+
+        Steps are to be accepted at this rate ``at_least``.
+        """
         metrics = tuple(
             np.diagonal(each) if np.ndim(each) == 2 else each
             for each in map(np.asarray, self.adaptation.inverse_metrics)
         )
-        return replace(self, adaptation=_Adaptation("diag_e", metrics, _LONG_WARMUP), anew=True)
+        adaptation = _Adaptation("diag_e", metrics, _LONG_WARMUP)
+        delta = max(self.adapt_delta, at_least)
+        return replace(self, adaptation=adaptation, adapt_delta=delta, anew=True)
 
     def longer(self, thin: int, draws: Draws) -> _Plan:
         """Take more iterations for each draw, and steps as they were."""
@@ -176,9 +181,9 @@ class NUTS(StanMethod):
         seconds, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8, or 0.9
-        where a small component holds few rows; where an iteration then diverges, the chains go on
-        with 0.99 and then 0.999 (unless their paths are so long that smaller steps would not do),
-        and the draws of the last run are kept.
+        where a small component holds few rows or a draw takes very many steps; where an iteration
+        then diverges, the chains go on with 0.99 and then 0.999 (unless their paths are so long
+        that smaller steps would not do), and the draws of the last run are kept.
     max_tree_depth : int
         A draw takes at most 2^depth - 1 leapfrog steps.
     parallel_chains : int, optional
@@ -281,7 +286,8 @@ class NUTS(StanMethod):
             elif not self.thin and (longer := iterations_a_draw(draws, problem, thin)) > thin:
                 anew = not plan.anew and self.warmup is None
                 anew = anew and has_long_paths(cast("McmcInfo", draws.info))
-                plan = on.with_metric_anew() if anew else on.longer(longer, draws)
+                rate = _HARD_DELTA if self.adapt_delta is None else 0.0
+                plan = on.with_metric_anew(rate) if anew else on.longer(longer, draws)
             else:
                 return draws
             before = cast("McmcInfo", draws.info)
@@ -311,7 +317,7 @@ class NUTS(StanMethod):
         if not starts:
             points = [place.around(rng) for place in places]
             starts = tuple(place.start(rng) for place in places)
-        usual = _FEW_ROWS_DELTA if pivots.relative.any() else _ADAPT_DELTA
+        usual = _HARD_DELTA if pivots.relative.any() else _ADAPT_DELTA
         delta = usual if self.adapt_delta is None else self.adapt_delta
         return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta)
 
