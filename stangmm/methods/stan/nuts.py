@@ -120,11 +120,11 @@ class _Plan:
             name=f"{self.name}, going on",
         )
 
-    def with_smaller_steps(self) -> _Plan:
-        """Adapt the steps anew, to be accepted nearly always."""
+    def with_smaller_steps(self, thin: int) -> _Plan:
+        """Adapt the steps anew, to be accepted nearly always; how long a run must be is open."""
         adaptation = replace(self.adaptation, warmup=_STEP_SIZE_WARMUP, step_sizes=())
         delta = next(each for each in _SMALLER_STEPS if each > self.adapt_delta)
-        return replace(self, adaptation=adaptation, adapt_delta=delta)
+        return replace(self, adaptation=adaptation, adapt_delta=delta, thin=thin)
 
     def with_metric_anew(self, at_least: float) -> _Plan:
         """Adapt a diagonal metric and the steps, for long enough to know the tails.
@@ -282,7 +282,7 @@ class NUTS(StanMethod):
             on, thin = plan.going_on(draws, metrics), plan.thin
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
-                plan = on.with_smaller_steps()
+                plan = on.with_smaller_steps(self.thin or 1)
             elif not self.thin and (longer := iterations_a_draw(draws, problem, thin)) > thin:
                 anew = not plan.anew and self.warmup is None
                 anew = anew and has_long_paths(cast("McmcInfo", draws.info))
