@@ -27,6 +27,7 @@ from stangmm.model.parameters import ParameterSpace
 
 # Legendre polynomials of a feature's and of the log density's transform.
 _FEATURE_ORDER, _DENSITY_ORDER = 5, 4
+_NOT_SHOWN = 1e-9  # mean square of a score; its standard deviation is of the order of one
 # With more scores than this, a feature's average is freed from those of the feature alone.
 _MOST_SCORES = 400
 # Directions of less variance, as a share of the largest or of what it was, are left out.
@@ -126,7 +127,9 @@ class SmoothTests(Beside):
         """Mean of the data's scores (P,), scores of simulated rows (M, P), features (P,)."""
         simulated, of = self._scores(self.simulated)
         data, _ = self._scores(self.data)
-        scale = np.sqrt((simulated**2).mean(axis=0)) + 1e-300
+        size = (simulated**2).mean(axis=0)
+        # Of a component that next to no simulated row is from, nothing is known of the scores.
+        scale = np.where(size > _NOT_SHOWN, np.sqrt(size), np.inf)
         simulated /= scale
         mean = self.data.rows.weight @ data / (self.data.rows.total * scale)
         return mean, simulated, of

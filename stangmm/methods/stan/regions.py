@@ -37,9 +37,10 @@ from stangmm.methods.stan.shared import (
     log_mass,
     plausible,
     plausible_optima,
+    rounded,
 )
 from stangmm.model.empty import log_times
-from stangmm.model.mixture import Mixture
+from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.parameters import ParameterSpace
 from stangmm.model.problem import Problem
 
@@ -221,6 +222,13 @@ def led_on(
     """
     at = draws.log_likelihood.argmax(axis=1)
     best = draws.mixture[np.arange(len(at)), at]
+    return _higher(best, known, problem, run) or _heavier(best, known, problem, run)
+
+
+def _higher(
+    best: Mixture, known: tuple[Region, ...], problem: Problem, run: Run
+) -> tuple[Region, ...]:
+    """Regions with an optimum of the likelihood to which draws climb, and which is above all."""
     space = EMSpace(problem)
     with one_blas_thread():
         ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
@@ -236,6 +244,32 @@ def led_on(
         return ()
     better = regions(problem, run, also=(found,))
     return better if better[0].optimum.objective > least else ()
+
+
+def _heavier(
+    best: Mixture, known: tuple[Region, ...], problem: Problem, run: Run
+) -> tuple[Region, ...]:
+    """Regions with a place without an optimum to which draws climb, and which has more mass.
+
+    Where a component has few rows the likelihood has no maximum; with pseudo-rows it has.
+    """
+    space = EMSpace(problem, pseudo_rows=1.0)
+    with one_blas_thread():
+        ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
+    mixture = space.mixture_of(ends.parameters)
+    found = []
+    for each in (mixture[i] for i in np.flatnonzero(~flat(mixture))):
+        height = float(log_likelihood(each, problem.x, problem.sample_weight, problem.labels))
+        optimum = Optimum(rounded(each, problem.space), height, 0, True, np.empty(0))
+        found.append((log_mass(optimum, problem) + log_labellings(problem), optimum))
+    before = max(
+        log_mass(place.optimum, place.problem)
+        + log_labellings(place.problem)
+        + (_log_of_empty(place.problem, problem) if place.n_empty else 0.0)
+        for place in known
+    )
+    heavier = [optimum for mass, optimum in found if mass > before + GAP_OK]
+    return regions(problem, run, also=tuple(heavier)) if heavier else ()
 
 
 def log_masses_with_empty(problem: Problem, run: Run, at_least: float) -> dict[int, float]:
