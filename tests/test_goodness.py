@@ -301,3 +301,16 @@ def test_every_method_is_told_the_same(method: str) -> None:
         assert found is not None
         assert {by_em.verdict, found.verdict} <= verdict
         assert abs(found.nats - by_em.nats) < 0.05
+
+
+def test_a_component_that_no_simulated_row_shows_says_nothing_of_the_others() -> None:
+    """As in a draw in which the component of one row far out holds none."""
+    rng = np.random.default_rng(6)
+    x = np.concatenate([rng.normal(size=(300, 2)), [[12.0, 12.0]]])
+    means = np.array([[0.0, 0.0], [12.0, 12.0]])
+    at = Mixture(np.array([1.0 - 1e-7, 1e-7]), means, np.array([[1.0, 1.0], [0.4, 1e-4]]))
+    rows = Rows(x, np.ones(len(x)), np.full(len(x), -1))
+    tests = SmoothTests(at, structure_named("diag"), rows, np.full(2, 1e-12), np.zeros(2, bool))
+    (found,) = tests.moments()
+    assert found.p > 0.01
+    assert found.nats < 0.1

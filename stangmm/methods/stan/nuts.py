@@ -155,7 +155,8 @@ class NUTS(StanMethod):
     two posterior standard deviations; modes that are nearly as probable as the best get chains of
     their own. So does the part of the posterior where some components hold no row, if it can
     matter: these components are drawn from the prior. If draws lead to an optimum that is better
-    than all of EM's, the chains start once more, from there. The mean of a small component with few
+    than all of EM's, or to a place with more of the posterior where a component holds few rows, the
+    chains start once more, from there. The mean of a small component with few
     rows is told relative to where one of them and the prior would have it, given its scale, which
     does not change the posterior: otherwise its mean and scale are a funnel. Where few rows lie far
     out, chains start where these are components of their own. With starting values given by hand
