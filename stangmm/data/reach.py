@@ -13,15 +13,17 @@ _FAR_OUT, _MAD_TO_SD = 10.0, 1.4826
 
 def reach(x: FloatArray, sample_weight: FloatArray | None) -> tuple[FloatArray, FloatArray]:
     """Lowest and highest values, both (D,), that are not far out; missing ones are left aside."""
-    middle, scale = np.empty(x.shape[1]), np.empty(x.shape[1])
+    middle, scale = np.zeros(x.shape[1]), np.zeros(x.shape[1])
     for d, column in enumerate(x.T):
         seen = ~np.isnan(column)
         values = column[seen]
-        weight = np.ones(len(values)) if sample_weight is None else sample_weight[seen]
+        weight = None if sample_weight is None else sample_weight[seen]
         middle[d] = _median(values, weight)
         away = np.abs(values - middle[d])
         differs = away > 0.0
-        scale[d] = _MAD_TO_SD * _median(away[differs], weight[differs]) if differs.any() else 0.0
+        if differs.any():
+            weight = None if weight is None else weight[differs]
+            scale[d] = _MAD_TO_SD * _median(away[differs], weight)
     return middle - _FAR_OUT * scale, middle + _FAR_OUT * scale
 
 
@@ -46,8 +48,10 @@ def _variances(x: FloatArray, sample_weight: FloatArray | None) -> FloatArray:
     return np.asarray((seen * (filled - mean) ** 2).sum(axis=0) / seen.sum(axis=0))
 
 
-def _median(values: FloatArray, weight: FloatArray) -> float:
+def _median(values: FloatArray, weight: FloatArray | None) -> float:
     """Middle value; the average of two where the weight of either side is the same."""
+    if weight is None:
+        return float(np.median(values))
     order = np.argsort(values, kind="stable")
     share = np.cumsum(weight[order]) / weight.sum()
     lower, upper = np.searchsorted(share, [0.5 - 1e-12, 0.5 + 1e-12])
