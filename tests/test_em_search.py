@@ -344,3 +344,23 @@ def test_one_value_far_out_does_not_say_how_large_data_are(
             large = np.sort(mixture.weights_)[1:]
             scales = mixture.fit_.scales[np.isin(mixture.fit_.weights, large), 0]
             np.testing.assert_allclose(scales, 1.0, atol=0.3)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+@pytest.mark.parametrize("n_far", [1, 3, 8])
+def test_a_pipeline_sets_rows_far_out_apart_and_keeps_the_groups(
+    covariance_type: str, n_far: int
+) -> None:
+    """As scikit-learn does with its regularization; equal values far out are a group, too."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(300, 2))
+    x[150:] += 5.0
+    x[:n_far, 0] = 60.0
+    truth = np.repeat([0, 1], 150)
+    truth[:n_far] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        mixture = StanGaussianMixture(3, covariance_type=covariance_type, random_state=1).fit(x)
+    reference = SklearnMixture(3, covariance_type=covariance_type, n_init=20, random_state=1)
+    assert adjusted_rand_score(truth, mixture.predict(x)) > 0.98
+    assert adjusted_rand_score(reference.fit_predict(x), mixture.predict(x)) > 0.98

@@ -281,10 +281,14 @@ class EM(Method):
 
 
 def has_groups_beside_rows_far_out(space: EMSpace, mixture: EMParameters) -> bool:
-    """Whether components of a mixture (1,) hold too few rows, all far out, and two or more not."""
-    few = space.rows_held(mixture.weights * space.total) < space.min_rows
-    far = space.lie_far_out(mixture.means)
-    return bool(few.any() and far[few].all() and (~few).sum() > 1)
+    """Whether some components of a mixture (1,) hold few rows far out, and two or more are groups.
+
+    None holds too few rows that are not far out.
+    """
+    held, far = space.rows_held(mixture.weights * space.total), space.lie_far_out(mixture.means)
+    too_few, apart = held < space.min_rows, far & (held <= space.few_rows)
+    groups = ~(too_few | apart)
+    return bool(apart.any() and far[too_few].all() and groups.sum() > 1)
 
 
 def _without_prior(space: EMSpace, optimum: Optimum) -> Optimum:

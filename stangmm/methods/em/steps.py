@@ -285,15 +285,18 @@ class EMSpace:
         return np.asarray(inverse @ covariance @ inverse.T)
 
     @property
+    def few_rows(self) -> float:
+        """So many may be too few for a component, or all be tied."""
+        return max(self.n_components * self.min_rows, _FEW * self.n_held)
+
+    @property
     def has_few_rows_far_out(self) -> bool:
         """Whether some rows, and few, have values that `typical` does not take as they are.
 
-        Few are those that may be too few for a component, or that may all be tied.
+        Where components of single rows have a maximum of the likelihood, none are looked for.
         """
         x, within = self._within_reach(self.x)
-        n = int((x != within).any(axis=1).sum())
-        too_few = self.n_components * self.min_rows
-        return 0 < n <= max(too_few, _FEW * self.n_held) and too_few > 0
+        return bool(0 < (x != within).any(axis=1).sum() <= self.few_rows and self.min_rows > 0)
 
     def lie_far_out(self, means: FloatArray) -> BoolArray:
         """Which components' means (..., D) are further out than any of `typical`."""
