@@ -169,7 +169,7 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
     Around modes that are reached from EM's optima, and other modes that are known (``also``).
     """
     optima = plausible((*also, *plausible_optima(problem, run)), problem, PLAUSIBLE)
-    found = [(log_mass(o, problem) + log_labellings(problem), o, problem) for o in optima]
+    found = [(_rough_mass(o, problem, problem), o, problem) for o in optima]
     if _may_be_empty(problem):
         found += _with_fewer(problem, run, found[0][0])
         largest = max(mass for mass, _, _ in found)
@@ -261,14 +261,9 @@ def _heavier(
     for each in (mixture[i] for i in np.flatnonzero(~flat(mixture))):
         height = float(log_likelihood(each, problem.x, problem.sample_weight, problem.labels))
         optimum = Optimum(rounded(each, problem.space), height, 0, True, np.empty(0))
-        found.append((log_mass(optimum, problem) + log_labellings(problem), optimum))
-    before = max(
-        log_mass(place.optimum, place.problem)
-        + log_labellings(place.problem)
-        + (_log_of_empty(place.problem, problem) if place.n_empty else 0.0)
-        for place in known
-    )
-    heavier = [optimum for mass, optimum in found if mass > before + GAP_OK]
+        found.append(optimum)
+    before = max(_rough_mass(place.optimum, place.problem, problem) for place in known)
+    heavier = [o for o in found if _rough_mass(o, problem, problem) > before + GAP_OK]
     return regions(problem, run, also=tuple(heavier)) if heavier else ()
 
 
@@ -303,9 +298,8 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
     before = -np.inf
     for m in range(problem.n_components - 1, 0, -1):
         fewer = problem.with_components(m)
-        extra = log_labellings(fewer) + _log_of_empty(fewer, problem)
         optima = likelihood_optima(fewer, run)
-        mass = log_mass(optima[0], fewer) + extra
+        mass = _rough_mass(optima[0], fewer, problem)
         largest = max(largest, mass)
         far = mass < largest - PLAUSIBLE - _ROUGH
         if far and mass < before:  # masses rise towards the best number and fall after it
@@ -313,8 +307,15 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
         before = mass
         if not far:
             modes = climbed(optima, fewer, run)
-            found += [(log_mass(o, fewer) + extra, o, fewer) for o in modes]
+            found += [(_rough_mass(o, fewer, problem), o, fewer) for o in modes]
     return found
+
+
+def _rough_mass(optimum: Optimum, fewer: Problem, problem: Problem) -> float:
+    """`log_mass` of all labellings, those components counted that may hold no row beside."""
+    mass = log_mass(optimum, fewer) + log_labellings(fewer)
+    same = fewer.n_components == problem.n_components
+    return mass if same else mass + _log_of_empty(fewer, problem)
 
 
 def log_labellings(problem: Problem) -> float:
