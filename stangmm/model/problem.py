@@ -48,6 +48,7 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
+        Mean of the data, and their standard deviation without what single values far out add to it.
     scale_floor : ndarray, shape (S,)
         Smallest standard deviations of a component for maximum likelihood: those of the priors, and
         where these have none as small as a double tells from zero.

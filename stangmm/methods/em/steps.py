@@ -39,9 +39,10 @@ _FLATTEST = 1e-11
 class EMSpace:
     """The data in the coordinates in which EM works, and its two steps.
 
-    EM does not depend on the units of the data. The problem's have mean 0 and variance 1; for
-    structures that allow it they are whitened by their total covariance besides. Then "small" has
-    one meaning: a component's variance is compared with 1, the variance of all data.
+    EM does not depend on the units of the data. The problem's have mean 0, and variance 1 but for
+    values far out; for structures that allow it they are whitened by their total covariance
+    besides. Then "small" has one meaning: a component's variance is compared with 1, the variance
+    of all data.
 
     Parameters
     ----------
@@ -295,8 +296,10 @@ class EMSpace:
 
         Where components of single rows have a maximum of the likelihood, none are looked for.
         """
+        if not self.min_rows:
+            return False
         x, within = self._within_reach(self.x)
-        return bool(0 < (x != within).any(axis=1).sum() <= self.few_rows and self.min_rows > 0)
+        return bool(0 < (x != within).any(axis=1).sum() <= self.few_rows)
 
     def lie_far_out(self, means: FloatArray) -> BoolArray:
         """Which components' means (..., D) are further out than any of `typical`."""

@@ -254,6 +254,10 @@ def _heavier(
     Where a component has few rows the likelihood has no maximum; with pseudo-rows it has.
     """
     space = EMSpace(problem, pseudo_rows=1.0)
+    held = space.rows_held(best.weights * problem.total_weight)
+    best = best[(held < problem.n_components * space.min_rows).any(axis=-1)]
+    if not len(best.weights):
+        return ()
     with one_blas_thread():
         ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
     mixture = space.mixture_of(ends.parameters)
