@@ -82,6 +82,7 @@ BAD_DATA: dict[str, tuple[Any, str]] = {
     "a span of more than doubles hold": ([[-1.7e308], [1.7e308], [0.0]], "1e150"),
     "a span of 1e-200": (GOOD * 1e-200, "resolve"),
     "an offset that swallows the data": (1e17 + 16 * np.arange(50.0), "resolve"),
+    "a fill value": (np.vstack([GOOD, [9.96921e36, 0.0]]), r"\['x1'\] have a value more.*NaN"),
     "dependent features": (np.column_stack([GOOD, GOOD.sum(axis=1)]), "determine each other"),
 }
 

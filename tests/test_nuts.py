@@ -232,7 +232,14 @@ def test_where_paths_are_long_the_metric_is_adapted_once_more() -> None:
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 @pytest.mark.parametrize(
-    ("k", "row"), [(2, (60.0, 60.0)), (3, (60.0, 60.0)), (3, (-9999.0, 0.5)), (3, (20.0, 20.0))]
+    ("k", "row"),
+    [
+        (2, (60.0, 60.0)),
+        (3, (60.0, 60.0)),
+        (3, (-9999.0, 0.5)),
+        (3, (1e12, 0.5)),
+        (3, (20.0, 20.0)),
+    ],
 )
 def test_a_row_far_out_is_a_component_of_its_own(
     covariance_type: str, k: int, row: tuple[float, float]

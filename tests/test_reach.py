@@ -49,8 +49,15 @@ def test_missing_values_and_values_that_do_not_vary_are_left_aside() -> None:
 @pytest.mark.parametrize("value", [-9999.0, 1e5, 1e12])
 def test_the_bulk_is_what_the_data_would_be_without_single_values(value: float) -> None:
     x, whole = clusters((7, 0, value)), clusters()
-    np.testing.assert_array_equal(bulk(whole, None), 1.0)
-    ratio = bulk(x, None) * x.std(axis=0) / whole.std(axis=0)
+    mean, sd = x.mean(axis=0), x.std(axis=0)
+    same = bulk(whole, None, whole.mean(axis=0), whole.std(axis=0))
+    np.testing.assert_array_equal(same[:2], [whole.mean(axis=0), whole.std(axis=0)])
+    assert not same[2].any()
+    center, size, far_out = bulk(x, None, mean, sd)
+    assert list(far_out) == [True, False]
+    np.testing.assert_array_equal(center, [np.median(x[:, 0]), mean[1]])
+    assert size[1] == sd[1]
+    ratio = size / whole.std(axis=0)
     # One value of 300 at the reach adds 28% here; a power of two may be off by its root.
     assert (ratio > 0.99 / np.sqrt(2.0)).all()
     assert (ratio < 1.29 * np.sqrt(2.0)).all()
@@ -63,6 +70,21 @@ def test_clusters_are_of_the_order_of_one_beside_a_value_far_out(covariance_type
     problem = Problem.build(Dataset.from_input(x), 3, structure, sg.Priors())
     rest = np.delete(problem.x, 7, axis=0)
     assert (np.abs(rest.std(axis=0) - 1.0) < 0.5).all()
+
+
+@pytest.mark.parametrize("value", [-9999.0, 1e12])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_values_far_out_hardly_count_in_the_covariance_of_all_data(
+    value: float, weighted: bool
+) -> None:
+    x, near = clusters((7, 0, value)), clusters()
+    weight = np.where(np.arange(300) < 20, 2.0, 1.0) if weighted else None
+    data = Dataset.from_input(x, sample_weight=weight)
+    problem = Problem.build(data, 3, structure_named("full"), sg.Priors())
+    near[7, 0] = reach(x, weight)[value > 0][0]
+    expected = np.cov(near.T, aweights=weight, ddof=0)
+    unit = np.outer(problem.unit, problem.unit)
+    np.testing.assert_allclose(problem.total_covariance * unit, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

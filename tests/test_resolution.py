@@ -46,6 +46,14 @@ def test_values_that_a_double_can_hardly_tell_apart_have_its_resolution() -> Non
         assert of(x) < max(0.02 * scale, 2 * np.spacing(1e8))
 
 
+@pytest.mark.parametrize("value", [-9999.0, 1e20, 9.96921e36])
+def test_a_value_far_out_says_nothing_about_the_others(value: float) -> None:
+    x = np.random.default_rng(9).normal(size=200)
+    assert of(np.append(x, value)) <= 1e-15
+    assert of(np.append(np.round(x, 1), value)) == pytest.approx(0.1)
+    assert of(np.append(np.round(x, 1), [value, value])) == pytest.approx(0.1)
+
+
 def test_a_row_of_weight_three_is_three_rows_and_missing_values_are_none() -> None:
     x = np.random.default_rng(6).normal(size=40)
     count = np.random.default_rng(7).integers(1, 4, 40)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from stangmm.base.arrays import FloatArray
+from stangmm.data.reach import reach
 
 # Values nearer to each other than this share of their size are one value, written differently.
 _ONE_VALUE = 1e-14
@@ -23,7 +24,8 @@ def resolution(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatA
     It is the largest decimal step of which all values are multiples, such as 0.1 or 10. Where
     values repeat they lie on a grid that need not be decimal (60ths, or zeros beside anything):
     then it is at least the smallest gap between distinct values. Values written to all the digits
-    of a double have the resolution of a double, which bounds nothing.
+    of a double have the resolution of a double, which bounds nothing. Single values far out, which
+    a double may hold coarsely (1e20), do not count for that.
 
     Parameters
     ----------
@@ -36,7 +38,12 @@ def resolution(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatA
     if sample_weight is not None and (sample_weight == np.round(sample_weight)).all():
         counts = sample_weight
     seen = ~np.isnan(x)
-    return np.array([_step(x[own, d], counts[own].sum()) for d, own in enumerate(seen.T)])
+    return np.array(
+        [
+            _step(x[own, d], counts[own].sum(), low, high)
+            for d, (own, low, high) in enumerate(zip(seen.T, *reach(x, sample_weight), strict=True))
+        ]
+    )
 
 
 def rounding_error(step: FloatArray) -> FloatArray:
@@ -44,10 +51,11 @@ def rounding_error(step: FloatArray) -> FloatArray:
     return np.asarray(step / np.sqrt(12.0))
 
 
-def _step(values: FloatArray, times: float) -> float:
-    """Of one feature, whose values were recorded so many times."""
+def _step(values: FloatArray, times: float, low: float, high: float) -> float:
+    """Of one feature, whose values were recorded so many times, and that reaches so far."""
     distinct = np.unique(values)
-    largest = float(np.abs(distinct[[0, -1]]).max())
+    within = distinct[(distinct >= low) & (distinct <= high)]
+    largest = float(np.abs(within[[0, -1]]).max())
     step = max(_decimal_step(distinct, largest), float(np.spacing(largest)))
     if len(distinct) < times:
         gaps = np.diff(distinct)
@@ -70,5 +78,5 @@ def _decimal_step(distinct: FloatArray, largest: float) -> float:
 
 def _on_grid(values: FloatArray, exponent: int, largest: float) -> bool:
     in_steps = values / 10.0**exponent
-    rounding = 4.0 * np.spacing(largest) / 10.0**exponent
+    rounding = 4.0 * np.spacing(np.maximum(np.abs(values), largest)) / 10.0**exponent
     return bool((np.abs(in_steps - np.round(in_steps)) <= rounding).all())

@@ -13,11 +13,11 @@ from math import log
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import DataError
 from stangmm.data.dataset import AllRows, Dataset
 from stangmm.data.groups import RowGroup, group_rows
-from stangmm.data.reach import bulk
+from stangmm.data.reach import bulk, within_reach
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Box
@@ -28,6 +28,8 @@ from stangmm.model.priors import Priors, ResolvedPriors
 _TOO_NARROW = 1e-15
 # Features that a message names, at most.
 _NAMED = 8
+# How far out a value may be for matrices of doubles, in standard deviations of the bulk.
+_FURTHEST = 1e25
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,10 @@ class Problem:
     user_priors : ResolvedPriors
         The same for the data in the user's units.
     center, unit : ndarray, shape (D,)
-        Mean of the data, and their standard deviation without what single values far out add to it.
+        Mean of the data, and their standard deviation without what single values far out add to it;
+        of features with such values, the median.
+    far_out : ndarray of bool, shape (D,)
+        Which features have values far out.
     scale_floor : ndarray, shape (S,)
         Smallest standard deviations of a component for maximum likelihood: those of the priors, and
         where these have none as small as a double tells from zero.
@@ -69,6 +74,7 @@ class Problem:
     user_priors: ResolvedPriors
     center: FloatArray
     unit: FloatArray
+    far_out: BoolArray
     scale_floor: FloatArray
     groups: tuple[RowGroup, ...] = ()
     start: Mixture | None = None
@@ -90,15 +96,16 @@ class Problem:
         Raises
         ------
         DataError
-            Fewer distinct rows than components, or linearly dependent features where the
-            covariance structure has correlations.
+            Fewer distinct rows than components; where the covariance structure has correlations,
+            linearly dependent features, or values too far out for matrices.
         ModelError
             A prior's shape does not fit.
         """
         dataset.check_components(n_components)
-        center, sd = dataset.mean_and_sd()
         counted = dataset.counted()
-        unit = structure.unit(sd * bulk(counted.x, counted.sample_weight))
+        moments = dataset.mean_and_sd()
+        center, size, far_out = bulk(counted.x, counted.sample_weight, *moments)
+        unit = structure.unit(size)
         resolved = priors.resolve(dataset, structure, n_components, noise)
         x, sample_weight = counted.x, counted.sample_weight
         groups: tuple[RowGroup, ...] = ()
@@ -118,10 +125,13 @@ class Problem:
             user_priors=resolved,
             center=center,
             unit=unit,
+            far_out=far_out,
             all_rows=dataset.all_rows,
             scale_floor=np.maximum(standardized.space(structure).scale_floor, _TOO_NARROW),
         )
         if structure.correlated:
+            if far_out.any():
+                _check_not_too_far(x, dataset.feature_names, structure.name)
             complete = ~np.isnan(x).any(axis=1) if groups else np.ones(len(x), dtype=bool)
             if complete.all() or complete.sum() <= x.shape[1]:
                 covariance = problem.total_covariance
@@ -248,13 +258,14 @@ class Problem:
 
     @cached_property
     def total_covariance(self) -> FloatArray:
-        """Population covariance of all x, whose mean is zero; shape (D, D).
+        """Population covariance of all x, shape (D, D); values far out count as the reach's end.
 
         With missing values, each counts as the mean, and what that takes from the variances is
         given back: the variances are those of the values that are there, and no combination of
         features has a negative one.
         """
-        covariance = _covariance(np.nan_to_num(self.x), self.sample_weight)
+        x = within_reach(self.x, self.sample_weight) if self.far_out.any() else self.x
+        covariance = _covariance(np.nan_to_num(x), self.sample_weight)
         if self.groups:
             share = _covariance((~np.isnan(self.x)).astype(float), self.sample_weight).diagonal()
             covariance /= np.sqrt(share[:, np.newaxis] * share)
@@ -274,6 +285,18 @@ def _covariance(x: FloatArray, weight: FloatArray | None) -> FloatArray:
     if weight is None:
         return np.asarray(x.T @ x / len(x))
     return np.asarray((x * weight[:, np.newaxis]).T @ x / weight.sum())
+
+
+def _check_not_too_far(x: FloatArray, names: tuple[str, ...], structure: str) -> None:
+    furthest = np.nanmax(np.abs(x), axis=0)
+    if (furthest > _FURTHEST).any():
+        too_far = [name for name, value in zip(names, furthest, strict=True) if value > _FURTHEST]
+        raise DataError(
+            f'covariance_type="{structure}" needs values that matrices of doubles can hold, but '
+            f"{too_far} have a value more than {_FURTHEST:g} standard deviations from the others. "
+            "If it stands for a missing value, replace it by NaN, or leave its row out. "
+            'covariance_type="diag" takes it as it is.'
+        )
 
 
 def _check_independent(

@@ -21,6 +21,8 @@ from stangmm.model.covariance import CovarianceStructure
 # mean is taken off, and moments are about zero. This loses six of sixteen digits at the most.
 _EXPANDED_ABOVE = 1e-4
 _WHITENED_ABOVE = 1e-8
+# The same of variances relative to the largest square, where values lie far out: ten digits.
+_OF_LARGEST_SQUARE = 1e-10
 
 # From so many features on, the products of one component fill the cache.
 _ONE_BY_ONE_FROM = 16
@@ -198,11 +200,13 @@ class IndependentAlgebra(Algebra):
         for first in range(0, n, _TRANSPOSED_ROWS):  # in blocks that stay in the cache
             block = slice(first, first + _TRANSPOSED_ROWS)
             self.columns[:, block] = x[block].T
-        np.square(self.columns, out=self._features[1 + d :])
+        squares = np.square(self.columns, out=self._features[1 + d :])
+        far = _OF_LARGEST_SQUARE * squares.max(axis=1, initial=0.0)
+        self._expanded_above = np.maximum(_EXPANDED_ABOVE, far)
 
     def narrow(self, covariances: FloatArray) -> BoolArray:
         """Where expanded squares would lose digits."""
-        return np.asarray(covariances.min(axis=(1, 2)) <= _EXPANDED_ABOVE)
+        return np.asarray((covariances <= self._expanded_above).any(axis=(1, 2)))
 
     def distances(
         self, means: FloatArray, covariances: FloatArray, narrow: bool
@@ -271,6 +275,8 @@ class CorrelatedAlgebra(Algebra):
         super().__init__(self._affine[:d], structure)
         np.matmul(np.linalg.inv(frame), x.T, out=self.columns)
         self._affine[d] = 1.0
+        far = _OF_LARGEST_SQUARE * np.abs(self.columns).max(axis=1, initial=0.0) ** 2
+        self._whitened_above = np.maximum(_WHITENED_ABOVE, far)
         weighted = self.columns if sample_weight is None else self.columns * sample_weight
         # What all components share is that of all rows, unless some are noise.
         self._total = None if noise else weighted @ self.columns.T
@@ -278,7 +284,7 @@ class CorrelatedAlgebra(Algebra):
     def narrow(self, covariances: FloatArray) -> BoolArray:
         """Where the mean taken off after whitening would lose digits."""
         variances = np.diagonal(covariances, axis1=-2, axis2=-1)
-        return np.asarray(variances.min(axis=(1, 2)) <= _WHITENED_ABOVE)
+        return np.asarray((variances <= self._whitened_above).any(axis=(1, 2)))
 
     def distances(
         self, means: FloatArray, covariances: FloatArray, narrow: bool

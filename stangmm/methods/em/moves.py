@@ -48,7 +48,7 @@ def moved(
         return best[np.arange(0)]
     i, j = np.triu_indices(best.weights.shape[1], 1)
     one_scale = space.structure.one_scale
-    loss = now - space.expectation(_merged(best, i, j, one_scale))[0]
+    loss = now - space.expectation(space.bounded(_merged(best, i, j, one_scale)))[0]
     total = gain[:, np.newaxis] - loss
     if len(i) > 1:
         total[(component[:, np.newaxis] == i) | (component[:, np.newaxis] == j)] = -np.inf

@@ -32,7 +32,7 @@ AT_RESOLUTION = 1.002
 _FEW = 0.05  # a share of the rows
 # Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
 _NARROWEST = 1e-8
-# And smallest eigenvalue of a matrix of doubles, relative to the largest.
+# And smallest eigenvalue of a correlation matrix of doubles.
 _FLATTEST = 1e-11
 
 
@@ -197,13 +197,13 @@ class EMSpace:
             bound = np.asarray((covariances < AT_RESOLUTION * self._floor).any(axis=-1))
         else:
             inside = self._to_rounding @ covariances @ self._to_rounding.T
-            trace = np.trace(covariances, axis1=-2, axis2=-1)
+            correlations, _ = _correlations(covariances)
             flat = AT_RESOLUTION * _FLATTEST
-            if _all_above(inside, AT_RESOLUTION) and _all_above(covariances, flat * trace):
+            if _all_above(inside, AT_RESOLUTION) and _all_above(correlations, flat):
                 return np.zeros(len(covariances), dtype=bool)
-            bound = np.asarray(np.linalg.eigvalsh(inside)[..., 0] < AT_RESOLUTION)
-            values = np.linalg.eigvalsh(covariances)
-            bound |= values[..., 0] < flat * values[..., -1]
+            above, _ = _correlations(inside, AT_RESOLUTION)
+            bound = np.asarray(np.linalg.eigvalsh(above)[..., 0] < 0.0)
+            bound |= np.linalg.eigvalsh(correlations)[..., 0] < flat
         few = parameters.weights < SHARE_OF_TIES
         return np.asarray((bound & few).any(axis=1))
 
@@ -228,12 +228,20 @@ class EMSpace:
     def _bounded_matrices(self, covariances: FloatArray) -> FloatArray:
         to = self._to_rounding
         inside = to @ covariances @ to.T
-        raised = _with_smallest(inside, None)
+        lost = np.diagonal(inside, axis1=-2, axis2=-1).min(axis=-1) < -1.0
+        if lost.any():  # to rounding, which leaves variances of its own size, beside values far out
+            size = np.abs(np.diagonal(covariances, axis1=-2, axis2=-1))
+            size = size[..., np.newaxis] * np.eye(self.n_features)
+            covariances = np.where(lost[..., np.newaxis, np.newaxis], size, covariances)
+            inside = to @ covariances @ to.T
+        raised = _with_smallest(inside, 1.0)
         if raised is not inside:
             back = np.linalg.inv(to)
             same = (raised == inside).all(axis=(-2, -1))[..., np.newaxis, np.newaxis]
             covariances = np.where(same, covariances, back @ raised @ back.T)
-        return _with_smallest(covariances, _FLATTEST)
+        correlations, both = _correlations(covariances)
+        raised = _with_smallest(correlations, _FLATTEST)
+        return covariances if raised is correlations else raised * both
 
     def rows_held(self, counts: FloatArray) -> FloatArray:
         """Sums of responsibilities as numbers of rows, see `effective_rows`."""
@@ -343,25 +351,30 @@ class EMSpace:
         return EMParameters(mixture.weights, means, covariances)
 
 
-def _with_smallest(matrices: FloatArray, relative: float | None) -> FloatArray:
-    """Symmetric matrices with eigenvalues raised to 1, or to a share of the largest."""
-    least: float | FloatArray = 1.0
-    if relative is not None:
-        least = relative * np.trace(matrices, axis1=-2, axis2=-1)
+def _with_smallest(matrices: FloatArray, least: float) -> FloatArray:
+    """Symmetric matrices with smaller eigenvalues raised to the least."""
     if _all_above(matrices, least):
         return matrices
+    # Of matrices of very different variances only these differences tell the sign of the smallest.
+    above, _ = _correlations(matrices, least)
+    low = (np.linalg.eigvalsh(above)[..., 0] < 0.0)[..., np.newaxis, np.newaxis]
     values, vectors = np.linalg.eigh(matrices)
-    bound = 1.0 if relative is None else relative * values[..., -1:]
-    low = np.asarray((values < bound).any(axis=-1))[..., np.newaxis, np.newaxis]
-    values = np.maximum(values, bound)[..., np.newaxis, :]
+    values = np.maximum(values, least)[..., np.newaxis, :]
     return np.where(low, (vectors * values) @ np.swapaxes(vectors, -1, -2), matrices)
 
 
-def _all_above(matrices: FloatArray, least: float | FloatArray) -> bool:
-    """Whether the eigenvalues of all of them are above a number, or each above its own."""
-    shift = np.asarray(least)[..., np.newaxis, np.newaxis] * np.eye(matrices.shape[-1])
+def _correlations(matrices: FloatArray, less: float = 0.0) -> tuple[FloatArray, FloatArray]:
+    """Matrices less a number times the unit matrix by the scales that they have, and these."""
+    least = max(less, float(np.finfo(np.float64).tiny))  # of components that hold no row
+    scales = np.sqrt(np.maximum(np.diagonal(matrices, axis1=-2, axis2=-1), least))
+    both = scales[..., np.newaxis] * scales[..., np.newaxis, :]
+    return (matrices - less * np.eye(matrices.shape[-1])) / both, both
+
+
+def _all_above(matrices: FloatArray, least: float) -> bool:
+    """Whether the eigenvalues of all of them are above a number."""
     try:
-        np.linalg.cholesky(matrices - shift)
+        np.linalg.cholesky(matrices - least * np.eye(matrices.shape[-1]))
     except np.linalg.LinAlgError:
         return False
     return True

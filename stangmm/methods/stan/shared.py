@@ -215,7 +215,7 @@ def plausible(optima: tuple[Optimum, ...], problem: Problem, within: float) -> t
             abs(mass - m) < _SAME and abs(optima[-i].objective - optima[-j].objective) < _SAME
             for m, j in kept
         )
-        if mass > best - within and not same:
+        if mass >= best - within and not same:
             kept.append((mass, i))
     return tuple(optima[-i] for _, i in kept)
 
