@@ -31,37 +31,78 @@ _TEMPERATURES = (30.0, 10.0)  # nats
 _CORES, _MANY_CORES, _LARGEST_CORE = 6, 18, 0.25
 
 
-def moved(
-    starter: Starter, best: EMParameters, n_moves: int, *, thorough: bool = True
-) -> EMParameters:
-    """Up to ``n_moves`` mixtures near the best one (leading axis 1), most promising first.
+class Moves:
+    """What leads from one optimum to others, from the most promising ones on.
 
-    None where components of rows are known, which a merger would number anew.
+    Parameters
+    ----------
+    starter : Starter
+    best : EMParameters
+        The optimum, with a leading axis of 1.
+    thorough : bool
+        Whether to try more.
     """
-    if starter.known:
-        return best[np.arange(0)]
-    space = starter.subset
-    now, _ = space.expectation(best)
-    n_cores, tried = (_MANY_CORES, _TRIED) if thorough else (_CORES, 1)
-    parts, component, gain = splits(starter, best, float(now[0]), n_cores)
-    if not len(component):
-        return best[np.arange(0)]
-    i, j = np.triu_indices(best.weights.shape[1], 1)
-    one_scale = space.structure.one_scale
-    loss = now - space.expectation(space.bounded(_merged(best, i, j, one_scale)))[0]
-    total = gain[:, np.newaxis] - loss
-    if len(i) > 1:
-        total[(component[:, np.newaxis] == i) | (component[:, np.newaxis] == j)] = -np.inf
-    total[_repeated(parts, gain)] = -np.inf
-    order = np.argsort(-total.round(6), axis=None, kind="stable")[: tried * n_moves]
-    order = order[np.isfinite(total.ravel()[order])]
-    if not len(order):
-        return best[np.arange(0)]
-    which, pair = np.unravel_index(order, total.shape)
-    after, reached = _stepped(space, _merged(parts[which], i[pair], j[pair], one_scale))
-    best_first = np.argsort(-reached.round(6), kind="stable")
-    new = np.isfinite(reached[best_first]) & ~_repeated(after[best_first], reached[best_first])
-    return after[best_first[new][:n_moves]]
+
+    def __init__(self, starter: Starter, best: EMParameters, *, thorough: bool = True) -> None:
+        self._space, self._best = starter.subset, best
+        self._tried = _TRIED if thorough else 1
+        self._now = float(self._space.expectation(best)[0][0])
+        # A merger would number anew the components of known rows.
+        self._parts, self._component, self._gain = _no_splits(best)
+        if not starter.known:
+            n_cores = _MANY_CORES if thorough else _CORES
+            parts, component, gain = splits(starter, best, self._now, n_cores)
+            fresh = np.flatnonzero(~_repeated(parts, gain) & np.isfinite(gain))
+            self._parts, self._component, self._gain = parts[fresh], component[fresh], gain[fresh]
+
+    def merged_and_split(self, n: int) -> EMParameters:
+        """Up to ``n`` mixtures with two components merged, and another in two.
+
+        Of two components, a half of one joins the other.
+        """
+        k = self._best.weights.shape[1]
+        i, j = np.triu_indices(k, 1)
+        merged = self._space.bounded(_merged(self._best, i, j, self._space.structure.one_scale))
+        loss = self._now - self._space.expectation(merged)[0]
+        total = self._gain[:, np.newaxis] - loss
+        if k > 2:
+            of_them = (self._component[:, np.newaxis] == i) | (self._component[:, np.newaxis] == j)
+            total[of_them] = -np.inf
+        order = np.argsort(-total.round(6), axis=None, kind="stable")[: self._tried * n]
+        order = order[np.isfinite(total.ravel()[order])]
+        which, pair = np.unravel_index(order, total.shape)
+        return self._most_promising(which, i[pair], j[pair], n)
+
+    def halves_joined(self, n: int) -> EMParameters:
+        """Up to ``n`` mixtures in which a half of one component has joined another, of three.
+
+        So a component becomes its core, and what lay around it is another's.
+        """
+        k = self._best.weights.shape[1]
+        promising = np.argsort(-self._gain.round(6), kind="stable")[: self._tried * n]
+        if k < 3 or not len(promising):
+            return self._best[np.arange(0)]
+        of, other = np.nonzero(self._component[promising][:, np.newaxis] != np.arange(k))
+        half, which = self._component[promising[of]], np.tile(promising[of], 2)
+        low = np.r_[np.minimum(half, other), other]
+        high = np.r_[np.maximum(half, other), np.full(len(of), k)]
+        joined = self._joined(which, low, high)
+        order = np.argsort(-self._space.expectation(joined)[0].round(6), kind="stable")
+        order = order[: self._tried * n]
+        return self._most_promising(which[order], low[order], high[order], n)
+
+    def _joined(self, which: IntArray, i: IntArray, j: IntArray) -> EMParameters:
+        one_scale = self._space.structure.one_scale
+        return self._space.bounded(_merged(self._parts[which], i, j, one_scale))
+
+    def _most_promising(self, which: IntArray, i: IntArray, j: IntArray, n: int) -> EMParameters:
+        """Those that have come highest after a few steps, each once."""
+        if not len(which):
+            return self._best[np.arange(0)]
+        after, reached = _stepped(self._space, self._joined(which, i, j))
+        best_first = np.argsort(-reached.round(6), kind="stable")
+        new = np.isfinite(reached[best_first]) & ~_repeated(after[best_first], reached[best_first])
+        return after[best_first[new][:n]]
 
 
 def grown(starter: Starter, n_starts: int) -> EMParameters:
@@ -143,9 +184,14 @@ def splits(
             gain = np.tile(gain, 2)
         found.append((whole, np.full(len(gain), k), gain))
     if not found:
-        return best[np.arange(0)], np.empty(0, dtype=np.int64), np.empty(0)
+        return _no_splits(best)
     wholes, components, gains = zip(*found, strict=True)
     return EMParameters.joined(wholes), np.concatenate(components), np.concatenate(gains)
+
+
+def _no_splits(best: EMParameters) -> tuple[EMParameters, IntArray, FloatArray]:
+    """What `splits` gives where nothing can be split."""
+    return best[np.arange(0)], np.empty(0, dtype=np.int64), np.empty(0)
 
 
 def _repeated(parts: EMParameters, gain: FloatArray) -> BoolArray:

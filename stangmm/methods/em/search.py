@@ -15,7 +15,7 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
-from stangmm.methods.em.moves import grown, moved, shaken
+from stangmm.methods.em.moves import Moves, grown, shaken
 from stangmm.methods.em.restarts import effective_rows
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
@@ -30,7 +30,7 @@ _ENOUGH_WORK = 2e9
 # A run is given up when it lies so many times the gain of its last five steps, and of a nat, below
 # the best.
 _PATIENCE = 30.0
-_MOVES, _SHAKEN = 6, 10  # starts near the best optimum that are tried at once
+_MOVES, _JOINED, _SHAKEN = 6, 3, 10  # starts near the best optimum that are tried at once
 MOVED, SHAKEN = "split and merge", "shaken"  # kinds of starts near the best optimum
 GROWN, _GROWN = "grown", 4  # a kind of start, and how many of it there are
 _ROUGH = 0.25  # optima for each run, from which on rows are shaken
@@ -95,22 +95,30 @@ class Search:
     def _look_near(self, restarts: int, advance: Callable[[int], None]) -> None:
         """Start near the best optimum, for as long as that leads higher."""
         before = -np.inf
-        while left := restarts - len(self.kinds):
-            best = self.optima()[:1]
-            if not best or not self.found.log_likelihood[best[0][0]] > before + _SAME:
-                return
-            before = float(self.found.log_likelihood[best[0][0]])
-            at = self.found.parameters[best[0][:1]]
+        while len(self.kinds) < restarts and self._best > before + _SAME:
+            before = self._best
+            at = self.found.parameters[self.optima()[0][:1]]
             more = not self._is_enough()
             n_shaken = _SHAKEN if more and self._is_rough() else 0
-            more = more and not self._is_much()
             copies = self._copies(_MOVES + n_shaken)
-            starts = moved(self._starter, at, min(copies * _MOVES, left), thorough=more)
+            moves = Moves(self._starter, at, thorough=more and not self._is_much())
+            left = restarts - len(self.kinds)
+            starts = moves.merged_and_split(min(copies * _MOVES, left))
             kinds = [MOVED] * len(starts.weights)
             if n_shaken := min(copies * n_shaken, left - len(kinds)):
                 starts = EMParameters.joined([starts, shaken(self._starter, at, n_shaken)])
                 kinds += [SHAKEN] * n_shaken
             self._climb(starts, kinds, advance)
+            if not self._best > before + _SAME:
+                left = restarts - len(self.kinds)
+                starts = moves.halves_joined(min(copies * _JOINED, left))
+                self._climb(starts, [MOVED] * len(starts.weights), advance)
+
+    @property
+    def _best(self) -> float:
+        """Log likelihood of the best optimum; minus infinity where none is."""
+        best = self.optima()[:1]
+        return float(self.found.log_likelihood[best[0][0]]) if best else -np.inf
 
     def _is_rough(self) -> bool:
         """Whether so many runs have ended each at an optimum of its own that there must be more."""
