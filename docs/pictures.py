@@ -314,7 +314,6 @@ def facts() -> dict[str, str]:
         "ADVI_ELBO_SAMPLES": advi.elbo_samples,
         "NUTS_CHAINS": nuts.chains,
         "NUTS_DRAWS": nuts.draws,
-        "NUTS_MAX_TREE_DEPTH": nuts.max_tree_depth,
     }
     return of_fits | limits | {name: _words(value) for name, value in defaults.items()}
 

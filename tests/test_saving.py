@@ -647,7 +647,9 @@ def test_a_file_of_this_format_is_read_for_ever() -> None:
     assert [fit.method for fit in (em, advi, nuts)] == ["em", "advi", "nuts"]
     assert [fit.kind for fit in (em, advi, nuts)] == ["point", "approximation", "mcmc"]
     # Not the writer's CmdStan.
-    assert nuts.settings == sg.NUTS(chains=2, warmup=50, draws=5, adapt_delta=0.8)
+    assert nuts.settings == sg.NUTS(
+        chains=2, warmup=50, draws=5, adapt_delta=0.8, max_tree_depth=10
+    )
     assert nuts.lp.shape == nuts.permutations.shape[:2] == (2, 5)
     assert nuts.info.max_tree_depth == 10
     assert (nuts.relabelling, nuts.seed, nuts.seconds) == ("stephens", 7, 1.25)

@@ -60,6 +60,8 @@ class Moves:
 
         Of two components, a half of one joins the other.
         """
+        if not len(self._gain):
+            return self._best[np.arange(0)]
         k = self._best.weights.shape[1]
         i, j = np.triu_indices(k, 1)
         merged = self._space.bounded(_merged(self._best, i, j, self._space.structure.one_scale))
@@ -74,9 +76,10 @@ class Moves:
         return self._most_promising(which, i[pair], j[pair], n)
 
     def halves_joined(self, n: int) -> EMParameters:
-        """Up to ``n`` mixtures in which a half of one component has joined another, of three.
+        """Up to ``n`` mixtures in which a half of one component has joined another.
 
-        So a component becomes its core, and what lay around it is another's.
+        So a component becomes its core, and what lay around it is another's. None of two
+        components, of which all moves are such.
         """
         k = self._best.weights.shape[1]
         promising = np.argsort(-self._gain.round(6), kind="stable")[: self._tried * n]

@@ -8,7 +8,7 @@ import numpy as np
 
 from stangmm.base.arrays import IntArray
 from stangmm.base.convergence import Convergence, measures
-from stangmm.base.thresholds import DIVERGENT_SHARE_FAIL, R_HAT_OK
+from stangmm.base.thresholds import DEEP_SHARE_OK, DIVERGENT_SHARE_FAIL, R_HAT_OK
 from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.model.labels import Labelling, traits
 from stangmm.model.problem import Problem
@@ -26,10 +26,12 @@ _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
 _FEATURES = 10  # whose means and scales are looked at, at most
-# With more steps than this share of the longest path, half the step would need longer ones; with
-# more than that, most paths are cut off, and more of them lead no farther.
-_LONG_PATH, _CUT_OFF = 0.25, 0.75
-_MANY_STEPS = 60.0  # of a draw, where the metric of a normal posterior needs 15
+# Steps of a draw: where the metric of a normal posterior needs 15; and where smaller steps would
+# make long paths longer yet.
+_MANY_STEPS, _LONG_PATH = 60.0, 250.0
+# With more steps than this share of the longest path, most paths are cut off, and more of them lead
+# no farther.
+_CUT_OFF = 0.75
 
 
 def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
@@ -39,7 +41,8 @@ def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
     most paths are as long as they may be. A run that was made longer before is left, too, where it
     is so far from enough that this would take minutes.
     """
-    if _path_length(cast("McmcInfo", draws.info)) > _CUT_OFF:
+    info = cast("McmcInfo", draws.info)
+    if _n_steps(info) > _CUT_OFF * 2.0 ** (info.max_tree_depth or np.inf):
         return thin
     share, r_hat = _mixing(draws, problem.free_components)
     too_short = share < _ENOUGH or r_hat > R_HAT_OK
@@ -105,14 +108,20 @@ def is_poor(draws: Draws, problem: Problem) -> bool:
 
 def has_long_paths(info: McmcInfo) -> bool:
     """Whether a draw takes so many steps that a better metric may well be worth its adaptation."""
-    return float(info.sample_stats["n_steps"].mean()) > _MANY_STEPS
+    return _n_steps(info) > _MANY_STEPS
 
 
 def needs_smaller_steps(info: McmcInfo) -> bool:
     """Whether an iteration has diverged, and paths are short enough to be made of more steps."""
-    return bool(info.sample_stats["diverging"].any()) and _path_length(info) < _LONG_PATH
+    return bool(info.sample_stats["diverging"].any() and _n_steps(info) < _LONG_PATH)
 
 
-def _path_length(info: McmcInfo) -> float:
-    """Steps of a draw, on average, as a share of the longest path that there may be."""
-    return float(info.sample_stats["n_steps"].mean() / 2.0 ** (info.max_tree_depth or np.inf))
+def cuts_paths_off(info: McmcInfo) -> bool:
+    """Whether the limit of the paths' length is reached more than once in a while."""
+    depth, limit = info.sample_stats["tree_depth"], info.max_tree_depth or np.inf
+    return bool((depth >= limit).mean() > DEEP_SHARE_OK)
+
+
+def _n_steps(info: McmcInfo) -> float:
+    """Of a draw, on average."""
+    return float(info.sample_stats["n_steps"].mean())

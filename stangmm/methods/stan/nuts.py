@@ -21,6 +21,7 @@ from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
 from stangmm.methods.stan.mixing import (
+    cuts_paths_off,
     has_long_paths,
     is_poor,
     iterations_a_draw,
@@ -65,6 +66,7 @@ _METRIC_WARMUP = 300
 _ADAPT_DELTA, _SMALLER_STEPS = 0.8, (0.99, 0.999)
 _HARD_DELTA = 0.9  # at first, where a small component holds few rows or paths are long
 _EMPTY_WARMUP = 500  # for the wide tails of components without rows
+_DEPTH, _DEEPER = 10, 12  # of trees, and where paths are cut off
 _LONG_WARMUP = 1000  # where the metric led to long paths and few effective draws
 
 
@@ -90,7 +92,7 @@ class _Plan:
         Around what.
     pivots : Pivots
         How means are told; the same for all chains.
-    thin, adapt_delta
+    thin, adapt_delta, max_tree_depth
         See `NUTS`.
     left : tuple of Optimum
         See `McmcInfo`.
@@ -106,6 +108,7 @@ class _Plan:
     pivots: Pivots
     thin: int
     adapt_delta: float
+    max_tree_depth: int
     left: tuple[Optimum, ...] = ()
     anew: bool = False
     name: str = "nuts"
@@ -185,8 +188,9 @@ class NUTS(StanMethod):
         where a small component holds few rows or a draw takes very many steps; where an iteration
         then diverges, the chains go on with 0.99 and then 0.999 (unless their paths are so long
         that smaller steps would not do), and the draws of the last run are kept.
-    max_tree_depth : int
-        A draw takes at most 2^depth - 1 leapfrog steps.
+    max_tree_depth : int, optional
+        A draw takes at most 2^depth - 1 leapfrog steps. By default the depth is 10; where more than
+        1% of the draws reach it, the chains go on with 12.
     parallel_chains : int, optional
         Chains at a time; default: as many as the processors allow.
     save_warmup : bool
@@ -218,7 +222,7 @@ class NUTS(StanMethod):
     draws: int = 1000
     thin: int | None = None
     adapt_delta: float | None = None
-    max_tree_depth: int = 10
+    max_tree_depth: int | None = None
     parallel_chains: int | None = None
     threads_per_chain: int = 1
     save_warmup: bool = False
@@ -236,7 +240,8 @@ class NUTS(StanMethod):
             check_count("NUTS thin", self.thin)
         if self.adapt_delta is not None:
             check_positive("NUTS adapt_delta", self.adapt_delta, below=1.0)
-        check_count("NUTS max_tree_depth", self.max_tree_depth)
+        if self.max_tree_depth is not None:
+            check_count("NUTS max_tree_depth", self.max_tree_depth)
         if self.parallel_chains is not None:
             check_count("NUTS parallel_chains", self.parallel_chains)
         check_count("NUTS threads_per_chain", self.threads_per_chain)
@@ -258,11 +263,12 @@ class NUTS(StanMethod):
     def at_first(self) -> Self:
         """One run that does not go on."""
         delta = _ADAPT_DELTA if self.adapt_delta is None else self.adapt_delta
-        return replace(self, thin=self.thin or 1, adapt_delta=delta)
+        depth = self.max_tree_depth or _DEPTH
+        return replace(self, thin=self.thin or 1, adapt_delta=delta, max_tree_depth=depth)
 
     def longer(self, info: Info) -> Self | None:
         """As the chains go on by themselves, where the settings did not let them."""
-        by_themselves = replace(self, thin=None, adapt_delta=None)
+        by_themselves = replace(self, thin=None, adapt_delta=None, max_tree_depth=None)
         return None if by_themselves == self else by_themselves
 
     def run(self, problem: Problem, run: Run) -> Draws:
@@ -281,6 +287,9 @@ class NUTS(StanMethod):
                 plan = replace(again, left=plan.left)
                 draws, metrics = self._sample(problem, run, plan)
             on, thin = plan.going_on(draws, metrics), plan.thin
+            deeper = self.max_tree_depth is None and cuts_paths_off(cast("McmcInfo", draws.info))
+            deeper = deeper and plan.max_tree_depth < _DEEPER
+            on = replace(on, max_tree_depth=_DEEPER) if deeper else on
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
                 plan = on.with_smaller_steps(self.thin or 1)
@@ -289,6 +298,8 @@ class NUTS(StanMethod):
                 anew = anew and has_long_paths(cast("McmcInfo", draws.info))
                 rate = _HARD_DELTA if self.adapt_delta is None else 0.0
                 plan = on.with_metric_anew(rate) if anew else on.longer(longer, draws)
+            elif deeper:
+                plan = on.longer(thin, draws)
             else:
                 return draws
             before = cast("McmcInfo", draws.info)
@@ -320,7 +331,8 @@ class NUTS(StanMethod):
             starts = tuple(place.start(rng) for place in places)
         usual = _HARD_DELTA if pivots.relative.any() else _ADAPT_DELTA
         delta = usual if self.adapt_delta is None else self.adapt_delta
-        return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta)
+        depth = self.max_tree_depth or _DEPTH
+        return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta, depth)
 
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
         """Draws, and the inverse metric of each chain."""
@@ -346,7 +358,7 @@ class NUTS(StanMethod):
                     adapt_engaged=not steps,
                     adapt_delta=None if steps else plan.adapt_delta,
                     step_size=list(steps) or None,
-                    max_treedepth=self.max_tree_depth,
+                    max_treedepth=plan.max_tree_depth,
                     sig_figs=SIGNIFICANT_FIGURES,
                     output_dir=cmdstan.directory,
                     show_progress=False,
@@ -423,7 +435,7 @@ class NUTS(StanMethod):
             before = {name: values[:, :-kept] for name, values in stats.items()}
             warmup = Warmup(mixture[:, :-kept], log_likelihood[:, :-kept], before)
         stats = {name: values[:, -kept:] for name, values in stats.items()}
-        info = McmcInfo(stats, self.max_tree_depth, plan.starts, plan.left, plan.thin, warmup)
+        info = McmcInfo(stats, plan.max_tree_depth, plan.starts, plan.left, plan.thin, warmup)
         return Draws(mixture[:, -kept:], log_likelihood[:, -kept:], info)
 
 
