@@ -23,7 +23,7 @@ from stangmm.data.dataset import Dataset
 from stangmm.methods.base import Run
 from stangmm.methods.draws import Draws, McmcInfo
 from stangmm.methods.em.em import EM
-from stangmm.methods.stan.mixing import iterations_a_draw
+from stangmm.methods.stan.mixing import iterations_a_draw, needs_deeper_trees
 from stangmm.methods.stan.shared import jittered, log_joint, plausible_optima
 from stangmm.model.covariance import structure_named
 from stangmm.model.mixture import Mixture
@@ -289,3 +289,10 @@ def test_a_fill_value_leaves_the_clusters_as_they_are(covariance_type: str, valu
         assert (np.abs(own[nearest]) < 0.25 / np.sqrt(150)).all()  # sd of the posterior: 1 / 12.2
         scale = fit.scales[nearest]
         np.testing.assert_allclose(scale, group.std(axis=0, ddof=1), rtol=0.05)
+
+
+def test_paths_that_are_cut_off_go_on_deeper_unless_most_are() -> None:
+    for n_cut, deeper in ((0, False), (10, False), (20, True), (90, True), (300, False)):
+        depth = np.where(np.arange(1000) < n_cut, 10, 7)
+        info = McmcInfo({"tree_depth": np.tile(depth, (4, 1))}, max_tree_depth=10)
+        assert needs_deeper_trees(info) == deeper

@@ -294,8 +294,8 @@ def _check_not_too_far(x: FloatArray, names: tuple[str, ...], structure: str) ->
         raise DataError(
             f'covariance_type="{structure}" needs values that matrices of doubles can hold, but '
             f"{too_far} have a value more than {_FURTHEST:g} standard deviations from the others. "
-            "If it stands for a missing value, replace it by NaN, or leave its row out. "
-            'covariance_type="diag" takes it as it is.'
+            "If it stands for a missing value, replace it by NaN. If these are numbers of any "
+            'order of magnitude, take logarithms. covariance_type="diag" takes them as they are.'
         )
 
 

@@ -32,6 +32,7 @@ _MANY_STEPS, _LONG_PATH = 60.0, 250.0
 # With more steps than this share of the longest path, most paths are cut off, and more of them lead
 # no farther.
 _CUT_OFF = 0.75
+_MANY_CUT_OFF = 0.1  # a share of the paths
 
 
 def iterations_a_draw(draws: Draws, problem: Problem, thin: int) -> int:
@@ -116,10 +117,10 @@ def needs_smaller_steps(info: McmcInfo) -> bool:
     return bool(info.sample_stats["diverging"].any() and _n_steps(info) < _LONG_PATH)
 
 
-def cuts_paths_off(info: McmcInfo) -> bool:
-    """Whether the limit of the paths' length is reached more than once in a while."""
+def needs_deeper_trees(info: McmcInfo) -> bool:
+    """Whether more than a few paths are cut off, and not so many that longer ones would be, too."""
     depth, limit = info.sample_stats["tree_depth"], info.max_tree_depth or np.inf
-    return bool((depth >= limit).mean() > DEEP_SHARE_OK)
+    return bool(DEEP_SHARE_OK < (depth >= limit).mean() <= _MANY_CUT_OFF)
 
 
 def _n_steps(info: McmcInfo) -> float:

@@ -21,10 +21,10 @@ from stangmm.base.names import made_by_names
 from stangmm.methods.base import Kind, Run
 from stangmm.methods.draws import Draws, Info, McmcInfo, Optimum, Warmup
 from stangmm.methods.stan.mixing import (
-    cuts_paths_off,
     has_long_paths,
     is_poor,
     iterations_a_draw,
+    needs_deeper_trees,
     needs_smaller_steps,
 )
 from stangmm.methods.stan.pivots import Pivots
@@ -189,8 +189,8 @@ class NUTS(StanMethod):
         then diverges, the chains go on with 0.99 and then 0.999 (unless their paths are so long
         that smaller steps would not do), and the draws of the last run are kept.
     max_tree_depth : int, optional
-        A draw takes at most 2^depth - 1 leapfrog steps. By default the depth is 10; where more than
-        1% of the draws reach it, the chains go on with 12.
+        A draw takes at most 2^depth - 1 leapfrog steps. By default the depth is 10; where 1% to
+        10% of the draws reach it, the chains go on with 12.
     parallel_chains : int, optional
         Chains at a time; default: as many as the processors allow.
     save_warmup : bool
@@ -287,9 +287,8 @@ class NUTS(StanMethod):
                 plan = replace(again, left=plan.left)
                 draws, metrics = self._sample(problem, run, plan)
             on, thin = plan.going_on(draws, metrics), plan.thin
-            deeper = self.max_tree_depth is None and cuts_paths_off(cast("McmcInfo", draws.info))
-            deeper = deeper and plan.max_tree_depth < _DEEPER
-            on = replace(on, max_tree_depth=_DEEPER) if deeper else on
+            if deeper := self._should_go_deeper(plan, draws):
+                on = replace(on, max_tree_depth=_DEEPER)
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
                 plan = on.with_smaller_steps(self.thin or 1)
@@ -312,6 +311,11 @@ class NUTS(StanMethod):
         """Whether the user leaves the steps to the chains, and smaller ones may help."""
         free = self.adapt_delta is None and plan.adapt_delta < _SMALLER_STEPS[-1]
         return free and needs_smaller_steps(cast("McmcInfo", draws.info))
+
+    def _should_go_deeper(self, plan: _Plan, draws: Draws) -> bool:
+        """Whether the user leaves the paths' length to the chains, and longer ones may help."""
+        free = self.max_tree_depth is None and plan.max_tree_depth < _DEEPER
+        return free and needs_deeper_trees(cast("McmcInfo", draws.info))
 
     @one_blas_thread()
     def _plan(
