@@ -241,7 +241,10 @@ class EMSpace:
             covariances = np.where(same, covariances, back @ raised @ back.T)
         correlations, both = _correlations(covariances)
         raised = _with_smallest(correlations, _FLATTEST)
-        return covariances if raised is correlations else raised * both
+        if raised is not correlations:
+            same = (raised == correlations).all(axis=(-2, -1))[..., np.newaxis, np.newaxis]
+            covariances = np.where(same, covariances, raised * both)
+        return covariances
 
     def rows_held(self, counts: FloatArray) -> FloatArray:
         """Sums of responsibilities as numbers of rows, see `effective_rows`."""
