@@ -287,20 +287,20 @@ class NUTS(StanMethod):
                 plan = replace(again, left=plan.left)
                 draws, metrics = self._sample(problem, run, plan)
             on, thin = plan.going_on(draws, metrics), plan.thin
-            if deeper := self._should_go_deeper(plan, draws):
-                on = replace(on, max_tree_depth=_DEEPER)
+            deeper = self._should_go_deeper(plan, draws)
             # Steps first: where they are too long, draws depend on one another for that alone.
             if self._should_step_less(plan, draws):
-                plan = on.with_smaller_steps(self.thin or 1)
+                on, deeper = on.with_smaller_steps(self.thin or 1), False
             elif not self.thin and (longer := iterations_a_draw(draws, problem, thin)) > thin:
                 anew = not plan.anew and self.warmup is None
                 anew = anew and has_long_paths(cast("McmcInfo", draws.info))
                 rate = _HARD_DELTA if self.adapt_delta is None else 0.0
-                plan = on.with_metric_anew(rate) if anew else on.longer(longer, draws)
+                on = on.with_metric_anew(rate) if anew else on.longer(longer, draws)
             elif deeper:
-                plan = on.longer(thin, draws)
+                on = on.longer(thin, draws)
             else:
                 return draws
+            plan = replace(on, max_tree_depth=_DEEPER) if deeper else on
             before = cast("McmcInfo", draws.info)
             draws, metrics = self._sample(problem, run, plan)
             if not plan.adaptation.warmup:  # the chains warmed up before
