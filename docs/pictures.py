@@ -314,6 +314,7 @@ def facts() -> dict[str, str]:
         "ADVI_ELBO_SAMPLES": advi.elbo_samples,
         "NUTS_CHAINS": nuts.chains,
         "NUTS_DRAWS": nuts.draws,
+        "NUTS_MAX_TREE_DEPTH": nuts.at_first().max_tree_depth,
     }
     return of_fits | limits | {name: _words(value) for name, value in defaults.items()}
 

@@ -209,9 +209,9 @@ class Fit(Fitted, Predictions):
         """Data of `stan_code`: numbers and arrays by the names of its data block.
 
         They are what the methods in CmdStan start from: the columns of ``x`` have mean 0 and
-        standard deviation 1, or more where values lie far out (one common factor for spherical
-        covariances), the priors are in these units, rows of weight zero are left out, and rows that
-        miss values or whose component is known come in groups.
+        standard deviation 1 (one common factor for spherical covariances), or median 0 and a larger
+        one where values lie far out. The priors are in these units, rows of weight zero are left
+        out, and rows that miss values or whose component is known come in groups.
         """
         from stangmm.methods.stan.data import StanData
         from stangmm.model.problem import Problem

@@ -364,3 +364,33 @@ def test_a_pipeline_sets_rows_far_out_apart_and_keeps_the_groups(
     reference = SklearnMixture(3, covariance_type=covariance_type, n_init=20, random_state=1)
     assert adjusted_rand_score(truth, mixture.predict(x)) > 0.98
     assert adjusted_rand_score(reference.fit_predict(x), mixture.predict(x)) > 0.98
+
+
+@pytest.mark.parametrize("data_seed", [2, 11])
+def test_a_component_becomes_its_core_and_another_takes_the_rest(data_seed: int) -> None:
+    """Nine rows, narrow in one feature, at the edge of a long cluster of 31, and four rows beyond.
+
+    Where a component has taken rows of the long cluster besides the nine, no merger is worth a
+    split. The reference is scikit-learn from the groups that made the data.
+    """
+    rng = np.random.default_rng(data_seed)
+    long = 0.6 * rng.normal(size=(31, 1)) + 0.25 * rng.normal(size=(31, 3))
+    narrow = 1.2 + rng.normal(size=(9, 3)) * [0.15, 0.03, 0.2]
+    groups = [long, narrow, 3.2 + 0.8 * rng.normal(size=(4, 3))]
+    x = np.concatenate(groups)
+    theirs = SklearnMixture(
+        3,
+        covariance_type="diag",
+        weights_init=[31 / 44, 9 / 44, 4 / 44],
+        means_init=[group.mean(axis=0) for group in groups],
+        precisions_init=[1.0 / group.var(axis=0) for group in groups],
+        reg_covar=0,
+        tol=1e-8,
+        max_iter=5000,
+    ).fit(x)
+    model = sg.GaussianMixture(3, "diag")
+    with warnings.catch_warnings():  # the other optimum is near
+        warnings.simplefilter("ignore", sg.ConvergenceWarning)
+        fits = [model.fit(x, "em", seed=seed, progress=False) for seed in range(1, 7)]
+    best = 44 * theirs.score(x)
+    assert sum(log_likelihood(fit) > best - 0.1 for fit in fits) >= 5

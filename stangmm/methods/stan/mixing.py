@@ -26,12 +26,12 @@ _WORK, _NUMBERS = 1e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
 _FEATURES = 10  # whose means and scales are looked at, at most
-# Steps of a draw: where the metric of a normal posterior needs 15; and where smaller steps would
-# make long paths longer yet.
-_MANY_STEPS, _LONG_PATH = 60.0, 250.0
-# With more steps than this share of the longest path, most paths are cut off, and more of them lead
-# no farther.
-_CUT_OFF = 0.75
+_MANY_STEPS = 60.0  # of a draw, where the metric of a normal posterior needs 15
+# With more steps than this share of the longest path that trees of the usual depth allow, half the
+# step would need longer ones; with more than that of those that there may be, most paths are cut
+# off, and more of them lead no farther.
+_LONG_PATH, _CUT_OFF = 0.25, 0.75
+_USUAL_DEPTH = 10
 _MANY_CUT_OFF = 0.1  # a share of the paths
 
 
@@ -114,7 +114,8 @@ def has_long_paths(info: McmcInfo) -> bool:
 
 def needs_smaller_steps(info: McmcInfo) -> bool:
     """Whether an iteration has diverged, and paths are short enough to be made of more steps."""
-    return bool(info.sample_stats["diverging"].any() and _n_steps(info) < _LONG_PATH)
+    longest = 2.0 ** min(info.max_tree_depth or np.inf, _USUAL_DEPTH)
+    return bool(info.sample_stats["diverging"].any() and _n_steps(info) < _LONG_PATH * longest)
 
 
 def needs_deeper_trees(info: McmcInfo) -> bool:
