@@ -242,6 +242,21 @@ def test_nearly_all_alike_ends_the_search_and_restarts_are_the_most() -> None:
     assert len(facts(em(x, 5, "full", method=sg.EM(restarts=25))).values) == 25
 
 
+@pytest.mark.parametrize(("n", "d"), [(200, 20), (300, 30), (400, 60)])
+def test_kinds_of_starts_that_agree_far_above_all_other_optima_end_the_search(
+    n: int, d: int
+) -> None:
+    # Starts by dense or far rows take such clusters together, and would be made again and again.
+    counts = []
+    for seed in (1, 2, 3):
+        x = np.random.default_rng(seed).normal(size=(n, d))
+        x[n // 2 :] += 3.0
+        fit = em(x, 2, "full", seed=seed)
+        assert adjusted_rand_score(np.arange(n) >= n // 2, fit.predict(x)) == 1.0
+        counts.append(len(facts(fit).values))
+    assert np.median(counts) <= 30
+
+
 def test_many_rows_of_one_cluster_take_seconds() -> None:
     x = np.random.default_rng(0).normal(size=(100_000, 4))
     began = time.process_time()

@@ -42,6 +42,9 @@ _COPIES, _CHEAP = 4, 4e5
 # all kinds are enough, too, where runs do not end each at an optimum of its own.
 _HITS, _KINDS, _MANY, _SHARE = 3, 2, 8, 0.25
 _NEARLY_ALL, _STARTS, _VARIOUS = 0.9, 20, 5
+# So is it where so many kinds of starts led to the best, and every other optimum lies so many nats
+# a row below: then clusters are far apart, and some starts have taken them together.
+_AGREED, _APART = 4, 0.25
 # Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
 # are hardly enough.
 _HARDLY, _FEW_FEATURES = 0.5, 4
@@ -184,21 +187,27 @@ class Search:
         counted = self._counted()
         if self._doubtful[counted].any():
             return False  # there may be an optimum that is not
-        best = self.optima()[:1]
-        if not best:
+        optima = self.optima()
+        if not optima:
             return False
         if self.space.problem.space.n_weights == 1:
             return True
         # To have come back to where they started from says nothing about other optima.
         fresh = np.array([kind not in (MOVED, SHAKEN) for kind in self.kinds])
-        hits = best[0][fresh[best[0]]]
+        hits = optima[0][fresh[optima[0]]]
         kinds = {self.kinds[i] for i in hits}
         share = len(hits) / max((counted & fresh).sum(), 1)
         if len(hits) < _HITS or len(kinds) < _KINDS:
             return False
         often = len(hits) >= _MANY or (share >= _SHARE and fresh.sum() >= _STARTS)
         various = len(kinds) >= _VARIOUS and not self._is_rough()
-        return bool(often or various or share >= _NEARLY_ALL)
+        apart = len(kinds) >= _AGREED and self._gap() > _APART * self.space.total
+        return bool(often or various or apart or share >= _NEARLY_ALL)
+
+    def _gap(self) -> float:
+        """How many nats the second best optimum lies below the best; infinite if there is none."""
+        heights = [float(self.found.log_likelihood[group[0]]) for group in self.optima()[:2]]
+        return heights[0] - heights[1] if len(heights) > 1 else np.inf
 
 
 def n_followed(space: EMSpace) -> int:
