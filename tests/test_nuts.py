@@ -164,12 +164,14 @@ def test_draws_that_depend_on_one_another_ask_for_more_iterations(
     assert abs(wanted - iterations) <= (iterations == 6)
 
 
-def test_a_long_run_is_made_longer_where_that_helps_and_takes_seconds() -> None:
+def test_a_long_run_is_made_longer_where_that_helps_and_takes_half_a_minute() -> None:
     slow, slower = draws_of_two(0.9), draws_of_two(0.999)
     assert 5 * 10 <= iterations_a_draw(slow, problem_of(2), 10) <= 7 * 10
     assert iterations_a_draw(slower, problem_of(2), 10) == 10  # far from enough even so
+    some_work = draws_of_two(0.9, n_steps=50.0)
+    assert iterations_a_draw(some_work, problem_of(2), 10) >= 5 * 10  # after 4 million steps
     long_paths = draws_of_two(0.9, n_steps=200.0)
-    assert iterations_a_draw(long_paths, problem_of(2), 10) == 10  # 16 million steps already
+    assert iterations_a_draw(long_paths, problem_of(2), 10) == 10  # after 16 million
     cut_off = draws_of_two(0.9, n_steps=900.0)
     assert iterations_a_draw(cut_off, problem_of(2), 1) == 1  # more of them lead no farther
     assert iterations_a_draw(slow, problem_of(2, n_rows=50_000), 10) == 10  # and as much work

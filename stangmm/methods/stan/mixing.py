@@ -20,9 +20,9 @@ _ENOUGH, _AIM = 0.11, 0.3
 # A run is made longer by no more than this factor.
 _LONGEST = 10
 # It is made longer again where that is likely to be enough, and all of it no more work than this:
-# some seconds. The unit is a step of the sampler on few rows; on more, so many of their numbers, in
-# each component, add another.
-_WORK, _NUMBERS = 1e7, 2000.0
+# about half a minute. The unit is a step of the sampler on few rows; on more, so many of their
+# numbers, in each component, add another.
+_WORK, _NUMBERS = 4e7, 2000.0
 # Chains with a larger R-hat than this stay in modes of their own, however long they are.
 _SEPARATE = 1.3
 _FEATURES = 10  # whose means and scales are looked at, at most

@@ -181,8 +181,8 @@ class NUTS(StanMethod):
     thin : int, optional
         Iterations for each draw that is kept. By default one; where the draws then are too
         dependent (an effective sample size below 0.11 of their number) or R-hat is above 1.01,
-        the chains go on with up to ten for each, or with more where that is enough and takes some
-        seconds, and the draws of this longer run are kept.
+        the chains go on with up to ten for each, or with more where that is likely to be enough
+        within half a minute or so, and the draws of this longer run are kept.
     adapt_delta : float, optional
         Target acceptance rate, in (0, 1); closer to 1 means smaller steps. By default 0.8, or 0.9
         where a small component holds few rows or a draw takes very many steps; where an iteration
