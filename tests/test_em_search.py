@@ -257,6 +257,16 @@ def test_kinds_of_starts_that_agree_far_above_all_other_optima_end_the_search(
     assert np.median(counts) <= 30
 
 
+def test_what_moves_lead_to_is_no_reason_to_search_on() -> None:
+    # Moves from the best optimum end at others that are not so far below it.
+    rng = np.random.default_rng(0)
+    means, z = 3.0 * rng.normal(size=(5, 15)), rng.integers(5, size=500)
+    x = means[z] + rng.normal(size=(500, 15))
+    fits = [em(x, 5, "full", seed=seed) for seed in (1, 2, 3, 4, 5)]
+    assert all(adjusted_rand_score(z, fit.predict(x)) == 1.0 for fit in fits)
+    assert np.median([len(facts(fit).values) for fit in fits]) <= 25
+
+
 def test_many_rows_of_one_cluster_take_seconds() -> None:
     x = np.random.default_rng(0).normal(size=(100_000, 4))
     began = time.process_time()

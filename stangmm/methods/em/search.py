@@ -187,27 +187,24 @@ class Search:
         counted = self._counted()
         if self._doubtful[counted].any():
             return False  # there may be an optimum that is not
-        optima = self.optima()
-        if not optima:
+        groups = self.optima()
+        if not groups:
             return False
         if self.space.problem.space.n_weights == 1:
             return True
         # To have come back to where they started from says nothing about other optima.
         fresh = np.array([kind not in (MOVED, SHAKEN) for kind in self.kinds])
-        hits = optima[0][fresh[optima[0]]]
+        hits = groups[0][fresh[groups[0]]]
         kinds = {self.kinds[i] for i in hits}
         share = len(hits) / max((counted & fresh).sum(), 1)
         if len(hits) < _HITS or len(kinds) < _KINDS:
             return False
         often = len(hits) >= _MANY or (share >= _SHARE and fresh.sum() >= _STARTS)
         various = len(kinds) >= _VARIOUS and not self._is_rough()
-        apart = len(kinds) >= _AGREED and self._gap() > _APART * self.space.total
+        others = [group for group in groups[1:] if fresh[group].any()]
+        gap = self._best - self.found.log_likelihood[others[0][0]] if others else np.inf
+        apart = len(kinds) >= _AGREED and gap > _APART * self.space.total
         return bool(often or various or apart or share >= _NEARLY_ALL)
-
-    def _gap(self) -> float:
-        """How many nats the second best optimum lies below the best; infinite if there is none."""
-        heights = [float(self.found.log_likelihood[group[0]]) for group in self.optima()[:2]]
-        return heights[0] - heights[1] if len(heights) > 1 else np.inf
 
 
 def n_followed(space: EMSpace) -> int:
