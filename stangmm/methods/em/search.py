@@ -42,8 +42,8 @@ _COPIES, _CHEAP = 4, 4e5
 # all kinds are enough, too, where runs do not end each at an optimum of its own.
 _HITS, _KINDS, _MANY, _SHARE = 3, 2, 8, 0.25
 _NEARLY_ALL, _STARTS, _VARIOUS = 0.9, 20, 5
-# So is it where so many kinds of starts led to the best, and every other optimum lies so many nats
-# a row below: then clusters are far apart, and some starts have taken them together.
+# So is it where so many kinds of starts led to the best, and every other optimum of a start lies so
+# many nats a row below: then clusters are far apart, and some starts have taken them together.
 _AGREED, _APART = 4, 0.25
 # Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
 # are hardly enough.
