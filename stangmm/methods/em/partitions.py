@@ -22,6 +22,9 @@ _DECIMALS = 9
 # in nats, at least.
 _SIZES, _TIMES, _BEST = 12, 2**0.5, 3
 _FEW_FEATURES, _SMALLEST, _WORTH = 6, 1e-2, 2.0
+# Standard deviation, of that of all rows, that intervals are given beside their own: narrow ones do
+# not win just because they are.
+_NARROW = 0.03
 
 
 def rounded(y: FloatArray) -> FloatArray:
@@ -152,6 +155,75 @@ def denser_than_normal(y: FloatArray, least: float) -> list[BoolArray]:
             balls.append(ball)
             of_rows[ball] = 0.0
     return balls
+
+
+def in_one_feature(x: FloatArray, least: float, n_best: int) -> list[BoolArray]:
+    """Rows with values in an interval of one feature, which are another component than the rest.
+
+    For each feature the best of the intervals from its smallest value on, and the best of those of
+    some sizes anywhere; of these the best few. What tells is the log likelihood of the two parts,
+    each normal in this feature (the classification likelihood, Symons 1981, doi:10.2307/2530036).
+    Equal values stay together.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    least : float
+        Rows that a component needs.
+    n_best : int
+    """
+    n, d = x.shape
+    low = max(int(least) + 1, 2)
+    if n < 2 * low:
+        return []
+    y = rounded((x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9))
+    order = np.argsort(y, axis=0, kind="stable")
+    y = np.take_along_axis(y, order, axis=0)
+    first, last = _runs_of_equal(y)
+    sums, squares = (np.concatenate([np.zeros((1, d)), np.cumsum(a, axis=0)]) for a in (y, y**2))
+    sizes = low * _TIMES ** np.arange(int(np.log2(0.5 * n / low) / np.log2(_TIMES)) + 1)
+    sizes = np.append(sizes, 1).astype(int)  # that of one row, and of all that are equal to it
+    begin = np.concatenate([np.arange(n - size + 1) for size in sizes])
+    end = np.concatenate([np.arange(size - 1, n) for size in sizes])
+    column = np.arange(d)
+
+    def gains(begin: IntArray, end: IntArray) -> FloatArray:
+        """Of rows in the intervals (..., D) over the likelihood of all, in nats."""
+        held = end - begin
+        share = np.clip(held, 1, n - 1) / n
+        total = (sums[end, column] - sums[begin, column]) / n
+        square = (squares[end, column] - squares[begin, column]) / n
+        inside = square / share - (total / share) ** 2
+        mean = (sums[-1] / n - total) / (1.0 - share)
+        outside = (squares[-1] / n - square) / (1.0 - share) - mean**2
+        each = [
+            weight * (np.log(weight) - 0.5 * np.log(np.maximum(variance, 0.0) + _NARROW**2))
+            for weight, variance in ((share, inside), (1.0 - share, outside))
+        ]
+        gain = n * (each[0] + each[1])
+        return np.where((held < low) | (n - held < low), -np.inf, gain).round(6)
+
+    found: list[tuple[float, BoolArray]] = []
+    for b, e in ((np.zeros_like(last), last), (first[begin], last[end])):
+        gain = gains(b, e)
+        for j, best in enumerate(gain.argmax(axis=0).tolist()):
+            if gain[best, j] > _WORTH:
+                rows = np.zeros(n, dtype=bool)
+                rows[order[b[best, j] : e[best, j], j]] = True
+                found.append((float(gain[best, j]), rows))
+    found.sort(key=lambda one: -one[0])
+    return [rows for _, rows in found[:n_best]]
+
+
+def _runs_of_equal(y: FloatArray) -> tuple[IntArray, IntArray]:
+    """Where the run of equal values begins and ends that each row is in; columns are sorted."""
+    n, d = y.shape
+    edge = np.ones((1, d), dtype=bool)
+    new = np.concatenate([edge, y[1:] != y[:-1], edge])
+    at = np.arange(n + 1)[:, np.newaxis]
+    first = np.maximum.accumulate(np.where(new, at, 0), axis=0)[:-1]
+    last = np.minimum.accumulate(np.where(new, at, n)[::-1], axis=0)[::-1][1:]
+    return first, last
 
 
 def ball_size(least: float, most: float, rng: np.random.Generator) -> int:

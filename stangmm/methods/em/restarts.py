@@ -10,6 +10,7 @@ from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.draws import Optimum, RestartInfo
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
+from stangmm.model.ties import share_of_ties_by_feature
 
 # Standard deviation, relative to that of the data's rounding, below which a component is nothing
 # but rounded values.
@@ -62,14 +63,16 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     n_rows = effective_rows(problem.n_rows, problem.total_weight)
     few = too_few_rows(problem, mixture.weights * n_rows)
     bad: BoolArray = np.asarray(few | flat(mixture))
-    spike = at_resolution(mixture, problem) & (mixture.weights < SHARE_OF_TIES)
-    spiked: BoolArray = np.asarray(bad | spike.any(axis=1))
+    narrow = at_resolution(mixture, problem)
+    rounding = np.maximum(problem.scale_floor, np.finfo(np.float64).tiny)
+    share = share_of_ties_by_feature(mixture.weights, mixture.means, narrow, rounding)
+    spiked: BoolArray = np.asarray(bad | (share < SHARE_OF_TIES).any(axis=1))
     return bad if spiked.all() else spiked
 
 
 def at_resolution(mixture: Mixture, problem: Problem) -> BoolArray:
-    """Which components are as narrow as the data's resolution, shape (R, K)."""
-    return np.asarray((mixture.scales < _AT_RESOLUTION * problem.scale_floor).any(axis=-1))
+    """In which features components are as narrow as the data's resolution, shape (R, K, D)."""
+    return np.asarray(mixture.scales < _AT_RESOLUTION * problem.scale_floor)
 
 
 def flat(mixture: Mixture) -> BoolArray:

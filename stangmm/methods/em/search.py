@@ -2,8 +2,8 @@
 
 Starts of all kinds take a few steps; the most promising climb on (short runs, as in Biernacki,
 Celeux & Govaert 2003, doi:10.1016/S0167-9473(02)00163-9). Split-and-merge moves start from the
-best, and mixtures are grown from one component. All that is repeated until the best optimum has
-been reached often and in different ways.
+best, mixtures are grown from one component, and where there are many optima, made of the components
+of two. All that is repeated until the best optimum has been reached often and in different ways.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, IntArray
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.climb import Climbed, climb
-from stangmm.methods.em.moves import Moves, grown, shaken
-from stangmm.methods.em.restarts import effective_rows
+from stangmm.methods.em.moves import Moves, grown
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
+from stangmm.methods.em.variations import crossed, shaken
 
 _SHORT = 15  # steps after which starts are compared
 _DRAFT_TOLERANCE = 1e-2  # nats; enough to know which optimum it will be
@@ -33,6 +33,8 @@ _PATIENCE = 30.0
 _MOVES, _JOINED, _SHAKEN = 6, 3, 10  # starts near the best optimum that are tried at once
 MOVED, SHAKEN = "split and merge", "shaken"  # kinds of starts near the best optimum
 GROWN, _GROWN = "grown", 4  # a kind of start, and how many of it there are
+CROSSED, _CROSSED, _PARENTS = "crossed", 10, 8  # the same, and of how many optima
+_NEXT = 2  # of so many optima the best is looked near that has not been
 _ROUGH = 0.25  # optima for each run, from which on rows are shaken
 # Starts of each kind in a batch, where a step of a batch does no more than this much work: up to
 # there numpy's calls cost as much for one run as for many.
@@ -45,9 +47,6 @@ _NEARLY_ALL, _STARTS, _VARIOUS = 0.9, 20, 5
 # So is it where so many kinds of starts led to the best, and every other optimum of a start lies so
 # many nats a row below: then clusters are far apart, and some starts have taken them together.
 _AGREED, _APART = 4, 0.25
-# Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
-# are hardly enough.
-_HARDLY, _FEW_FEATURES = 0.5, 4
 # Runs whose log likelihood, and whose log density of a row, differ by less are at one optimum.
 _SAME, _SAME_DENSITY, _PROBES = 0.05, 0.05, 50
 
@@ -69,6 +68,7 @@ class Search:
         self._doubtful = np.zeros(0, dtype=bool)  # of those
         self._optima: list[IntArray] | None = None  # among them
         self.kinds: list[str] = []
+        self._explored = np.zeros(0)  # log likelihoods of optima near which it has looked
 
     @property
     def found(self) -> Climbed:
@@ -79,28 +79,46 @@ class Search:
 
     def run(self, restarts: int, advance: Callable[[int], None]) -> None:
         """Climb from up to so many starts."""
+        several = self.space.n_components > 1
         was_grown = False
-        while len(self.kinds) < restarts and not self._is_enough():
-            if self._found is not None and self._is_much():
-                break
-            left = restarts - len(self.kinds)
+        while left := self._left(restarts):
             kinds = len(self._starter.makers)
             self._climb(*self._starter.next(min(kinds * self._copies(kinds), left)), advance)
-            if self.space.n_components > 1:
+            if several:
                 self._look_near(restarts, advance)
-                left = restarts - len(self.kinds)
-                if left and not (was_grown or self._is_enough() or self._is_much()):
-                    was_grown = True
-                    starts = grown(self._starter, min(_GROWN, left))
-                    self._climb(starts, [GROWN] * len(starts.weights), advance)
-                    self._look_near(restarts, advance)
+            if several and not was_grown and (left := self._left(restarts)):
+                was_grown = True
+                starts = grown(self._starter, min(_GROWN, left))
+                self._climb(starts, [GROWN] * len(starts.weights), advance)
+                self._look_near(restarts, advance)
+            parents = self._parents()
+            if len(parents) > 1 and (left := self._left(restarts)):
+                n_starts = min(_CROSSED * self._copies(_CROSSED), left)
+                starts = crossed(self._starter, self.found.parameters[parents], n_starts)
+                self._climb(starts, [CROSSED] * n_starts, advance)
+                self._look_near(restarts, advance)
+
+    def _left(self, restarts: int) -> int:
+        """How many starts are to come; none where enough is known, or much work has been done."""
+        if self._is_enough() or self._is_much():
+            return 0
+        return restarts - len(self.kinds)
+
+    def _parents(self) -> IntArray:
+        """Runs at the best optima, where there are many, of which others can be made.
+
+        Those of two components have nothing to exchange.
+        """
+        if self.space.n_components < 3 or not self._is_rough():
+            return np.zeros(0, dtype=np.int64)
+        return np.array([group[0] for group in self.optima()[:_PARENTS]], dtype=np.int64)
 
     def _look_near(self, restarts: int, advance: Callable[[int], None]) -> None:
-        """Start near the best optimum, for as long as that leads higher."""
+        """Start near the best optimum, or the next, for as long as that leads higher."""
         before = -np.inf
         while len(self.kinds) < restarts and self._best > before + _SAME:
             before = self._best
-            at = self.found.parameters[self.optima()[0][:1]]
+            at = self.found.parameters[self._unexplored()]
             more = not self._is_enough()
             n_shaken = _SHAKEN if more and self._is_rough() else 0
             copies = self._copies(_MOVES + n_shaken)
@@ -116,6 +134,18 @@ class Search:
                 left = restarts - len(self.kinds)
                 starts = moves.halves_joined(min(copies * _JOINED, left))
                 self._climb(starts, [MOVED] * len(starts.weights), advance)
+
+    def _unexplored(self) -> IntArray:
+        """A run at the best optimum near which no search has been, shape (1,).
+
+        The best of all where that is so of none of the best few.
+        """
+        heads = [group[:1] for group in self.optima()[:_NEXT]]
+        values = [float(self.found.log_likelihood[head[0]]) for head in heads]
+        new = [i for i, v in enumerate(values) if np.abs(self._explored - v).min(initial=1) > _SAME]
+        chosen = new[0] if new else 0
+        self._explored = np.append(self._explored, values[chosen])
+        return heads[chosen]
 
     @property
     def _best(self) -> float:
@@ -163,7 +193,7 @@ class Search:
             )
             runs.continued(going, later)
         self._found = runs if self._found is None else self._found.with_others(runs)
-        self._doubtful = np.concatenate([self._doubtful, doubtful(self.space, runs.parameters)])
+        self._doubtful = np.concatenate([self._doubtful, self.space.doubtful(runs.parameters)])
         self._optima = None
         self.kinds.extend(kinds)
         advance(len(kinds))
@@ -179,6 +209,8 @@ class Search:
 
     def _is_much(self) -> bool:
         """Whether so much work has been done that only what is begun is ended."""
+        if self._found is None:
+            return False
         return _work(self.space) * sum(len(path) for path in self.found.paths) > _ENOUGH_WORK
 
     def _is_enough(self) -> bool:
@@ -193,7 +225,7 @@ class Search:
         if self.space.problem.space.n_weights == 1:
             return True
         # To have come back to where they started from says nothing about other optima.
-        fresh = np.array([kind not in (MOVED, SHAKEN) for kind in self.kinds])
+        fresh = np.array([kind not in (MOVED, SHAKEN, CROSSED) for kind in self.kinds])
         hits = groups[0][fresh[groups[0]]]
         kinds = {self.kinds[i] for i in hits}
         share = len(hits) / max((counted & fresh).sum(), 1)
@@ -221,30 +253,13 @@ def _work(space: EMSpace) -> float:
 
 def good(space: EMSpace, found: Climbed) -> BoolArray:
     """Runs that count: those that are not doubtful, or if there are none, all not collapsed."""
-    return counted_runs(found, doubtful(space, found.parameters))
+    return counted_runs(found, space.doubtful(found.parameters))
 
 
 def counted_runs(found: Climbed, is_doubtful: BoolArray) -> BoolArray:
     """As `good`, where it is known which are doubtful."""
     free = ~found.collapsed & ~is_doubtful
     return free if free.any() else ~found.collapsed
-
-
-def doubtful(space: EMSpace, parameters: EMParameters) -> BoolArray:
-    """Which mixtures have a spike on tied values, or a covariance matrix of hardly enough rows.
-
-    Of few more rows than features, where these are many, a covariance matrix is next to singular in
-    some direction, and the likelihood high, whatever the data (McLachlan & Peel 2000,
-    doi:10.1002/0471721182, section 3.10).
-    """
-    result = space.spiked(parameters)
-    if space.structure.correlated and not space.structure.pooled and space.n_components > 1:
-        least = space.min_rows + _HARDLY * max(space.n_features - _FEW_FEATURES, 0)
-        few = parameters.weights * effective_rows(space.n_rows, space.total) < least
-        if space.pseudo_rows and few.any():  # a prior holds what no other rows are near
-            few &= ~space.lie_far_out(parameters.means)
-        result = result | few.any(axis=1)
-    return result
 
 
 def optima(space: EMSpace, found: Climbed, counted: BoolArray) -> list[IntArray]:

@@ -9,8 +9,9 @@ whitened by all data, whitened by what varies within small clusters (Art, Gnanad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import cycle
 
 import numpy as np
 from scipy.special import ndtri
@@ -76,20 +77,21 @@ class Starter:
 
         if self.known:
             return {
-                "k-means++": clustered(lambda: self._plain),
+                "k-means++": clustered(lambda: self.features),
                 "k-means++, EM's coordinates": clustered(lambda: self.x),
                 "random rows": self._random_rows,
             }
-        makers: dict[str, Callable[[], IntArray]] = {"k-means": clustered(lambda: self._plain)}
+        makers: dict[str, Callable[[], IntArray]] = {"k-means": clustered(lambda: self.features)}
         if self.space.problem.space.n_weights == 1:  # one component, and one optimum
             return makers
         makers |= {
-            "merged": lambda: self._merged(self._plain),
+            "merged": lambda: self._merged(self.features),
             "dense balls": lambda: dense_balls(self._ranks, k, least, self._volume, rng),
             "k-means, ranks": clustered(lambda: self._ranks),
         }
         if self.space.n_features > 1:
             makers["k-means, projected"] = clustered(self._projected)
+            makers["k-means, one feature"] = clustered(self._one_feature)
         if self.space.n_features > 1 and self.space.structure.correlated:
             makers["k-means, locally whitened"] = clustered(self._locally_whitened)
             makers["k-means, whitened"] = clustered(lambda: self._white)
@@ -101,8 +103,8 @@ class Starter:
     # ---- views -------------------------------------------------------------------------------
 
     @cached_property
-    def _plain(self) -> FloatArray:
-        """In the problem's units, in which features have variance 1."""
+    def features(self) -> FloatArray:
+        """The rows in the problem's units, in which features have variance 1, shape (N, D)."""
         return self.x if self.space.frame is None else self.x @ self.space.frame.T
 
     @cached_property
@@ -117,7 +119,7 @@ class Starter:
     @cached_property
     def _ranks(self) -> FloatArray:
         """Normal scores of each feature's ranks."""
-        ranks = mean_ranks(rounded(self._plain).T).T
+        ranks = mean_ranks(rounded(self.features).T).T
         return np.asarray(ndtri((ranks - 0.5) / len(ranks)), dtype=np.float64)
 
     def _projected(self) -> FloatArray:
@@ -125,13 +127,22 @@ class Starter:
         d, k = self.space.n_features, self.space.n_components
         n_axes = int(self.rng.integers(1, max(2, min(d, k))))
         if self.rng.random() < 0.5:
-            return self._plain @ self._principal_axes[:, :n_axes]
+            return self.features @ self._principal_axes[:, :n_axes]
         axes = self.rng.standard_normal((d, n_axes))
         return np.asarray(self.x @ axes)
 
+    def _one_feature(self) -> FloatArray:
+        """One after the other: values in heaps say much, and are lost among many features."""
+        feature = next(self._features_in_turn)
+        return self.features[:, feature : feature + 1]
+
+    @cached_property
+    def _features_in_turn(self) -> Iterator[int]:
+        return cycle(self.rng.permutation(self.space.n_features).tolist())
+
     @cached_property
     def _principal_axes(self) -> FloatArray:
-        centred = self._plain - self._plain.mean(axis=0)
+        centred = self.features - self.features.mean(axis=0)
         return np.asarray(np.linalg.eigh(centred.T @ centred)[1][:, ::-1])
 
     def _locally_whitened(self) -> FloatArray:

@@ -23,6 +23,7 @@ from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Noise
 from stangmm.model.problem import Problem
+from stangmm.model.ties import share_of_ties, share_of_ties_by_feature
 
 # A random subset of the rows keeps so many of each component that has known ones, since without
 # them another component could take its place.
@@ -32,6 +33,9 @@ AT_RESOLUTION = 1.002
 _FEW = 0.05  # a share of the rows
 # Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
 _NARROWEST = 1e-8
+# Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
+# are hardly enough.
+_HARDLY, _FEW_FEATURES = 0.5, 4
 # And smallest eigenvalue of a correlation matrix of doubles.
 _FLATTEST = 1e-11
 
@@ -186,6 +190,22 @@ class EMSpace:
             covariances = self.structure.nearest(parameters.weights, covariances)
         return EMParameters(parameters.weights, parameters.means, covariances)
 
+    def doubtful(self, parameters: EMParameters) -> BoolArray:
+        """Which mixtures have a spike on tied values, or a covariance matrix of hardly enough rows.
+
+        Of few more rows than features, where these are many, a covariance matrix is next to
+        singular in some direction, and the likelihood high, whatever the data (McLachlan & Peel
+        2000, doi:10.1002/0471721182, section 3.10).
+        """
+        result = self.spiked(parameters)
+        if self.structure.correlated and not self.structure.pooled and self.n_components > 1:
+            least = self.min_rows + _HARDLY * max(self.n_features - _FEW_FEATURES, 0)
+            few = parameters.weights * effective_rows(self.n_rows, self.total) < least
+            if self.pseudo_rows and few.any():  # a prior holds what no other rows are near
+                few &= ~self.lie_far_out(parameters.means)
+            result = result | few.any(axis=1)
+        return result
+
     def spiked(self, parameters: EMParameters) -> BoolArray:
         """Which mixtures have a component on a few tied values, as narrow as their resolution.
 
@@ -204,8 +224,34 @@ class EMSpace:
             above, _ = _correlations(inside, AT_RESOLUTION)
             bound = np.asarray(np.linalg.eigvalsh(above)[..., 0] < 0.0)
             bound |= np.linalg.eigvalsh(correlations)[..., 0] < flat
-        few = parameters.weights < SHARE_OF_TIES
-        return np.asarray((bound & few).any(axis=1))
+        few = bound & (parameters.weights < SHARE_OF_TIES)
+        result: BoolArray = np.asarray(few.any(axis=1))
+        # Others may stand on the same values.
+        some = np.flatnonzero(result)
+        if len(some):
+            shares = self._share_of_ties(parameters[some])
+            result[some] = (few[some] & (shares < SHARE_OF_TIES)).any(axis=1)
+        return result
+
+    def _share_of_ties(self, parameters: EMParameters) -> FloatArray:
+        """Share of rows that have the equal values on which components stand, shape (R, K).
+
+        In the direction in which a component is narrowest it counts as if it were at the bound.
+        """
+        weights, means, covariances = parameters.weights, parameters.means, parameters.covariances
+        if covariances.ndim == 3:
+            narrow = np.broadcast_to(covariances < AT_RESOLUTION * self._floor, means.shape)
+            return share_of_ties_by_feature(weights, means, narrow, np.sqrt(self._floor))
+        to = self._to_rounding
+        inside, at = to @ covariances @ to.T, means @ to.T
+        inside = np.broadcast_to(inside, (*means.shape, means.shape[-1]))
+        axes = np.linalg.eigh(inside)[1]
+        along = np.einsum("rkdf,rlde,rkef->rklf", axes, inside, axes, optimize=True)
+        narrow = along < AT_RESOLUTION
+        k = np.arange(weights.shape[1])
+        narrow[:, k, k, 0] = True
+        gap = at[:, :, np.newaxis] - at[:, np.newaxis]
+        return share_of_ties(weights, np.einsum("rkdf,rkld->rklf", axes, gap), narrow)
 
     @cached_property
     def _floor(self) -> FloatArray:
