@@ -38,6 +38,22 @@ def test_continuous_values_have_the_resolution_of_a_double(scale: float, offset:
     assert of(np.unique(x)) <= 1e-15 * np.abs(x).max()
 
 
+def test_errors_of_single_precision_make_no_values_of_one() -> None:
+    """Stata's numbers are of four bytes, and their differences have errors of 1e-7."""
+    rate = np.random.default_rng(12).integers(30, 90, 200).astype(np.float32) / np.float32(10)
+    change = np.diff(rate).astype(np.float64)
+    assert len(np.unique(change)) > 1.3 * len(np.unique(change.round(4)))
+    assert of(change) == pytest.approx(0.1, rel=1e-4)
+    assert of(np.append(change, 0.100003)) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_times_close_together_are_values() -> None:
+    """Steps of 1e-6 of the size, with a gap: a sequence, and no value written differently."""
+    time = 2000 + np.r_[np.arange(100), np.arange(300, 400)] / 365.0
+    assert of(np.append(time, time[0])) == pytest.approx(1 / 365, rel=1e-6)
+    assert of(np.append(time * 10 + 1e6, time[0] * 10 + 1e6)) == pytest.approx(10 / 365, rel=1e-4)
+
+
 def test_values_that_a_double_can_hardly_tell_apart_have_its_resolution() -> None:
     """Near 1e8 doubles are 1.5e-8 apart: a tie says no more than that."""
     for scale in (1e-7, 1e-4):

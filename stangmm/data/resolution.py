@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray
+from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.data.reach import reach
 
-# Values nearer to each other than this share of their size are one value, written differently.
-_ONE_VALUE = 1e-14
+# Values nearer to each other than this share of their size are one value, written differently. So
+# are those that a calculation in single precision has left so near, if all others are so many
+# times further apart.
+_ONE_VALUE, _SINGLE, _APART = 1e-14, 1e-5, 20.0
 # A decimal step must be so much larger than what a double can hold, to be seen in the values.
 _VISIBLE_STEP = 1e3
 
@@ -23,9 +25,10 @@ def resolution(x: FloatArray, sample_weight: FloatArray | None = None) -> FloatA
 
     It is the largest decimal step of which all values are multiples, such as 0.1 or 10. Where
     values repeat they lie on a grid that need not be decimal (60ths, or zeros beside anything):
-    then it is at least the smallest gap between distinct values. Values written to all the digits
-    of a double have the resolution of a double, which bounds nothing. Single values far out, which
-    a double may hold coarsely (1e20), do not count for that.
+    then it is at least the smallest gap between distinct values. Numbers that only the errors of
+    single precision tell apart, as differences of 4-byte numbers may be, are one value. Values
+    written to all the digits of a double have the resolution of a double, which bounds nothing.
+    Single values far out, which a double may hold coarsely (1e20), do not count for that.
 
     Parameters
     ----------
@@ -57,12 +60,21 @@ def _step(values: FloatArray, times: float, low: float, high: float) -> float:
     within = distinct[(distinct >= low) & (distinct <= high)]
     largest = float(np.abs(within[[0, -1]]).max())
     step = max(_decimal_step(distinct, largest), float(np.spacing(largest)))
-    if len(distinct) < times:
-        gaps = np.diff(distinct)
-        apart = gaps[gaps > _ONE_VALUE * largest]
-        if len(apart):
-            step = max(step, float(apart.min()))
+    apart = np.diff(distinct)
+    apart = apart[_between_values(apart, largest)]
+    if len(apart) and len(apart) + 1 < times:
+        step = max(step, float(apart.min()))
     return step
+
+
+def _between_values(gaps: FloatArray, largest: float) -> BoolArray:
+    """Which gaps of sorted distinct numbers are between values, not between writings of one."""
+    wide = gaps > _SINGLE * largest
+    if wide.any() and not wide.all() and gaps[wide].min() > _APART * _SINGLE * largest:
+        value = np.cumsum(wide)  # numbers with small gaps between them; a sequence is no one value
+        if np.bincount(value, np.where(wide, 0.0, gaps)).max() < _SINGLE * largest:
+            return np.asarray(wide)
+    return np.asarray(gaps > _ONE_VALUE * largest)
 
 
 def _decimal_step(distinct: FloatArray, largest: float) -> float:

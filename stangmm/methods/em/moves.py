@@ -8,6 +8,8 @@ from the likelihood with one component less.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
@@ -26,6 +28,7 @@ from stangmm.methods.em.steps import EMSpace
 _STEPS = 5  # of EM, with one component more and after a merger
 _TRIED = 4  # times as many moves as are made: those that have come highest after a few steps are
 _AMONG = 5  # splits of which one is taken
+_ANEW = 3  # ways to split what two components hold together
 _OF_FEATURES = 2  # halves by an interval of one feature
 _ALIKE = 0.05  # nats, and percent of the weight, by which mixtures differ that are next to the same
 # Cores of a component that are tried at once, and a thorough search's; share of its rows at most.
@@ -45,6 +48,7 @@ class Moves:
     """
 
     def __init__(self, starter: Starter, best: EMParameters, *, thorough: bool = True) -> None:
+        self._starter, self._thorough = starter, thorough
         self._space, self._best = starter.subset, best
         self._tried = _TRIED if thorough else 1
         self._now = float(self._space.expectation(best)[0][0])
@@ -59,22 +63,35 @@ class Moves:
     def merged_and_split(self, n: int) -> EMParameters:
         """Up to ``n`` mixtures with two components merged, and another in two.
 
-        Of two components, a half of one joins the other.
+        Of two components, a half of one joins the other. A thorough search also splits anew the two
+        that lose least by the merger.
         """
-        if not len(self._gain):
-            return self._best[np.arange(0)]
         k = self._best.weights.shape[1]
         i, j = np.triu_indices(k, 1)
         merged = self._space.bounded(_merged(self._best, i, j, self._space.structure.one_scale))
         loss = self._now - self._space.expectation(merged)[0]
-        total = self._gain[:, np.newaxis] - loss
-        if k > 2:
-            of_them = (self._component[:, np.newaxis] == i) | (self._component[:, np.newaxis] == j)
-            total[of_them] = -np.inf
-        order = np.argsort(-total.round(6), axis=None, kind="stable")[: self._tried * n]
-        order = order[np.isfinite(total.ravel()[order])]
-        which, pair = np.unravel_index(order, total.shape)
-        return self._most_promising(self._joined(which, i[pair], j[pair]), n)
+        starts = []
+        if self._thorough and not self._starter.known:
+            closest = int(np.argmin(loss.round(6)))
+            now = self._now - float(loss[closest])
+            starts.append(self._split_anew(merged[np.array([closest])], now, int(i[closest])))
+        if len(self._gain):
+            total = self._gain[:, np.newaxis] - loss
+            if k > 2:
+                component = self._component[:, np.newaxis]
+                total[(component == i) | (component == j)] = -np.inf
+            order = np.argsort(-total.round(6), axis=None, kind="stable")[: self._tried * n]
+            order = order[np.isfinite(total.ravel()[order])]
+            which, pair = np.unravel_index(order, total.shape)
+            starts.append(self._joined(which, i[pair], j[pair]))
+        return self._most_promising(starts, n)
+
+    def _split_anew(self, merged: EMParameters, now: float, component: int) -> EMParameters:
+        """The best few ways to split one component of a mixture that has one less."""
+        parts, _, gain = splits(self._starter, merged, now, _MANY_CORES, (component,))
+        fresh = np.flatnonzero(~_repeated(parts, gain) & np.isfinite(gain))
+        best_first = np.argsort(-gain[fresh].round(6), kind="stable")
+        return parts[fresh[best_first[:_ANEW]]]
 
     def halves_joined(self, n: int) -> EMParameters:
         """Up to ``n`` mixtures in which a half of one component has joined another.
@@ -92,20 +109,21 @@ class Moves:
         high = np.r_[np.maximum(half, other), np.full(len(of), k)]
         joined = self._joined(which, low, high)
         order = np.argsort(-self._space.expectation(joined)[0].round(6), kind="stable")
-        return self._most_promising(joined[order[: self._tried * n]], n)
+        return self._most_promising([joined[order[: self._tried * n]]], n)
 
     def _joined(self, which: IntArray, i: IntArray, j: IntArray) -> EMParameters:
         one_scale = self._space.structure.one_scale
         return self._space.bounded(_merged(self._parts[which], i, j, one_scale))
 
-    def _most_promising(self, starts: EMParameters, n: int) -> EMParameters:
+    def _most_promising(self, starts: list[EMParameters], n: int) -> EMParameters:
         """Those that have come highest after a few steps, each once.
 
         Those that would not count as an optimum come last, however high.
         """
-        if not len(starts.weights):
-            return starts
-        after, reached = _stepped(self._space, starts)
+        starts = [some for some in starts if len(some.weights)]
+        if not starts:
+            return self._best[np.arange(0)]
+        after, reached = _stepped(self._space, EMParameters.joined(starts))
         order = np.lexsort((-reached.round(6), self._space.doubtful(after)))
         new = np.isfinite(reached[order]) & ~_repeated(after[order], reached[order])
         return after[order[new][:n]]
@@ -139,19 +157,25 @@ def grown(starter: Starter, n_starts: int) -> EMParameters:
 
 
 def splits(
-    starter: Starter, best: EMParameters, now: float, n_cores: int
+    starter: Starter,
+    best: EMParameters,
+    now: float,
+    n_cores: int,
+    components: Sequence[int] | None = None,
 ) -> tuple[EMParameters, IntArray, FloatArray]:
     """Mixtures with one component in two, the second half last.
 
     Also which component that is, and how many nats a few steps of EM have gained; minus infinity
-    where a half collapsed. Where covariances have nothing in common, the rows of the component
-    tell, and the steps leave the others alone: partial EM.
+    where a half collapsed. All components are tried, unless some are named. Where covariances have
+    nothing in common, the rows of the component tell, and the steps leave the others alone: partial
+    EM.
     """
     space, z = starter.subset, starter.classified(best)
     structure = space.structure
     least = structure.min_rows(space.n_features)
     found: list[tuple[EMParameters, IntArray, FloatArray]] = []
-    for k in range(best.weights.shape[1]):
+    n_components = best.weights.shape[1]
+    for k in components or range(n_components):
         rows = np.flatnonzero(z == k)
         if len(rows) < 2 * least + 2:
             continue
@@ -169,7 +193,7 @@ def splits(
             pairs, log_lik = _stepped(alone, pairs)
             gain = log_lik - alone.expectation(_alone(best, k))[0]
             whole = _with_pairs(best, k, pairs)
-        if best.weights.shape[1] == 2:  # the first half joins the other component: try either
+        if not components and n_components == 2:  # one half joins the other component: either
             whole = EMParameters.joined([whole, _exchanged(whole, k)])
             gain = np.tile(gain, 2)
         found.append((whole, np.full(len(gain), k), gain))
