@@ -54,6 +54,13 @@ def test_times_close_together_are_values() -> None:
     assert of(np.append(time * 10 + 1e6, time[0] * 10 + 1e6)) == pytest.approx(10 / 365, rel=1e-4)
 
 
+@pytest.mark.parametrize("n_clusters", [2, 30])
+def test_narrow_clusters_far_apart_are_no_values(n_clusters: int) -> None:
+    rng = np.random.default_rng(13)
+    x = 1e6 * rng.permutation(100)[:n_clusters].repeat(300 // n_clusters) + rng.normal(size=300)
+    assert of(np.append(x, x[0])) < 0.1
+
+
 def test_values_that_a_double_can_hardly_tell_apart_have_its_resolution() -> None:
     """Near 1e8 doubles are 1.5e-8 apart: a tie says no more than that."""
     for scale in (1e-7, 1e-4):

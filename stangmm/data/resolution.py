@@ -12,10 +12,11 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray
 from stangmm.data.reach import reach
 
-# Values nearer to each other than this share of their size are one value, written differently. So
-# are those that a calculation in single precision has left so near, if all others are so many
-# times further apart.
-_ONE_VALUE, _SINGLE, _APART = 1e-14, 1e-5, 20.0
+# Values nearer to each other than this share of their size are one value, written differently.
+_ONE_VALUE = 1e-14
+# So are those that a calculation in single precision has left so near, if all others are so many
+# times further apart; of so many values at least, with so few numbers each: else they are clusters.
+_NEAR, _FURTHER, _VALUES, _NUMBERS = 1e-4, 100.0, 10, 4
 # A decimal step must be so much larger than what a double can hold, to be seen in the values.
 _VISIBLE_STEP = 1e3
 
@@ -69,12 +70,23 @@ def _step(values: FloatArray, times: float, low: float, high: float) -> float:
 
 def _between_values(gaps: FloatArray, largest: float) -> BoolArray:
     """Which gaps of sorted distinct numbers are between values, not between writings of one."""
-    wide = gaps > _SINGLE * largest
-    if wide.any() and not wide.all() and gaps[wide].min() > _APART * _SINGLE * largest:
-        value = np.cumsum(wide)  # numbers with small gaps between them; a sequence is no one value
-        if np.bincount(value, np.where(wide, 0.0, gaps)).max() < _SINGLE * largest:
+    apart: BoolArray = np.asarray(gaps > _ONE_VALUE * largest)
+    ordered = np.sort(gaps[apart])
+    if len(ordered) > 1 and ordered[0] <= _NEAR * largest:
+        further = np.where(ordered[:-1] <= _NEAR * largest, ordered[1:] / ordered[:-1], 0.0)
+        errors = ordered[further.argmax()]
+        wide = gaps > errors
+        n_values = 1 + int(wide.sum())
+        # The numbers of a value lie together; those of a sequence do not.
+        width = np.bincount(np.cumsum(wide), np.where(wide, 0.0, gaps)).max()
+        if (
+            further.max() > _FURTHER
+            and width * _FURTHER < gaps[wide].min()
+            and n_values >= _VALUES
+            and len(gaps) + 1 <= _NUMBERS * n_values
+        ):
             return np.asarray(wide)
-    return np.asarray(gaps > _ONE_VALUE * largest)
+    return apart
 
 
 def _decimal_step(distinct: FloatArray, largest: float) -> float:
