@@ -59,6 +59,8 @@ def test_narrow_clusters_far_apart_are_no_values(n_clusters: int) -> None:
     rng = np.random.default_rng(13)
     x = 1e6 * rng.permutation(100)[:n_clusters].repeat(300 // n_clusters) + rng.normal(size=300)
     assert of(np.append(x, x[0])) < 0.1
+    beside_others = np.concatenate([rng.normal(size=100), 1e8 * rng.normal(5, 1, 100)])
+    assert of(np.append(beside_others, beside_others[0])) < 0.1
 
 
 def test_values_that_a_double_can_hardly_tell_apart_have_its_resolution() -> None:

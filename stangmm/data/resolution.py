@@ -15,8 +15,9 @@ from stangmm.data.reach import reach
 # Values nearer to each other than this share of their size are one value, written differently.
 _ONE_VALUE = 1e-14
 # So are those that a calculation in single precision has left so near, if all others are so many
-# times further apart; of so many values at least, with so few numbers each: else they are clusters.
-_NEAR, _FURTHER, _VALUES, _NUMBERS = 1e-4, 100.0, 10, 4
+# times further apart. There must be so many values, each of so few numbers, and so few on average
+# unless numbers repeat so often: else they are clusters.
+_NEAR, _FURTHER, _VALUES, _NUMBERS, _ON_AVERAGE, _REPEATED = 1e-4, 100.0, 10, 10, 1.5, 2.0
 # A decimal step must be so much larger than what a double can hold, to be seen in the values.
 _VISIBLE_STEP = 1e3
 
@@ -62,13 +63,13 @@ def _step(values: FloatArray, times: float, low: float, high: float) -> float:
     largest = float(np.abs(within[[0, -1]]).max())
     step = max(_decimal_step(distinct, largest), float(np.spacing(largest)))
     apart = np.diff(distinct)
-    apart = apart[_between_values(apart, largest)]
+    apart = apart[_between_values(apart, largest, times)]
     if len(apart) and len(apart) + 1 < times:
         step = max(step, float(apart.min()))
     return step
 
 
-def _between_values(gaps: FloatArray, largest: float) -> BoolArray:
+def _between_values(gaps: FloatArray, largest: float, times: float) -> BoolArray:
     """Which gaps of sorted distinct numbers are between values, not between writings of one."""
     apart: BoolArray = np.asarray(gaps > _ONE_VALUE * largest)
     ordered = np.sort(gaps[apart])
@@ -76,14 +77,16 @@ def _between_values(gaps: FloatArray, largest: float) -> BoolArray:
         further = np.where(ordered[:-1] <= _NEAR * largest, ordered[1:] / ordered[:-1], 0.0)
         errors = ordered[further.argmax()]
         wide = gaps > errors
-        n_values = 1 + int(wide.sum())
+        value = np.append(0, np.cumsum(wide))
+        numbers = np.bincount(value)
         # The numbers of a value lie together; those of a sequence do not.
-        width = np.bincount(np.cumsum(wide), np.where(wide, 0.0, gaps)).max()
+        width = np.bincount(value[1:], np.where(wide, 0.0, gaps)).max()
         if (
             further.max() > _FURTHER
             and width * _FURTHER < gaps[wide].min()
-            and n_values >= _VALUES
-            and len(gaps) + 1 <= _NUMBERS * n_values
+            and len(numbers) >= _VALUES
+            and numbers.max() <= _NUMBERS
+            and numbers.sum() <= max(_ON_AVERAGE * len(numbers), times / _REPEATED)
         ):
             return np.asarray(wide)
     return apart

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stangmm.base.arrays import BoolArray
-from stangmm.base.thresholds import NARROW_AS_ROUNDING, SHARE_OF_TIES
-from stangmm.model.ties import share_of_ties_by_feature
+from stangmm.base.thresholds import NARROW_AS_ROUNDING
+from stangmm.model.ties import stand_on_few
 from stangmm.posterior.fitted import Fitted, once
 
 
@@ -22,7 +22,7 @@ def narrow_as_rounding(fit: Fitted) -> BoolArray:
 def has_spike(fit: Fitted) -> bool:
     """Whether a component stands on few equal values: a spike of the density, and no cluster."""
     floor = fit.priors.space(fit.model.structure).scale_floor
-    rounding = np.maximum(np.broadcast_to(floor, fit.dataset.n_features), np.finfo(float).tiny)
-    narrow = narrow_as_rounding(fit)
-    share = share_of_ties_by_feature(fit.weights, fit.means, narrow, rounding)
-    return bool((share < SHARE_OF_TIES).any())
+    rounding = np.broadcast_to(floor, fit.dataset.n_features)
+    data = fit.dataset
+    few = stand_on_few(data.x, data.sample_weight, fit.means, narrow_as_rounding(fit), rounding)
+    return bool(few.any())

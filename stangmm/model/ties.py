@@ -5,50 +5,60 @@ from __future__ import annotations
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray
+from stangmm.base.thresholds import SHARE_OF_TIES
 
-# Values that are not equal differ by the rounding, whose standard deviation is this many times
-# smaller than half of it.
-_HALF = 3.0**0.5
+# A rounding error is at most this many times its standard deviation, but for the last bits.
+_LARGEST = 3.0**0.5 * 1.001
 
 
-def share_of_ties(weights: FloatArray, gap: FloatArray, narrow: BoolArray) -> FloatArray:
-    """Share of the rows that have the equal values on which each component stands.
+def are_few(
+    values: FloatArray, sample_weight: FloatArray | None, at: float, rounding: float
+) -> bool:
+    """Whether few rows have the value on which a component stands.
 
-    Components share them that are narrow at the same place in the same direction: rows that are
-    zero in one feature may be two clusters in the others.
+    Rows are counted, not the component's share of them: rows that are zero in one feature may be
+    two clusters, which differ in the others.
 
     Parameters
     ----------
-    weights : ndarray, shape (..., K)
-    gap : ndarray, shape (..., K, K, F)
-        How far each component's mean is from those of the others in each of F directions, its own
-        or the features, in standard deviations of the rounding.
-    narrow : ndarray of bool, shape (..., K, K, F)
-        Whether the others are as narrow as the rounding in these directions.
+    values : ndarray, shape (N,)
+        Of a feature, or along a direction; NaN where they are missing.
+    sample_weight : ndarray, shape (N,), optional
+    at : float
+        Where the component is.
+    rounding : float
+        Standard deviation of the rounding errors, in the same units.
+    """
+    weight = np.ones(len(values)) if sample_weight is None else sample_weight
+    there = np.abs(values - at) <= _LARGEST * rounding
+    return bool(weight[there].sum() < SHARE_OF_TIES * weight[~np.isnan(values)].sum())
+
+
+def stand_on_few(
+    x: FloatArray,
+    sample_weight: FloatArray | None,
+    means: FloatArray,
+    narrow: BoolArray,
+    rounding: FloatArray,
+) -> BoolArray:
+    """Which components stand on a value of a feature that few rows have.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    sample_weight : ndarray, shape (N,), optional
+    means : ndarray, shape (..., D)
+    narrow : ndarray of bool, shape (..., D)
+        In which features components are as narrow as the rounding.
+    rounding : ndarray, shape (D,)
+        Standard deviations of the rounding errors.
 
     Returns
     -------
-    ndarray, shape (..., K)
-        In the direction in which they are fewest; 1 where a component is narrow in none.
+    ndarray of bool, shape (...)
     """
-    same = (np.abs(gap) < _HALF) & narrow
-    share = np.einsum("...klf,...l->...kf", same, weights)
-    own = np.einsum("...kkf->...kf", narrow)
-    return np.asarray(np.where(own, share, 1.0).min(axis=-1))
-
-
-def share_of_ties_by_feature(
-    weights: FloatArray, means: FloatArray, narrow: BoolArray, rounding: FloatArray
-) -> FloatArray:
-    """As `share_of_ties`, where the directions are the features.
-
-    Parameters
-    ----------
-    weights : ndarray, shape (..., K)
-    means : ndarray, shape (..., K, D)
-    narrow : ndarray of bool, shape (..., K, D)
-    rounding : ndarray, shape (D,)
-        Its standard deviations.
-    """
-    gap = (means[..., np.newaxis, :] - means[..., np.newaxis, :, :]) / rounding
-    return share_of_ties(weights, gap, np.broadcast_to(narrow[..., np.newaxis, :, :], gap.shape))
+    result = np.zeros_like(narrow)
+    for place in zip(*np.nonzero(narrow), strict=True):
+        d = place[-1]
+        result[place] = are_few(x[:, d], sample_weight, means[place], rounding[d])
+    return np.asarray(result.any(axis=-1))

@@ -6,11 +6,10 @@ import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.errors import InferenceError
-from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.methods.draws import Optimum, RestartInfo
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
-from stangmm.model.ties import share_of_ties_by_feature
+from stangmm.model.ties import stand_on_few
 
 # Standard deviation, relative to that of the data's rounding, below which a component is nothing
 # but rounded values.
@@ -64,9 +63,9 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     few = too_few_rows(problem, mixture.weights * n_rows)
     bad: BoolArray = np.asarray(few | flat(mixture))
     narrow = at_resolution(mixture, problem)
-    rounding = np.maximum(problem.scale_floor, np.finfo(np.float64).tiny)
-    share = share_of_ties_by_feature(mixture.weights, mixture.means, narrow, rounding)
-    spiked: BoolArray = np.asarray(bad | (share < SHARE_OF_TIES).any(axis=1))
+    rounding = np.broadcast_to(problem.scale_floor, problem.n_features)
+    spike = stand_on_few(problem.x, problem.sample_weight, mixture.means, narrow, rounding)
+    spiked: BoolArray = np.asarray(bad | spike.any(axis=1))
     return bad if spiked.all() else spiked
 
 

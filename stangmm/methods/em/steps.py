@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
-from stangmm.base.thresholds import SHARE_OF_TIES
 from stangmm.data.reach import reach
 from stangmm.methods.em.algebra import EMParameters, Sums
 from stangmm.methods.em.by_group import rows_by_group
@@ -23,7 +22,7 @@ from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Noise
 from stangmm.model.problem import Problem
-from stangmm.model.ties import share_of_ties, share_of_ties_by_feature
+from stangmm.model.ties import are_few, stand_on_few
 
 # A random subset of the rows keeps so many of each component that has known ones, since without
 # them another component could take its place.
@@ -224,34 +223,33 @@ class EMSpace:
             above, _ = _correlations(inside, AT_RESOLUTION)
             bound = np.asarray(np.linalg.eigvalsh(above)[..., 0] < 0.0)
             bound |= np.linalg.eigvalsh(correlations)[..., 0] < flat
-        few = bound & (parameters.weights < SHARE_OF_TIES)
-        result: BoolArray = np.asarray(few.any(axis=1))
-        # Others may stand on the same values.
-        some = np.flatnonzero(result)
-        if len(some):
-            shares = self._share_of_ties(parameters[some])
-            result[some] = (few[some] & (shares < SHARE_OF_TIES)).any(axis=1)
+        result = np.zeros(len(covariances), dtype=bool)
+        for i in np.flatnonzero(bound.any(axis=1)):
+            result[i] = self._stands_on_few(parameters[np.array([i])], bound[i])
         return result
 
-    def _share_of_ties(self, parameters: EMParameters) -> FloatArray:
-        """Share of rows that have the equal values on which components stand, shape (R, K).
+    def _stands_on_few(self, parameters: EMParameters, bound: BoolArray) -> bool:
+        """Whether a component of a mixture (1,) that is at the bound stands on values of few rows.
 
-        In the direction in which a component is narrowest it counts as if it were at the bound.
+        A covariance matrix is so in its narrowest directions.
         """
-        weights, means, covariances = parameters.weights, parameters.means, parameters.covariances
-        if covariances.ndim == 3:
+        x = self.problem.x if self.rows is None else self.problem.x[self.rows]
+        means, covariances = parameters.means[0], parameters.covariances[0]
+        if covariances.ndim == 2:
             narrow = np.broadcast_to(covariances < AT_RESOLUTION * self._floor, means.shape)
-            return share_of_ties_by_feature(weights, means, narrow, np.sqrt(self._floor))
+            rounding = np.sqrt(self._floor)
+            return bool(stand_on_few(x, self.sample_weight, means, narrow, rounding).any())
         to = self._to_rounding
-        inside, at = to @ covariances @ to.T, means @ to.T
-        inside = np.broadcast_to(inside, (*means.shape, means.shape[-1]))
-        axes = np.linalg.eigh(inside)[1]
-        along = np.einsum("rkdf,rlde,rkef->rklf", axes, inside, axes, optimize=True)
-        narrow = along < AT_RESOLUTION
-        k = np.arange(weights.shape[1])
-        narrow[:, k, k, 0] = True
-        gap = at[:, :, np.newaxis] - at[:, np.newaxis]
-        return share_of_ties(weights, np.einsum("rkdf,rkld->rklf", axes, gap), narrow)
+        scale = self._narrowest
+        for k in np.flatnonzero(np.broadcast_to(bound, len(means))):
+            values, axes = np.linalg.eigh(to @ covariances[k % len(covariances)] @ to.T)
+            narrow = values < AT_RESOLUTION
+            narrow[0] = True
+            for axis in axes.T[narrow]:
+                at = float(axis @ to @ means[k])
+                if are_few((x / scale) @ axis, self.sample_weight, at, 1.0):
+                    return True
+        return False
 
     @cached_property
     def _floor(self) -> FloatArray:
