@@ -66,12 +66,14 @@ class Moves:
         Of two components, a half of one joins the other. A thorough search also splits anew the two
         that lose least by the merger.
         """
+        if self._starter.known or not (self._thorough or len(self._gain)):
+            return self._best[np.arange(0)]
         k = self._best.weights.shape[1]
         i, j = np.triu_indices(k, 1)
         merged = self._space.bounded(_merged(self._best, i, j, self._space.structure.one_scale))
         loss = self._now - self._space.expectation(merged)[0]
         starts = []
-        if self._thorough and not self._starter.known:
+        if self._thorough:
             closest = int(np.argmin(loss.round(6)))
             now = self._now - float(loss[closest])
             starts.append(self._split_anew(merged[np.array([closest])], now, int(i[closest])))
