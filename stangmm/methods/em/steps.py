@@ -233,23 +233,27 @@ class EMSpace:
 
         A covariance matrix is so in its narrowest directions.
         """
-        x = self.problem.x if self.rows is None else self.problem.x[self.rows]
+        x = self._recorded
         means, covariances = parameters.means[0], parameters.covariances[0]
         if covariances.ndim == 2:
             narrow = np.broadcast_to(covariances < AT_RESOLUTION * self._floor, means.shape)
             rounding = np.sqrt(self._floor)
             return bool(stand_on_few(x, self.sample_weight, means, narrow, rounding).any())
-        to = self._to_rounding
-        scale = self._narrowest
+        to, in_roundings = self._to_rounding, x / self._narrowest
         for k in np.flatnonzero(np.broadcast_to(bound, len(means))):
             values, axes = np.linalg.eigh(to @ covariances[k % len(covariances)] @ to.T)
             narrow = values < AT_RESOLUTION
             narrow[0] = True
             for axis in axes.T[narrow]:
                 at = float(axis @ to @ means[k])
-                if are_few((x / scale) @ axis, self.sample_weight, at, 1.0):
+                if are_few(in_roundings @ axis, self.sample_weight, at, 1.0):
                     return True
         return False
+
+    @cached_property
+    def _recorded(self) -> FloatArray:
+        """The rows held in the problem's units, NaN where values are missing."""
+        return self.problem.x if self.rows is None else self.problem.x[self.rows]
 
     @cached_property
     def _floor(self) -> FloatArray:
