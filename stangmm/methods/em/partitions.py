@@ -181,8 +181,8 @@ def in_one_feature(x: FloatArray, least: float, n_best: int) -> list[BoolArray]:
     y = np.take_along_axis(y, order, axis=0)
     first, last = _runs_of_equal(y)
     sums, squares = (np.concatenate([np.zeros((1, d)), np.cumsum(a, axis=0)]) for a in (y, y**2))
-    sizes = low * _TIMES ** np.arange(int(np.log2(0.5 * n / low) / np.log2(_TIMES)) + 1)
-    sizes = np.append(sizes, 1).astype(int)  # that of one row, and of all that are equal to it
+    sizes = low * 2 ** np.arange(int(np.log2(0.5 * n / low)) + 1)
+    sizes = np.append(sizes, 1)  # that of one row, and of all that are equal to it
     begin = np.concatenate([np.arange(n - size + 1) for size in sizes])
     end = np.concatenate([np.arange(size - 1, n) for size in sizes])
     column = np.arange(d)
