@@ -162,7 +162,8 @@ def in_one_feature(x: FloatArray, least: float, n_best: int) -> list[BoolArray]:
 
     For each feature the best of the intervals from its smallest value on, and the best of those of
     some sizes anywhere; of these the best few. What tells is the log likelihood of the two parts,
-    each normal in this feature (the classification likelihood, Symons 1981, doi:10.2307/2530036).
+    each normal in this feature (the classification likelihood, Celeux & Govaert 1992,
+    doi:10.1016/0167-9473(92)90042-E).
     Equal values stay together.
 
     Parameters
