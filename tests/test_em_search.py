@@ -22,6 +22,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import stangmm as sg
 from stangmm.data.dataset import Dataset
+from stangmm.judge.ties import has_spike
 from stangmm.methods.draws import RestartInfo
 from stangmm.methods.em.algebra import EMParameters
 from stangmm.methods.em.moves import grown, splits
@@ -359,6 +360,17 @@ def test_components_on_one_value_are_a_spike_only_if_few_rows_have_it() -> None:
             np.array([[[0.1, 1.0], [floor, 1.0], [floor, 1.0]]]),
         )
         assert space.spiked(mixture).tolist() == [spiked]
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "full"])
+def test_a_fit_has_a_spike_where_few_rows_are_equal(covariance_type: str) -> None:
+    rng = np.random.default_rng(3)
+    for n_zeros, expected in ((20, True), (120, False)):
+        amount = np.where(np.arange(300) < n_zeros, 0.0, rng.normal(5, 1, 300))
+        x = np.column_stack([rng.normal(size=300), amount]).round(2)
+        fit = em(x, 2, covariance_type, init=[[0, 0], [0, 5]])
+        assert has_spike(fit) is expected
+    assert not has_spike(em(zeros_of_two_clusters(0)[0], 3, covariance_type))
 
 
 def test_ratings_and_answers_of_yes_and_no_are_components() -> None:

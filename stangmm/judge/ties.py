@@ -6,7 +6,7 @@ import numpy as np
 
 from stangmm.base.arrays import BoolArray
 from stangmm.base.thresholds import NARROW_AS_ROUNDING
-from stangmm.model.ties import stand_on_few
+from stangmm.model.ties import are_few
 from stangmm.posterior.fitted import Fitted, once
 
 
@@ -21,8 +21,19 @@ def narrow_as_rounding(fit: Fitted) -> BoolArray:
 
 def has_spike(fit: Fitted) -> bool:
     """Whether a component stands on few equal values: a spike of the density, and no cluster."""
-    floor = fit.priors.space(fit.model.structure).scale_floor
-    rounding = np.broadcast_to(floor, fit.dataset.n_features)
-    data = fit.dataset
-    few = stand_on_few(data.x, data.sample_weight, fit.means, narrow_as_rounding(fit), rounding)
-    return bool(few.any())
+    narrow = narrow_as_rounding(fit)
+    if not narrow.any():
+        return False
+    data, model = fit.dataset, fit.model
+    floor = fit.priors.space(model.structure).scale_floor
+    rounding = np.broadcast_to(floor, data.n_features)
+    for k, d in zip(*np.nonzero(narrow), strict=True):
+        values, at = data.x[:, d], float(fit.means[k, d])
+        if model.structure.correlated and d:  # narrow given the features before
+            covariance = fit.covariances[k]
+            slopes = np.linalg.pinv(covariance[:d, :d], hermitian=True) @ covariance[:d, d]
+            values = values - data.x[:, :d] @ slopes
+            at -= float(fit.means[k, :d] @ slopes)
+        if are_few(values, data.sample_weight, at, float(rounding[d])):
+            return True
+    return False

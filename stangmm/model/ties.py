@@ -58,7 +58,11 @@ def stand_on_few(
     ndarray of bool, shape (...)
     """
     result = np.zeros_like(narrow)
+    known: dict[tuple[int, float], bool] = {}  # many components stand on one value, such as zero
     for place in zip(*np.nonzero(narrow), strict=True):
-        d = place[-1]
-        result[place] = are_few(x[:, d], sample_weight, means[place], rounding[d])
+        d = int(place[-1])
+        value = (d, float(np.round(means[place] / rounding[d], 2)))
+        if value not in known:
+            known[value] = are_few(x[:, d], sample_weight, means[place], rounding[d])
+        result[place] = known[value]
     return np.asarray(result.any(axis=-1))

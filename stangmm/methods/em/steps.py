@@ -30,11 +30,11 @@ _NAMED_ROWS = 200
 # A variance so near its lower bound, relative to it, is at the bound.
 AT_RESOLUTION = 1.002
 _FEW = 0.05  # a share of the rows
-# Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
-_NARROWEST = 1e-8
 # Rows beside the fewest that a covariance matrix can have, for each feature above the fourth, that
 # are hardly enough.
 _HARDLY, _FEW_FEATURES = 0.5, 4
+# Smallest standard deviation, in units of a feature's, with which matrices of doubles can work.
+_NARROWEST = 1e-8
 # And smallest eigenvalue of a correlation matrix of doubles.
 _FLATTEST = 1e-11
 
