@@ -20,6 +20,7 @@ from stangmm.many.comparison import Comparison
 from stangmm.posterior.fitted import has_priors
 from stangmm.report import comparison_report, fit_report
 from stangmm.report.numbers import count, number, percent
+from stangmm.report.pictures import further_pictures
 from stangmm.report.tables import as_call
 
 PLAIN_SVG = {"path", "use", "image", "rect", "clipPath", "defs", "g"}
@@ -263,6 +264,24 @@ def test_what_helps_to_find_a_fault_is_shown_only_if_there_is_one(
         assert (fit.diagnose().computation.verdict != "ok") == is_shown
         words = page_of(fit_report(fit, tmp_path / "r.html")).words
         assert ("Pairs of parameters" in words) == is_shown
+
+
+@pytest.mark.stan
+@pytest.mark.parametrize(
+    ("failed", "shown"),
+    [
+        ({"R-hat", "modes"}, []),  # the traces show it
+        ({"labelling"}, []),
+        ({"tail ESS"}, ["Pairs of parameters", "The ranks"]),
+        ({"E-BFMI"}, ["The energy", "Pairs of parameters"]),
+        ({"divergences", "modes"}, ["Pairs of parameters"]),
+    ],
+)
+def test_pictures_of_the_chains_are_those_of_the_checks_that_failed(
+    fits_galaxies: Any, failed: set[str], shown: list[str]
+) -> None:
+    pictures = further_pictures(fits_galaxies["nuts"], failed)
+    assert [picture.title for picture in pictures] == shown
 
 
 def test_the_answer_says_where_each_component_lies(tmp_path: Path) -> None:

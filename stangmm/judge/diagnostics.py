@@ -72,8 +72,8 @@ _SERIOUS = {
     *("weights of the modes", "modes apart", "divergences", "E-BFMI", "labelling"),
     *("sum of the sample weights", "features seen together"),
 }
-# Checks of which a combined fit has a value of its own.
-_OF_THE_WHOLE = ("R-hat", "bulk ESS", "tail ESS")
+# Checks of whether the chains agree; a combined fit has values of its own.
+OF_ALL_CHAINS = ("R-hat", "bulk ESS", "tail ESS")
 
 
 @dataclass(frozen=True)
@@ -444,7 +444,7 @@ def _of_chains_in_modes(fit: Fitted, info: McmcInfo, fits: list[Fitted]) -> Iter
             each.setdefault(check.name, []).append(check)
     for check in _of_chains(fit, info):
         of_modes = each.get(check.name, [])
-        if check.name not in _OF_THE_WHOLE or not of_modes:
+        if check.name not in OF_ALL_CHAINS or not of_modes:
             yield check
             continue
         worst = max((own.verdict for own in of_modes), key=_VERDICTS.index)

@@ -32,7 +32,6 @@ from stangmm.report.description import description
 from stangmm.report.numbers import count, fixed, number
 from stangmm.report.pictures import (
     Picture,
-    chain_pictures,
     density_picture,
     forest_pictures,
     further_pictures,
@@ -116,8 +115,8 @@ def fit_report(fit: Fitted, path: str | os.PathLike[str], *, progress: bool = Tr
         pictures = {"mixture": [density_picture(each.fit, each.title) for each in solutions]}
     passed = diagnosis.computation.verdict == "ok"
     pictures["runs"] = list(run_pictures(fit, brief=passed))
-    if not passed:  # they take as long as all others of a small fit
-        pictures["runs"] += [*further_pictures(fit), *chain_pictures(fit)]
+    failed = {check.name for check in diagnosis.computation if check.verdict != "ok"}
+    pictures["runs"] += further_pictures(fit, failed)
     priors_decided = decided_words(fit) if pooled and passed else ""
     if pooled and not priors_decided:
         pictures["priors"] = list(prior_pictures(fit))

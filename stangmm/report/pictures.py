@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stangmm import plots
+from stangmm.judge.diagnostics import OF_ALL_CHAINS
 from stangmm.judge.goodness import goodness_of_fit
 from stangmm.judge.leave_one_out import bad_rows
 from stangmm.methods.draws import McmcInfo, VariationalInfo
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from stangmm.plots.shown import Axes
 
 _ROWS, _ROWS_AGREED = 4, 1  # of panels of the chains; where they passed their checks
+# Checks of whether the sampler could follow the posterior.
+_GEOMETRY = ("divergences", "tree depth", "E-BFMI")
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,10 @@ def run_pictures(fit: Fitted, *, brief: bool = False) -> Iterator[Picture]:
 def forest_pictures(fit: Fitted) -> Iterator[Picture]:
     """The components' parameters beside each other, where they have intervals.
 
-    Where the profiles show the means, the table of the components has the rest.
+    Where the profiles show the means, and for one component, the table of the components has the
+    rest.
     """
-    if fit.kind == "point" or _has_profiles(fit):
+    if fit.kind == "point" or fit.model.n_components == 1 or _has_profiles(fit):
         return
     yield Picture(
         "The components side by side",
@@ -200,22 +204,6 @@ def row_pictures(fit: Fitted) -> Iterator[Picture]:
     )
 
 
-def chain_pictures(fit: Fitted) -> Iterator[Picture]:
-    """Whether the chains agree, beyond their traces; nothing for one, and after combining."""
-    if fit.combination is not None or not isinstance(fit.info, McmcInfo) or len(fit.lp) == 1:
-        return
-    yield Picture(
-        "The ranks",
-        lambda: plots.rank(fit, rows=_ROWS),
-        f"For each of {len(fit.lp)} chains, how many of its draws are among the low, middle and "
-        "high draws of all chains, with a band around 1.",
-        "All draws of a parameter are ranked, the lowest on the left. Chains that agree give lines "
-        "near 1, within the grey band. A chain that leaves the band is too low, too high or too "
-        "narrow: it has not sampled the same posterior as the others."
-        + _least_agreed(fit, _ROWS, "rank"),
-    )
-
-
 def _least_agreed(fit: Fitted, rows: int, method: str) -> str:
     """What a picture of the chains leaves out."""
     if len(chain_rows(fit)) <= rows:
@@ -226,10 +214,22 @@ def _least_agreed(fit: Fitted, rows: int, method: str) -> str:
     )
 
 
-def further_pictures(fit: Fitted) -> Iterator[Picture]:
-    """What helps to find out why sampling went wrong."""
+def further_pictures(fit: Fitted, failed: Collection[str]) -> Iterator[Picture]:
+    """What helps to find out why the computation went wrong: pictures of the checks that failed.
+
+    Chains that differ because they are in different modes are seen in their traces.
+
+    Parameters
+    ----------
+    fit : Fit
+    failed : names of checks
+        Those that were not passed.
+    """
+    if fit.kind == "point" or not failed:
+        return
     stats = fit.info.sample_stats if isinstance(fit.info, McmcInfo) else {}
-    if "energy" in stats:
+    slow = any(name in failed for name in OF_ALL_CHAINS) and "modes" not in failed
+    if "energy" in stats and "E-BFMI" in failed:
         yield Picture(
             "The energy",
             lambda: plots.energy(fit),
@@ -240,7 +240,7 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
             "below 0.3), the sampler moves slowly through the tails of the posterior, and part of "
             "them may be missing.",
         )
-    if fit.kind != "point":
+    if slow or not stats or any(name in failed for name in _GEOMETRY):
         smallest = int(fit.weights.argmin())
         divergent = (
             " Crosses are divergent draws: where they cluster, the sampler had difficulties."
@@ -255,6 +255,17 @@ def further_pictures(fit: Fitted) -> Iterator[Picture]:
             + (", the smallest, after relabelling" if fit.model.n_components > 1 else "")
             + ". A single round or slanted cloud is fine. A funnel or a bow is hard to sample; "
             f"two clouds are two different solutions.{divergent}",
+        )
+    if slow and isinstance(fit.info, McmcInfo) and fit.combination is None and len(fit.lp) > 1:
+        yield Picture(
+            "The ranks",
+            lambda: plots.rank(fit, rows=_ROWS),
+            f"For each of {len(fit.lp)} chains, how many of its draws are among the low, middle "
+            "and high draws of all chains, with a band around 1.",
+            "All draws of a parameter are ranked, the lowest on the left. Chains that agree give "
+            "lines near 1, within the grey band. A chain that leaves the band is too low, too high "
+            "or too narrow: it has not sampled the same posterior as the others."
+            + _least_agreed(fit, _ROWS, "rank"),
         )
 
 
