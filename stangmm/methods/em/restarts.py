@@ -14,8 +14,8 @@ from stangmm.model.ties import stand_on_few
 # Standard deviation, relative to that of the data's rounding, below which a component is nothing
 # but rounded values.
 _AT_RESOLUTION = 1.001
-# Smallest standard deviation of a component in any direction, relative to its largest: with less
-# its rows lie in a plane.
+# Smallest standard deviation of a component in any direction, relative to its largest, in units of
+# its own scales: with less its rows lie in a plane.
 _FLAT = 1e-5
 _SAME_OPTIMUM = 1e-4  # objectives that differ by less (in nats) are one optimum
 # Of restarts at one optimum whose objectives differ by less than this share of the above, the one
@@ -61,7 +61,7 @@ def collapsed(mixture: Mixture, problem: Problem) -> BoolArray:
     """
     n_rows = effective_rows(problem.n_rows, problem.total_weight)
     few = too_few_rows(problem, mixture.weights * n_rows)
-    bad: BoolArray = np.asarray(few | flat(mixture))
+    bad: BoolArray = np.asarray(few | flat(mixture, problem))
     narrow = at_resolution(mixture, problem)
     rounding = np.broadcast_to(problem.scale_floor, problem.n_features)
     spike = stand_on_few(problem.x, problem.sample_weight, mixture.means, narrow, rounding)
@@ -74,13 +74,19 @@ def at_resolution(mixture: Mixture, problem: Problem) -> BoolArray:
     return np.asarray(mixture.scales < _AT_RESOLUTION * problem.scale_floor)
 
 
-def flat(mixture: Mixture) -> BoolArray:
-    """Whether a component of mixtures (R,) lies in a plane, or has numbers that are not finite."""
+def flat(mixture: Mixture, problem: Problem) -> BoolArray:
+    """Whether a component of mixtures (R,) lies in a plane, or has numbers that are not finite.
+
+    It may be narrow in single features: there it is as wide as the data's resolution at least. Only
+    where the user has taken these bounds away, what is narrow beside the others counts, too.
+    """
     finite: BoolArray = np.asarray(np.isfinite(mixture.scales).all(axis=(1, 2)))
     if mixture.corr_chol is None:
         return ~finite
     finite &= np.isfinite(mixture.corr_chol).all(axis=(1, 2, 3))
-    values = np.linalg.svd(mixture[finite].cholesky)[1]
+    bounded = np.all(problem.space.scale_floor)
+    factors = mixture.corr_chol if bounded else mixture.cholesky
+    values = np.linalg.svd(factors[finite])[1]
     result = ~finite
     result[finite] = (values[..., -1] < _FLAT * values[..., 0]).any(axis=1)
     return result

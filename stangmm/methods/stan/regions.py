@@ -234,7 +234,7 @@ def _higher(
         ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
     mixture = space.mixture_of(ends.parameters)
     # On tied values, too, where EM goes only if there is nothing else: draws have been there.
-    height = np.where(ends.collapsed | flat(mixture), -np.inf, ends.log_likelihood)
+    height = np.where(ends.collapsed | flat(mixture, problem), -np.inf, ends.log_likelihood)
     top, least = int(np.argmax(height)), max(place.optimum.objective for place in known) + GAP_OK
     if not height[top] > least:
         return ()
@@ -262,7 +262,7 @@ def _heavier(
         ends = climb(space, space.parameters_of(best), tolerance=1e-3, max_iterations=200)
     mixture = space.mixture_of(ends.parameters)
     found = []
-    for each in (mixture[i] for i in np.flatnonzero(~flat(mixture))):
+    for each in (mixture[i] for i in np.flatnonzero(~flat(mixture, problem))):
         height = float(log_likelihood(each, problem.x, problem.sample_weight, problem.labels))
         optimum = Optimum(rounded(each, problem.space), height, 0, True, np.empty(0))
         found.append(optimum)

@@ -186,7 +186,8 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     unbounded = not np.all(problem.space.scale_floor)
 
     def has_mass(mixture: Mixture) -> bool:
-        return not (flat(mixture)[0] or (unbounded and at_resolution(mixture, problem).any()))
+        narrow = unbounded and bool(at_resolution(mixture, problem).any())
+        return not (narrow or flat(mixture, problem)[0])
 
     with suppress(InferenceError):
         found = EM().search(problem, run).optima
