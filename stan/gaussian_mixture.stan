@@ -27,9 +27,10 @@
 // and means_location accordingly. Which components' are (means_relative) does not change the model.
 //
 // Data are rounded, and no component is narrower than the rounding: a feature's standard deviation
-// given the features before it, scales[c, s] * corr_chol[c][s, s], is above scale_floor[s]. Without
-// such a bound the posterior is improper as soon as values are equal. The prior of the scales is cut
-// off at the bound that the correlations leave, and divided by the probability above it.
+// given all others, scales[c, s] / sqrt(Q[s, s]) with Q the inverse of the correlation matrix, is
+// above scale_floor[s]. Without such a bound the posterior is improper as soon as values are equal.
+// The prior of the scales is cut off at the bound that the correlations leave, and divided by the
+// probability above it.
 //
 // The likelihood, mixture_lpdf, comes from the
 // folder on the include path: kernel/portable (plain Stan) or kernel/native (C++).
@@ -57,6 +58,13 @@ functions {
       total += term;
     }
     return a * log(y) - y - lgamma(a + 1) + log(total);
+  }
+
+  // Bounds of the scales under a correlation matrix, by its Cholesky factor, see above.
+  vector scale_bounds(vector scale_floor, matrix corr_chol) {
+    matrix[rows(corr_chol), rows(corr_chol)] inverse
+      = mdivide_left_tri_low(corr_chol, identity_matrix(rows(corr_chol)));
+    return scale_floor .* sqrt(columns_dot_self(inverse))';
   }
 
   // Log prior density of one vector of scales (any length), with its normalizing constant.
@@ -147,11 +155,14 @@ transformed parameters {
   array[K] vector[D] means;                                       // component means, units of x
   array[scale_components] vector<lower=0>[scale_features] scales; // standard deviations, units of x
   real log_volume = 0;                                            // log |d means / d location|
+  real log_above = log_above_floor;                               // see scale_prior_log_above
   for (c in 1 : scale_components) {
     if (n_correlations == 0) {
       scales[c] = scale_floor + excess[c];
     } else {
-      scales[c] = scale_floor ./ diagonal(corr_chol[min(c, n_correlations)]) + excess[c];
+      vector[D] bounds = scale_bounds(scale_floor, corr_chol[min(c, n_correlations)]);
+      scales[c] = bounds + excess[c];
+      log_above += scale_prior_log_above(bounds, scale_family, scale_shape[c], scale_scale[c]);
     }
   }
   means = location;
@@ -184,15 +195,9 @@ model {
     for (c in 1 : scale_components) { // d scales / d excess = 1
       target += scale_prior_lpdf(scales[c] | scale_family, scale_shape[c], scale_scale[c]);
     }
-    target += -log_above_floor;
+    target += -log_above;
     for (r in 1 : n_correlations) {
       target += lkj_corr_cholesky_lpdf(corr_chol[r] | correlation_shape);
-    }
-    if (n_correlations > 0) {
-      for (c in 1 : scale_components) {
-        target += -scale_prior_log_above(scale_floor ./ diagonal(corr_chol[min(c, n_correlations)]),
-                                         scale_family, scale_shape[c], scale_scale[c]);
-      }
     }
   }
   if (use_likelihood) {

@@ -81,7 +81,8 @@ def test_scores_are_the_derivatives_of_each_rows_log_density(
     def bounds(factors: np.ndarray | None) -> np.ndarray:
         if factors is None:
             return np.broadcast_to(floor, (c, s))
-        return np.asarray(floor / np.einsum("rii->ri", factors))
+        precision = np.linalg.inv(factors @ np.swapaxes(factors, -1, -2))
+        return np.asarray(floor * np.sqrt(np.einsum("rii->ri", precision)))
 
     chol = None if start.corr_chol is None else start.corr_chol[:r]
     excess = start.scales[:c, :s] - bounds(chol)

@@ -82,8 +82,9 @@ def test_a_vector_comes_back_from_its_mixture(covariance_type: str, k: int, d: i
     mixture = space.mixtures(vectors)
     assert mixture.batch_shape == (2, 3)
     np.testing.assert_allclose(mixture.weights.sum(axis=-1), 1.0, rtol=1e-12)
-    # The standard deviation of a feature given the features before it is above the floor.
-    conditional = np.diagonal(np.linalg.cholesky(mixture.covariances), axis1=-2, axis2=-1)
+    # The standard deviation of a feature given all others is above the floor.
+    precision = np.linalg.inv(mixture.covariances)
+    conditional = 1 / np.sqrt(np.diagonal(precision, axis1=-2, axis2=-1))
     assert (conditional >= space.scale_floor * (1 - 1e-9)).all()
     if mixture.corr_chol is not None:
         product = mixture.corr_chol @ np.swapaxes(mixture.corr_chol, -1, -2)

@@ -119,7 +119,9 @@ def test_the_log_prior_has_the_bounds(covariance_type: str, family: str) -> None
     if covariance_type == "spherical":
         bounds = np.full((6, 2, 1), floor.max())
     elif mixture.corr_chol is not None:
-        bounds = 0.5 * floor / np.einsum("nkii->nki", mixture.corr_chol)
+        chol = mixture.corr_chol
+        precision = np.linalg.inv(chol @ np.swapaxes(chol, -1, -2))
+        bounds = 0.5 * floor * np.sqrt(np.einsum("nkii->nki", precision))
     if covariance_type == "tied":
         bounds = bounds[:, :1]
     expected = log_prior(mixture, without, structure) - scipys.logsf(of(bounds)).sum(axis=(1, 2))

@@ -48,7 +48,7 @@ EVIDENCE_OVERLAP_OK = 0.02
 EVIDENCE_MISSING_OK = 0.1
 
 COLLAPSED_SHARE_OK = 0.5
-# A component whose scale, given the features before it, is less than so many times its lower bound
+# A component whose scale, given the other features, is less than so many times its lower bound
 # stands on equal values. Draws lie above the bound, by its N_k-th part where N_k values are equal;
 # 1.7 is that of two neighbouring values.
 NARROW_AS_ROUNDING = {"point": 1.01, "approximation": 1.5, "mcmc": 1.5}

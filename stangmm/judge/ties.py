@@ -29,11 +29,12 @@ def has_spike(fit: Fitted) -> bool:
     rounding = np.broadcast_to(floor, data.n_features)
     for k, d in zip(*np.nonzero(narrow), strict=True):
         values, at = data.x[:, d], float(fit.means[k, d])
-        if model.structure.correlated and d:  # narrow given the features before
-            covariance = fit.covariances[k]
-            slopes = np.linalg.pinv(covariance[:d, :d], hermitian=True) @ covariance[:d, d]
-            values = values - data.x[:, :d] @ slopes
-            at -= float(fit.means[k, :d] @ slopes)
+        if model.structure.correlated and data.n_features > 1:  # narrow given the others
+            others = np.delete(np.arange(data.n_features), d)
+            covariance = fit.covariances[k][others]
+            slopes = np.linalg.pinv(covariance[:, others], hermitian=True) @ covariance[:, d]
+            values = values - data.x[:, others] @ slopes
+            at -= float(fit.means[k, others] @ slopes)
         if are_few(values, data.sample_weight, at, float(rounding[d])):
             return True
     return False

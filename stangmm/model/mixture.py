@@ -182,7 +182,7 @@ class Mixture:
         else:
             diagonal = np.diagonal(self.corr_chol, axis1=-2, axis2=-1)
             log_det = log_det + np.log(diagonal).sum(axis=-1)
-            log_density = self._squared_distances_correlated(x, _inverse_lower(self.corr_chol))
+            log_density = self._squared_distances_correlated(x, inverse_lower(self.corr_chol))
         log_density *= -0.5
         log_density += (-log_det - 0.5 * self.n_features * LOG_2PI)[..., np.newaxis]
         return log_density
@@ -303,7 +303,8 @@ def _standardized(deviation: FloatArray, scales: FloatArray) -> FloatArray:
     return np.clip(ratio, -_FARTHEST, _FARTHEST, out=ratio)
 
 
-def _inverse_lower(factor: FloatArray) -> FloatArray:
+def inverse_lower(factor: FloatArray) -> FloatArray:
+    """Inverse of lower triangular matrices, shape (..., D, D)."""
     if factor.ndim == 2:
         return np.asarray(solve_triangular(factor, np.eye(len(factor)), lower=True))
     return np.tril(np.linalg.inv(factor))

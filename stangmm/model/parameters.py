@@ -16,7 +16,7 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray
 from stangmm.model.covariance import CovarianceStructure
-from stangmm.model.mixture import Mixture
+from stangmm.model.mixture import Mixture, inverse_lower
 from stangmm.model.noise import START_WEIGHT, Box, Noise
 
 # Of a scale: what is above its bound by less cannot be told from it.
@@ -37,7 +37,7 @@ class ParameterSpace:
         K and D.
     structure : CovarianceStructure
     scale_floor : ndarray, shape (S,), or float
-        Lower bounds of each feature's standard deviation given the features before it; 0: none.
+        Lower bounds of each feature's standard deviation given all others; 0: none.
     box : Box or None
         Where the noise lies; None without noise. Its weight is the last.
     """
@@ -112,8 +112,8 @@ class ParameterSpace:
     def scale_bounds(self, corr_chol: FloatArray | None) -> FloatArray:
         """Lower bounds of the free scales, shape (..., C, S).
 
-        Given the features before it, feature d has the standard deviation scale_d L_dd, with L the
-        Cholesky factor of the correlations: they leave scale_d > floor_d / L_dd.
+        Given all others, feature d has the standard deviation scale_d / sqrt(Q_dd), with Q the
+        inverse of the correlation matrix: they leave scale_d > floor_d sqrt(Q_dd).
 
         Parameters
         ----------
@@ -123,8 +123,8 @@ class ParameterSpace:
         floor: FloatArray = np.broadcast_to(self.scale_floor, self.scale_shape)
         if corr_chol is None or not self.n_correlations:
             return floor
-        diagonal = np.diagonal(corr_chol[..., : self.n_correlations, :, :], axis1=-2, axis2=-1)
-        return floor / diagonal
+        inverse = inverse_lower(corr_chol[..., : self.n_correlations, :, :])
+        return np.asarray(floor * np.sqrt((inverse**2).sum(axis=-2)))
 
     def excess(self, mixture: Mixture) -> FloatArray:
         """How far the free scales are above their bounds, shape (..., C, S), always positive.

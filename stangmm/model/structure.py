@@ -63,7 +63,7 @@ class CovarianceStructure(ABC):
     def scale_floor(self, resolution: FloatArray) -> FloatArray:
         """Smallest standard deviations (S,) of a component, given the data's resolution (D,).
 
-        Of each feature given the features before it. Data are rounded, and no component can be
+        Of each feature given all others. Data are rounded, and no component can be
         known to be narrower than the rounding.
         """
         return rounding_error(resolution)

@@ -25,7 +25,7 @@ from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.rounding import rounded_covariance
 from stangmm.data.groups import RowGroup
 from stangmm.methods.em.by_group import rows_by_group
-from stangmm.model.mixture import Mixture
+from stangmm.model.mixture import Mixture, inverse_lower
 from stangmm.model.problem import Problem
 
 # The metric is used when each component holds so many rows for each free parameter of its own, when
@@ -189,8 +189,8 @@ def scores(
     the features that are there, zero elsewhere, g = P (x - mu), and L = diag(scales) C: d/d mu = g,
     d/d log scale_i = g_i (x - mu)_i - 1 (0 for a feature that is missing), d/d C_ij =
     scale_i (g_i (L' g)_j - (P L)_ij). Scales are unconstrained by the log of what is above their
-    bounds, floor_i / C_ii: with a the share of scale_i that it is, d log scale_i = a d log excess_i
-    - (1 - a) d log C_ii.
+    bounds, floor_i sqrt(Q_ii), where Q = Y' Y with Y the inverse of C: with a the share of scale_i
+    that it is, d log scale_i = a d log excess_i - (1 - a) sum_jm Q_ij Y_mi d C_jm / Q_ii.
     """
     k, d = problem.n_components, problem.n_features
     c, s = problem.space.scale_shape
@@ -219,10 +219,19 @@ def scores(
         factor = mixture.cholesky
         y = np.einsum("kji,nkj->nki", factor, g)
         of_chol = mixture.scales[:, i] * (g[:, :, i] * y[:, :, j] - (precision @ factor)[:, i, j])
-        of_chol[:, :, i == j] -= (1.0 - above) * scale / np.einsum("kii->ki", mixture.corr_chol)
+        of_chol -= _through_bounds((1.0 - above) * scale, mixture.corr_chol)[:, :, i, j]
         unconstrained = np.einsum("nkm,kmp->nkp", of_chol, of_corr)
         _collect(parts, squares, unconstrained, responsibility, n_corr < k)
     return np.concatenate(parts, axis=1), np.concatenate(squares, axis=1)
+
+
+def _through_bounds(of_log_scales: FloatArray, corr_chol: FloatArray) -> FloatArray:
+    """What correlations C do to scales through their bounds, shape (N, K, D, D), see `scores`."""
+    inverse = inverse_lower(corr_chol)
+    of_inverse = np.swapaxes(inverse, -1, -2) @ inverse
+    per_bound = of_log_scales / np.einsum("kii->ki", of_inverse)
+    each = np.einsum("nki,kij,kmi->nkjm", per_bound, of_inverse, inverse, optimize=True)
+    return np.asarray(each)
 
 
 def _collect(

@@ -46,6 +46,8 @@ _JITTER, _HALVINGS = 2.0, 20
 # Scales start at least this share of their bounds above them, and a feature has at least this share
 # of its standard deviation left when the features before it are known.
 _OFF_BOUND, _LEAST_LEFT = 2.0**-10, 2.0**-20
+# A scale of which a smaller share is above its bound is near it.
+_NEAR_BOUND = 0.5
 # Binary digits of starting values, and of variances with which a metric starts: what EM leaves
 # unknown of an optimum, and where it ends otherwise on another processor, is far below.
 _START_BITS, METRIC_BITS = 12, 8
@@ -359,6 +361,12 @@ def _moved(
         factor = cholesky @ triangle
         scales = np.sqrt((factor**2).sum(axis=-1))
         corr_chol = factor / scales[..., np.newaxis]
+        # Scales near their bounds stay as near to those that the new correlations leave.
+        near = space.share_above(mixture) < _NEAR_BOUND
+        beside = space.scale_bounds(corr_chol) + space.excess(mixture) * np.exp(
+            np.einsum("kii->ki", factors)
+        )
+        scales = np.where(near, beside, scales)
     noise = mixture.noise and replace(mixture.noise, weight=weights[-1])
     return Mixture(weights[: len(moved)], moved, scales, corr_chol, noise)
 
