@@ -33,8 +33,8 @@ from stangmm.model.problem import Problem
 _ROWS_PER_PARAMETER = 10.0
 _INFORMATIVE_ROWS = 50.0
 # Or where features are so correlated within a component (condition number of the correlations).
-# With other components that hold no row more is asked, since a sampler has to adapt to these.
-_CORRELATED, _CORRELATED_BESIDE_EMPTY, _NEARLY_SINGULAR = 10.0, 100.0, 1e4
+# With components that hold few rows or none more is asked: a sampler has to adapt to these.
+_CORRELATED, _CORRELATED_BESIDE_FEW, _NEARLY_SINGULAR = 10.0, 100.0, 1e4
 # The same where a component is so narrow that the variance of its mean is below this: Stan's
 # adaptation shrinks variances towards 0.001, which is too coarse then.
 _FINE = 1e-5
@@ -52,7 +52,7 @@ def inverse_metric(
     rng: np.random.Generator,
     *,
     stick_breaking: bool,
-    beside_empty: bool = False,
+    beside_few: bool = False,
 ) -> FloatArray | None:
     """Posterior covariance (P, P) of the unconstrained parameters, or None.
 
@@ -67,8 +67,8 @@ def inverse_metric(
         Draws the rows that tell the information.
     stick_breaking : bool
         Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
-    beside_empty : bool
-        Whether there are other components, which hold no row.
+    beside_few : bool
+        Whether there are components that hold few rows, or others that hold none.
     """
     free, own = problem.space.size, problem.space.size_of_component
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
@@ -78,7 +78,7 @@ def inverse_metric(
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
     of_means = mixture.scales**2 / counts[:, np.newaxis]
     condition = _condition(mixture)
-    correlated = _CORRELATED_BESIDE_EMPTY if beside_empty else _CORRELATED
+    correlated = _CORRELATED_BESIDE_FEW if beside_few else _CORRELATED
     needed = float(of_means.min()) < _FINE or condition > correlated
     if free > (_MOST_PARAMETERS if condition > _NEARLY_SINGULAR else _MAX_PARAMETERS):
         return None

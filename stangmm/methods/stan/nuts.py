@@ -394,10 +394,9 @@ class NUTS(StanMethod):
         """Choose where the metric starts, and how long the warm-up is unless the user says."""
         rng = run.rng("nuts metric")
         stick_breaking = cmdstan_version < (2, 37, 0)
-        as_told = not pivots.relative.any()
-        if as_told and (self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM):
+        if self.warmup is None or self.warmup < _ADAPTS_METRIC_FROM:
             dense = {
-                id(place): place.dense_metric(rng, stick_breaking=stick_breaking)
+                id(place): place.dense_metric(rng, pivots, stick_breaking=stick_breaking)
                 for place in places
             }
             metrics = [dense[id(place)] for place in places]

@@ -94,20 +94,41 @@ class Region:
         """Of the components that hold few rows; empty ones have none."""
         return Pivots.of(self.optimum.mixture, self.problem).in_whole(self.whole)
 
-    def dense_metric(self, rng: np.random.Generator, *, stick_breaking: bool) -> FloatArray | None:
-        """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's."""
+    def dense_metric(
+        self, rng: np.random.Generator, pivots: Pivots, *, stick_breaking: bool
+    ) -> FloatArray | None:
+        """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's.
+
+        A mean that is told relative to a pivot depends on nothing else, nearly.
+        """
         own = inverse_metric(
             self.optimum.mixture,
             self.problem,
             rng,
             stick_breaking=stick_breaking,
-            beside_empty=bool(self.n_empty),
+            beside_few=bool(self.n_empty) or bool(pivots.relative.any()),
         )
-        if own is None or not self.n_empty:
+        if own is None:
+            return None
+        own = self._relative_to(pivots, own)
+        if not self.n_empty:
             return own
         metric = np.diag(self._prior_variances(rng))
         index = np.flatnonzero(self._occupied())
         metric[np.ix_(index, index)] = own
+        return metric
+
+    def _relative_to(self, pivots: Pivots, metric: FloatArray) -> FloatArray:
+        """The metric where some means are told relative to pivots."""
+        relative = pivots.relative[: self.problem.n_components]
+        if not relative.any():
+            return metric
+        variances = CompleteDataVariances.of(self.optimum.mixture, self.problem)
+        first, n_features = self.problem.space.n_weights - 1, self.problem.n_features
+        at = first + np.flatnonzero(np.repeat(relative, n_features))
+        metric = metric.copy()
+        metric[at] = metric[:, at] = 0.0
+        metric[at, at] = variances.inverse_metric(relative)[at]
         return metric
 
     def diagonal_metric(self, rng: np.random.Generator, pivots: Pivots) -> FloatArray:

@@ -25,6 +25,7 @@ from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
 from stangmm.methods.draws import Optimum
+from stangmm.methods.em.climb import climb
 from stangmm.methods.em.em import EM
 from stangmm.methods.em.restarts import at_resolution, flat
 from stangmm.methods.em.steps import EMSpace
@@ -196,9 +197,23 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
     if not optima or EMSpace(problem).has_few_rows_far_out:
         # A row far out may be a component of its own, which has a posterior but no likelihood.
-        optima += EM().regularized(problem, run).optima
+        regularized = EM().regularized(problem, run).optima
+        optima += regularized + _set_free(regularized[:_MOST_CLIMBS], problem)
     optima = tuple(_inside(optimum, problem) for optimum in optima)
     return plausible(optima, problem, PLAUSIBLE + _CLIMBED)
+
+
+def _set_free(optima: tuple[Optimum, ...], problem: Problem) -> tuple[Optimum, ...]:
+    """Where EM leads from optima of a regularized likelihood, if to a maximum."""
+    space, found = EMSpace(problem), []
+    for optimum in optima:
+        start = space.parameters_of(optimum.mixture.reshape(1))
+        end = climb(space, start, tolerance=1e-3, max_iterations=200)
+        mixture = space.mixture_of(end.parameters)
+        if end.converged[0] and not (end.collapsed | flat(mixture, problem))[0]:
+            height = float(end.log_likelihood[0])
+            found.append(Optimum(mixture[0], height, optimum.restarts, True, np.empty(0)))
+    return tuple(found)
 
 
 def climbed(optima: tuple[Optimum, ...], problem: Problem, run: Run) -> tuple[Optimum, ...]:
