@@ -130,6 +130,22 @@ def test_the_log_prior_has_the_bounds(covariance_type: str, family: str) -> None
     assert (log_prior(shrunk, bounded, structure) == -np.inf).all()
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "tied_correlation", "diag"])
+def test_the_order_of_the_features_does_not_matter(covariance_type: str) -> None:
+    structure, rng = structure_named(covariance_type), np.random.default_rng(7)
+    x, resolution, order = rng.normal(size=(9, 3)), np.array([0.3, 0.1, 0.2]), [2, 0, 1]
+    priors = sg.Priors(resolution=resolution).resolve(Dataset.from_input(x), structure, 2)
+    mixture = priors.draw(6, structure, rng)
+    turned = Mixture.from_covariances(
+        mixture.weights, mixture.means[..., order], mixture.covariances[..., order, :][..., order]
+    )
+    again = sg.Priors(resolution=resolution[order])
+    space = again.resolve(Dataset.from_input(x[:, order]), structure, 2).space(structure)
+    bounds = priors.space(structure).scale_bounds(mixture.corr_chol)[..., order]
+    corr_chol = turned.corr_chol if space.n_correlations else None
+    np.testing.assert_allclose(space.scale_bounds(corr_chol), bounds, rtol=1e-9)
+
+
 # ---- Stan ------------------------------------------------------------------------------------
 
 
@@ -268,3 +284,34 @@ def test_heaped_durations_are_a_component_and_the_diagnosis_says_so() -> None:
     narrow = int(np.argmin(fit.scales[:, 0]))
     assert fit.means[narrow, 0] == pytest.approx(4.0, abs=0.001)
     assert fit.weights[narrow] == pytest.approx(53 / 299, abs=0.03)
+
+
+@pytest.mark.stan
+def test_a_feature_that_is_constant_within_a_component_is_uncorrelated_there() -> None:
+    """Bounds given only the features before it left the correlations with those after it open."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(500, 5))
+    x[300:] += 4.0
+    x[:300, [1, 3]] = 0.0
+    fit = fit_quick(sg.GaussianMixture(2), x, sg.NUTS())
+    failed = {check.name for check in fit.diagnose().computation if check.verdict != "ok"}
+    assert failed == {"components on equal values"}
+    chol = fit.mixture.corr_chol[:, int(np.argmin(fit.means[:, 1]))]
+    correlations = (chol @ np.swapaxes(chol, -1, -2))[:, *np.tril_indices(5, -1)]
+    # As for independent features of 300 rows, apart from the prior: 1 / sqrt(300).
+    np.testing.assert_allclose(correlations.std(axis=0), 300**-0.5, rtol=0.2)
+    assert np.abs(correlations.mean(axis=0)).max() < 4 * 300**-0.5
+    assert fit.info.sample_stats["n_steps"].mean() < 30  # 7; in the hundreds before
+
+
+@pytest.mark.stan
+def test_chains_start_at_a_component_that_is_narrow_beside_its_other_features() -> None:
+    """Incomes to the cent, of which two fifths are zero, beside ages."""
+    rng = np.random.default_rng(5)
+    age = np.concatenate([rng.normal(25, 4, 160), rng.normal(38, 7, 240)]).round()
+    income = np.concatenate([np.zeros(160), rng.gamma(4, 2000, 240).round(2)])
+    x, model = np.column_stack([age, income]), sg.GaussianMixture(2)
+    best = fit_quick(model, x, "em").info.best.objective
+    fit = fit_quick(model, x, "nuts")
+    assert all(start.objective > best - 5 for start in fit.info.starts)
+    np.testing.assert_allclose(np.sort(fit.weights), [0.4, 0.6], atol=0.05)

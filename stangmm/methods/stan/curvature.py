@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.base.rounding import rounded_covariance
 from stangmm.data.groups import RowGroup
 from stangmm.methods.em.by_group import rows_by_group
@@ -52,7 +52,8 @@ def inverse_metric(
     rng: np.random.Generator,
     *,
     stick_breaking: bool,
-    beside_few: bool = False,
+    few: BoolArray | None = None,
+    beside_empty: bool = False,
 ) -> FloatArray | None:
     """Posterior covariance (P, P) of the unconstrained parameters, or None.
 
@@ -67,8 +68,10 @@ def inverse_metric(
         Draws the rows that tell the information.
     stick_breaking : bool
         Stan's transform of the weights: stick-breaking before 2.37, isometric log ratios since.
-    beside_few : bool
-        Whether there are components that hold few rows, or others that hold none.
+    few : ndarray of bool, shape (K,), optional
+        Components that hold few rows: what these are like does not matter.
+    beside_empty : bool
+        Whether there are other components, which hold no row.
     """
     free, own = problem.space.size, problem.space.size_of_component
     seen_least = 1.0 if not problem.groups else float((~np.isnan(problem.x)).mean(axis=0).min())
@@ -76,8 +79,10 @@ def inverse_metric(
     if mixture.noise is not None:  # which has its weight only
         held = min(held, own * float(mixture.noise.weight) * problem.total_weight)
     counts = np.maximum(mixture.weights * problem.total_weight, 1.0)
-    of_means = mixture.scales**2 / counts[:, np.newaxis]
-    condition = _condition(mixture)
+    many = np.ones(len(counts), dtype=bool) if few is None or few.all() else ~few
+    of_means = (mixture.scales**2 / counts[:, np.newaxis])[many]
+    condition = _condition(mixture, many)
+    beside_few = beside_empty or not many.all()
     correlated = _CORRELATED_BESIDE_FEW if beside_few else _CORRELATED
     needed = float(of_means.min()) < _FINE or condition > correlated
     if free > (_MOST_PARAMETERS if condition > _NEARLY_SINGULAR else _MAX_PARAMETERS):
@@ -169,11 +174,11 @@ def _transforms(mixture: Mixture, stick_breaking: bool) -> tuple[FloatArray, Flo
     return weights_jacobian(mixture.all_weights, stick_breaking), correlation_jacobians(mixture)
 
 
-def _condition(mixture: Mixture) -> float:
-    """Largest condition number of the components' correlation matrices."""
+def _condition(mixture: Mixture, among: BoolArray) -> float:
+    """Largest condition number of some components' correlation matrices."""
     if mixture.corr_chol is None:
         return 1.0
-    return float(np.linalg.cond(mixture.corr_chol).max() ** 2)
+    return float(np.linalg.cond(mixture.corr_chol[among]).max() ** 2)
 
 
 def scores(

@@ -99,14 +99,16 @@ class Region:
     ) -> FloatArray | None:
         """Posterior covariance (P, P): see `inverse_metric`; empty components have the prior's.
 
-        A mean that is told relative to a pivot depends on nothing else, nearly.
+        Components whose means are told relative to pivots have the variances of complete data: with
+        few rows the posterior is far from normal.
         """
         own = inverse_metric(
             self.optimum.mixture,
             self.problem,
             rng,
             stick_breaking=stick_breaking,
-            beside_few=bool(self.n_empty) or bool(pivots.relative.any()),
+            few=pivots.relative[: self.problem.n_components],
+            beside_empty=bool(self.n_empty),
         )
         if own is None:
             return None
@@ -119,13 +121,15 @@ class Region:
         return metric
 
     def _relative_to(self, pivots: Pivots, metric: FloatArray) -> FloatArray:
-        """The metric where some means are told relative to pivots."""
+        """The metric where the means of some components are told relative to pivots."""
         relative = pivots.relative[: self.problem.n_components]
         if not relative.any():
             return metric
         variances = CompleteDataVariances.of(self.optimum.mixture, self.problem)
-        first, n_features = self.problem.space.n_weights - 1, self.problem.n_features
-        at = first + np.flatnonzero(np.repeat(relative, n_features))
+        parts = [np.zeros(self.problem.space.n_weights - 1, dtype=bool)]
+        for n, each in _shapes(self.problem.space)[1:]:
+            parts.append(np.repeat(relative, each) if n > 1 else np.zeros(n * each, dtype=bool))
+        at = np.flatnonzero(np.concatenate(parts))
         metric = metric.copy()
         metric[at] = metric[:, at] = 0.0
         metric[at, at] = variances.inverse_metric(relative)[at]
