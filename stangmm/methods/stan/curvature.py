@@ -42,6 +42,8 @@ _FINE = 1e-5
 # so many where correlations are nearly singular.
 _MAX_PARAMETERS, _MOST_PARAMETERS = 300, 1000
 _BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
+# Eigenvalues of the information, relative to that of known labels, of which doubles know nothing.
+_NOTHING = 1e-11
 # Rows that are drawn for each parameter, and how many at least where the metric depends on them.
 _ROWS_EACH, _LEAST_ROWS = 20, 4000
 
@@ -92,11 +94,10 @@ def inverse_metric(
     observed, complete = information(
         mixture, problem, rng, stick_breaking=stick_breaking, least_rows=_LEAST_ROWS
     )
-    root = 1.0 / np.sqrt(complete)
-    least = float(np.linalg.eigvalsh(observed * root * root[:, np.newaxis])[0])
+    covariance, least = inverted(observed, complete)
     if not needed and least * held < _INFORMATIVE_ROWS:
         return None
-    return rounded_covariance(np.linalg.inv(observed))
+    return rounded_covariance(covariance)
 
 
 def information(
@@ -129,6 +130,18 @@ def information(
             complete += weight * squares.sum(axis=0)
     prior = _prior_precision(problem)
     return observed + np.diag(prior), complete + prior
+
+
+def inverted(observed: FloatArray, complete: FloatArray) -> tuple[FloatArray, float]:
+    """Inverse of what `information` gives, and the least eigenvalue relative to known labels.
+
+    Relative to these, since parameters differ in size by more than doubles have digits for. The
+    inverse is positive definite.
+    """
+    root = 1.0 / np.sqrt(complete)
+    values, vectors = np.linalg.eigh(observed * root * root[:, np.newaxis])
+    half = root[:, np.newaxis] * vectors / np.sqrt(np.maximum(values, _NOTHING * values[-1]))
+    return np.asarray(half @ half.T), float(values[0])
 
 
 def _made_rows(mixture: Mixture, group: RowGroup, n: int, rng: np.random.Generator) -> FloatArray:

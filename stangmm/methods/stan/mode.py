@@ -12,7 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.rounding import to_grid
 from stangmm.methods.em.restarts import collapsed
-from stangmm.methods.stan.curvature import information, score_sum
+from stangmm.methods.stan.curvature import information, inverted, score_sum
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
@@ -90,8 +90,8 @@ def laplace_mass(mode: Mixture, problem: Problem, rng: np.random.Generator) -> f
 
 def _round_coordinates(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> FloatArray:
     """Triangular F (P, P) of coordinates u, vector = start + F u, in which it is about round."""
-    observed, _ = information(mixture, problem, rng, stick_breaking=False)
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(observed)).T)
+    covariance, _ = inverted(*information(mixture, problem, rng, stick_breaking=False))
+    return np.asarray(np.linalg.cholesky(covariance))
 
 
 def _gradient(vector: FloatArray, problem: Problem) -> FloatArray:
