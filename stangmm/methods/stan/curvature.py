@@ -43,7 +43,7 @@ _FINE = 1e-5
 _MAX_PARAMETERS, _MOST_PARAMETERS = 300, 1000
 _BLOCK = 2**18  # numbers in a block of scores: 2 MB, to stay in the cache
 # Eigenvalues of the information, relative to that of known labels, of which doubles know nothing.
-_NOTHING = 1e-11
+NOTHING = 1e-11
 # Rows that are drawn for each parameter, and how many at least where the metric depends on them.
 _ROWS_EACH, _LEAST_ROWS = 20, 4000
 
@@ -140,7 +140,7 @@ def inverted(observed: FloatArray, complete: FloatArray) -> tuple[FloatArray, fl
     """
     root = 1.0 / np.sqrt(complete)
     values, vectors = np.linalg.eigh(observed * root * root[:, np.newaxis])
-    half = root[:, np.newaxis] * vectors / np.sqrt(np.maximum(values, _NOTHING * values[-1]))
+    half = root[:, np.newaxis] * vectors / np.sqrt(np.maximum(values, NOTHING * values[-1]))
     return np.asarray(half @ half.T), float(values[0])
 
 

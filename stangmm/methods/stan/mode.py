@@ -12,7 +12,7 @@ import numpy as np
 from stangmm.base.arrays import FloatArray
 from stangmm.base.rounding import to_grid
 from stangmm.methods.em.restarts import collapsed
-from stangmm.methods.stan.curvature import information, inverted, score_sum
+from stangmm.methods.stan.curvature import NOTHING, information, score_sum
 from stangmm.model.joint import log_prior
 from stangmm.model.mixture import Mixture, log_likelihood
 from stangmm.model.problem import Problem
@@ -90,8 +90,10 @@ def laplace_mass(mode: Mixture, problem: Problem, rng: np.random.Generator) -> f
 
 def _round_coordinates(mixture: Mixture, problem: Problem, rng: np.random.Generator) -> FloatArray:
     """Triangular F (P, P) of coordinates u, vector = start + F u, in which it is about round."""
-    covariance, _ = inverted(*information(mixture, problem, rng, stick_breaking=False))
-    return np.asarray(np.linalg.cholesky(covariance))
+    observed, complete = information(mixture, problem, rng, stick_breaking=False)
+    root = 1.0 / np.sqrt(complete)
+    relative = observed * root * root[:, np.newaxis] + NOTHING * np.eye(len(root))
+    return np.asarray(root[:, np.newaxis] * np.linalg.inv(np.linalg.cholesky(relative)).T)
 
 
 def _gradient(vector: FloatArray, problem: Problem) -> FloatArray:
