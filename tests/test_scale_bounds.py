@@ -306,12 +306,16 @@ def test_a_feature_that_is_constant_within_a_component_is_uncorrelated_there() -
 
 @pytest.mark.stan
 def test_chains_start_at_a_component_that_is_narrow_beside_its_other_features() -> None:
-    """Incomes to the cent, of which two fifths are zero, beside ages."""
+    """Incomes to the cent, of which two fifths are zero, beside ages.
+
+    So many incomes have a resolution, their smallest gap, of less than 1e-4 standard deviations.
+    Without the component on the zeros, starts are 5000 nats lower.
+    """
     rng = np.random.default_rng(5)
-    age = np.concatenate([rng.normal(25, 4, 160), rng.normal(38, 7, 240)]).round()
-    income = np.concatenate([np.zeros(160), rng.gamma(4, 2000, 240).round(2)])
+    age = np.concatenate([rng.normal(25, 4, 400), rng.normal(38, 7, 600)]).round()
+    income = np.concatenate([np.zeros(400), rng.gamma(4, 2000, 600).round(2)])
     x, model = np.column_stack([age, income]), sg.GaussianMixture(2)
     best = fit_quick(model, x, "em").info.best.objective
     fit = fit_quick(model, x, "nuts")
     assert all(start.objective > best - 5 for start in fit.info.starts)
-    np.testing.assert_allclose(np.sort(fit.weights), [0.4, 0.6], atol=0.05)
+    np.testing.assert_allclose(np.sort(fit.weights), [0.4, 0.6], atol=0.02)
