@@ -223,3 +223,15 @@ def test_a_printed_summary_leaves_out_no_column(fits_faithful: Any) -> None:
 def test_a_fit_says_when_it_shows_some_features_only() -> None:
     assert "features" not in repr(quick(blobs(60, 4)))
     assert repr(quick(blobs(60, 6))).endswith("(the first 4 of 6 features; summary() has all)")
+
+
+@pytest.mark.parametrize("method", ["em", "nuts"])
+def test_what_a_fit_holds_prints_in_a_few_lines(fits_galaxies: Any, method: str) -> None:
+    fit = fits_galaxies[method]
+    for held in (fit, fit.dataset, fit.mixture, fit.info):
+        assert len(repr(held)) < 800, repr(held)
+    n = len(fit.dataset.x)
+    assert f"x=<array of shape ({n}, 1)>" in repr(fit.dataset)
+    assert "noise" not in repr(fit.mixture)  # there is none
+    if method == "em":
+        assert f"{fit.mixture.weights[0, 0]:.3f}" in repr(fit.mixture)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.brief import Brief
 from stangmm.base.checked import MOST, check_choice, shown
 from stangmm.base.errors import DataError, ModelError
 from stangmm.data.frames import (
@@ -39,8 +40,8 @@ _OF_NEW_ROWS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class AllRows:
+@dataclass(frozen=True, eq=False, repr=False)
+class AllRows(Brief):
     """What is known of data of which a `Dataset` holds a sample; in a file there is no more.
 
     Attributes
@@ -73,8 +74,8 @@ class AllRows:
         )
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Brief):
     """Observations that have passed every check.
 
     Attributes

@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
+from stangmm.base.brief import Brief
 from stangmm.model.mixture import Mixture
 from stangmm.model.problem import Problem
 
 
-@dataclass(frozen=True, eq=False)
-class Optimum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Optimum(Brief):
     """One maximum that restarts found.
 
     Attributes
@@ -56,8 +57,8 @@ class Optimum:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class RestartInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class RestartInfo(Brief):
     """What all restarts of a point estimate did.
 
     Attributes
@@ -121,8 +122,8 @@ class RestartInfo:
         return replace(self, optima=counted, rows_searched=rows_searched)
 
 
-@dataclass(frozen=True, eq=False)
-class VariationalInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class VariationalInfo(Brief):
     """What diagnoses a variational approximation.
 
     Attributes
@@ -169,8 +170,8 @@ class VariationalInfo:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Warmup:
+@dataclass(frozen=True, eq=False, repr=False)
+class Warmup(Brief):
     """Iterations of the chains before those that count, while the sampler adapted.
 
     Attributes
@@ -200,8 +201,8 @@ class Warmup:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class McmcInfo:
+@dataclass(frozen=True, eq=False, repr=False)
+class McmcInfo(Brief):
     """What diagnoses the chains: what the sampler measured, and nothing else.
 
     Attributes
@@ -257,8 +258,8 @@ class McmcInfo:
 Info: TypeAlias = RestartInfo | VariationalInfo | McmcInfo
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
+@dataclass(frozen=True, eq=False, repr=False)
+class Draws(Brief):
     """Draws of mixtures with their log likelihoods.
 
     Attributes

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.brief import Brief
 from stangmm.data.groups import group_rows
 from stangmm.model.noise import Noise
 
@@ -27,8 +28,8 @@ _FAR = 1e4
 _BLOCK = 2**18
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixture(Brief):
     """A batch of Gaussian mixtures; the leading axes are draws, chains or nothing at all.
 
     Attributes

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
+from stangmm.base.brief import Brief
 from stangmm.base.checked import shown
 from stangmm.base.errors import DataError, ModelError
 
@@ -20,8 +21,8 @@ from stangmm.base.errors import DataError, ModelError
 START_WEIGHT = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class Box:
+@dataclass(frozen=True, eq=False, repr=False)
+class Box(Brief):
     """Where the noise lies: a range of each feature.
 
     Attributes
@@ -90,8 +91,8 @@ class Box:
         return rng.uniform(self.lower, self.upper, (n, len(self.lower)))
 
 
-@dataclass(frozen=True, eq=False)
-class Noise:
+@dataclass(frozen=True, eq=False, repr=False)
+class Noise(Brief):
     """The noise component of a batch of mixtures.
 
     The density is the same for every row, inside the box or outside, so that rows far from all
