@@ -110,7 +110,7 @@ class EM(Method):
         info = self.search(problem, run)
         return Draws.from_point(info.best.mixture, info.best.objective, info)
 
-    def search(self, problem: Problem, run: Run) -> RestartInfo:
+    def search(self, problem: Problem, run: Run, *, within: float = 0.0) -> RestartInfo:
         """Run all restarts and sort what they found.
 
         If every one collapsed, runs start from the optima of `regularized` once more; if they
@@ -126,10 +126,10 @@ class EM(Method):
         with one_blas_thread():
             if space.start is not None:
                 return self._report(space, self._climb(space, space.start))
-            part, found = self._found(space, run)
+            part, found = self._found(space, run, within)
             with suppress(InferenceError):
                 return self._polished(part, space, found)
-            regularized = self.regularized(problem, run)
+            regularized = self.regularized(problem, run, within=within)
             starts = EMParameters.joined(
                 [part.parameters_of(o.mixture) for o in regularized.optima]
             )
@@ -140,12 +140,12 @@ class EM(Method):
                 return self._polished(part, space, found.with_others(more))
             return regularized
 
-    def _found(self, space: EMSpace, run: Run) -> tuple[EMSpace, Climbed]:
+    def _found(self, space: EMSpace, run: Run, within: float) -> tuple[EMSpace, Climbed]:
         """All restarts, on so many rows as it takes."""
         rng = run.rng("em")
         part = self._search_space(space, rng)
         advance = run.progress("EM restarts (at most)", self.restarts)
-        search = Search(part, self.max_iterations, rng)
+        search = Search(part, self.max_iterations, rng, within=within)
         search.run(self.restarts, advance)
         advance(self.restarts - len(search.kinds))
         return part, search.found
@@ -215,7 +215,7 @@ class EM(Method):
     def _climb(self, space: EMSpace, start: EMParameters) -> Climbed:
         return climb(space, start, tolerance=self.tolerance, max_iterations=self.max_iterations)
 
-    def regularized(self, problem: Problem, run: Run) -> RestartInfo:
+    def regularized(self, problem: Problem, run: Run, *, within: float = 0.0) -> RestartInfo:
         """As `search`, with covariances shrunk towards that of the data so that none collapses.
 
         Adds one pseudo-row to each component, with the covariance of all data shrunk to a K-th
@@ -228,7 +228,7 @@ class EM(Method):
             if space.start is not None:
                 info = self._report(space, self._climb(space, space.start))
             else:
-                part, found = self._found(space, run)
+                part, found = self._found(space, run, within)
                 info = self._polished(part, space, found)
             settled = space.mixture_of(self._settled(space, info.best.mixture))[0]
         optima = (replace(info.best, mixture=settled), *info.optima[1:])

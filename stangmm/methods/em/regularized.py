@@ -34,9 +34,9 @@ class RegularizedEM(EM):
 
     name: ClassVar[str] = "regularized_em"
 
-    def search(self, problem: Problem, run: Run) -> RestartInfo:
+    def search(self, problem: Problem, run: Run, *, within: float = 0.0) -> RestartInfo:
         """Run restarts with pseudo-rows only, see `EM.regularized`."""
-        return self.regularized(problem, run)
+        return self.regularized(problem, run, within=within)
 
 
 @one_blas_thread()

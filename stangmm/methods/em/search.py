@@ -54,15 +54,31 @@ _SAME, _SAME_DENSITY, _PROBES = 0.05, 0.05, 50
 class Search:
     """Runs of EM on one data set, and what they reached.
 
+    Parameters
+    ----------
+    space : EMSpace
+    max_iterations : int
+    rng : Generator
+    within : float
+        Optima that lie no more than so many nats below the best are as good as it.
+
     Attributes
     ----------
     kinds : list of str
         How each of them started.
     """
 
-    def __init__(self, space: EMSpace, max_iterations: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        space: EMSpace,
+        max_iterations: int,
+        rng: np.random.Generator,
+        *,
+        within: float = 0.0,
+    ) -> None:
         self.space = space
         self._max_iterations = max_iterations
+        self._within = within
         self._starter = Starter(space, rng)
         self._found: Climbed | None = None
         self._doubtful = np.zeros(0, dtype=bool)  # of those
@@ -226,15 +242,18 @@ class Search:
             return True
         # To have come back to where they started from says nothing about other optima.
         fresh = np.array([kind not in (MOVED, SHAKEN, CROSSED) for kind in self.kinds])
-        hits = groups[0][fresh[groups[0]]]
+        heights = self.found.log_likelihood
+        as_good = sum(self._best - heights[group[0]] <= self._within for group in groups)
+        reached = np.concatenate(groups[:as_good])
+        hits = reached[fresh[reached]]
         kinds = {self.kinds[i] for i in hits}
         share = len(hits) / max((counted & fresh).sum(), 1)
         if len(hits) < _HITS or len(kinds) < _KINDS:
             return False
         often = len(hits) >= _MANY or (share >= _SHARE and fresh.sum() >= _STARTS)
         various = len(kinds) >= _VARIOUS and not self._is_rough()
-        others = [group for group in groups[1:] if fresh[group].any()]
-        gap = self._best - self.found.log_likelihood[others[0][0]] if others else np.inf
+        others = [group for group in groups[as_good:] if fresh[group].any()]
+        gap = self._best - heights[others[0][0]] if others else np.inf
         apart = len(kinds) >= _AGREED and gap > _APART * self.space.total
         return bool(often or various or apart or share >= _NEARLY_ALL)
 

@@ -46,6 +46,8 @@ from stangmm.model.problem import Problem
 
 # The first, rough estimate of a mass may be off by so many nats.
 _ROUGH = 10.0
+# With fewer components the best optimum need not be found if one within so many nats is.
+_NEARLY = 1.0
 _PRIOR_DRAWS = 400  # that tell the variances of the prior
 _WIDEST = 5.0  # prior draws of a start are within so many times the data's own standard deviation
 
@@ -327,7 +329,7 @@ def _with_fewer(problem: Problem, run: Run, largest: float) -> list[tuple[float,
     before = -np.inf
     for m in range(problem.n_components - 1, 0, -1):
         fewer = problem.with_components(m)
-        optima = likelihood_optima(fewer, run)
+        optima = likelihood_optima(fewer, run, within=_NEARLY)
         mass = _rough_mass(optima[0], fewer, problem)
         largest = max(largest, mass)
         far = mass < largest - PLAUSIBLE - _ROUGH

@@ -178,8 +178,10 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     return climbed(likelihood_optima(problem, run), problem, run)
 
 
-def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
+def likelihood_optima(problem: Problem, run: Run, *, within: float = 0.0) -> tuple[Optimum, ...]:
     """Optima of the likelihood, the one around which most of the posterior lies first.
+
+    The search may end no more than so many nats (``within``) below the best.
 
     Where every EM restart collapses (from a start given by hand: the one), or the user has taken
     the bounds of the scales away and every one ends on equal values, the optima of EM with
@@ -193,11 +195,11 @@ def likelihood_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
         return not (narrow or flat(mixture, problem)[0])
 
     with suppress(InferenceError):
-        found = EM().search(problem, run).optima
+        found = EM().search(problem, run, within=within).optima
         optima = tuple(o for o in found if has_mass(o.mixture[np.newaxis]))
     if not optima or EMSpace(problem).has_few_rows_far_out:
         # A row far out may be a component of its own, which has a posterior but no likelihood.
-        regularized = EM().regularized(problem, run).optima
+        regularized = EM().regularized(problem, run, within=within).optima
         optima += regularized + _set_free(regularized[:_MOST_CLIMBS], problem)
     optima = tuple(_inside(optimum, problem) for optimum in optima)
     return plausible(optima, problem, PLAUSIBLE + _CLIMBED)
