@@ -82,6 +82,32 @@ def test_blocks_cover_every_draw_and_row_once(covariance_type: str) -> None:
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_rows_that_miss_values_have_the_density_of_what_they_have(covariance_type: str) -> None:
+    rng = np.random.default_rng(5)
+    batch = [random_mixture(rng, covariance_type, 2, 5) for _ in range(3)]
+    independent = covariance_type.endswith(("diag", "spherical"))
+    covariances = np.stack([each.covariances for each in batch])
+    mixture = Mixture.from_covariances(
+        np.stack([each.weights for each in batch]),
+        np.stack([each.means for each in batch]),
+        np.diagonal(covariances, axis1=-2, axis2=-1) if independent else covariances,
+    )
+    x = rng.normal(size=(60, 5))
+    x[rng.random(x.shape) < 0.4] = np.nan
+    x[:20, 2] = np.nan  # one pattern of many rows beside those of few
+    x[:20, [0, 1, 3, 4]] = rng.normal(size=(20, 4))
+    x[20] = np.nan
+    found = mixture.component_log_density(x)
+    for (s, k, n), value in np.ndenumerate(found):
+        there = np.flatnonzero(~np.isnan(x[n]))
+        mean, covariance = batch[s].means[k][there], batch[s].covariances[k][np.ix_(there, there)]
+        expected = 0.0
+        if len(there):
+            expected = stats.multivariate_normal.logpdf(x[n][there], mean, covariance)
+        assert value == pytest.approx(expected, rel=1e-10, abs=1e-10)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_far_outliers_keep_finite_densities_and_responsibilities(covariance_type: str) -> None:
     rng = np.random.default_rng(4)
     plain = random_mixture(rng, covariance_type, 3, 2)

@@ -19,7 +19,15 @@ import stangmm as sg
 from stangmm.data.dataset import Dataset
 from stangmm.data.groups import RowGroup
 from stangmm.methods.draws import RestartInfo
+from stangmm.methods.em.algebra import EMParameters, Sums
+from stangmm.methods.em.by_group import em_rows
 from stangmm.methods.em.em import EM
+from stangmm.methods.em.incomplete import (
+    CorrelatedIncompleteRows,
+    IncompleteRows,
+    IndependentIncompleteRows,
+)
+from stangmm.methods.em.rows import EMRows
 from stangmm.methods.em.starts import Starter
 from stangmm.methods.em.steps import EMSpace
 from stangmm.methods.stan import curvature
@@ -258,6 +266,68 @@ def test_complete_rows_cut_into_groups_take_the_same_steps(covariance_type: str)
         np.testing.assert_allclose(
             getattr(of_whole, name), getattr(of_groups, name), rtol=1e-11, atol=1e-13
         )
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("known", [None, 1])
+def test_rows_together_take_the_step_of_their_patterns_one_by_one(
+    covariance_type: str, known: int | None
+) -> None:
+    rng = np.random.default_rng(9)
+    truth = random_mixture(rng, covariance_type, 3, 5)
+    x = with_holes(truth.sample(rng, 80), 0.4)
+    data = Dataset.from_input(x, rng.uniform(0.5, 2, 80), missing="marginalize")
+    problem = Problem.build(data, 3, structure_named(covariance_type), sg.Priors(), noise=True)
+    space, structure, box = EMSpace(problem), problem.structure, problem.space.box
+    starts = [random_mixture(rng, covariance_type, 3, 5).mixture(covariance_type) for _ in "ab"]
+    parameters = EMParameters.joined(
+        [space.parameters_of(problem.from_user_units(start)) for start in starts]
+    )
+    parameters = replace(parameters, weights=0.9 * parameters.weights)
+    if known is not None:
+        parameters = parameters.component(known)
+    assert problem.sample_weight is not None
+    whole, sums = np.zeros(2), Sums.none(parameters)
+    filled = np.empty_like(problem.x)
+    for group in problem.groups:
+        group = replace(group, component=known)
+        of_group, weight = problem.x[group.rows], problem.sample_weight[group.rows]
+        rows = EMRows(of_group, weight, space.frame, structure, group, box)
+        value, part = rows.expectation(parameters)
+        whole += value
+        sums.add(part)
+        filled[group.rows] = rows.filled()
+    together: IncompleteRows
+    if space.frame is None:
+        together = IndependentIncompleteRows(problem.x, problem.sample_weight, box, known)
+    else:
+        together = CorrelatedIncompleteRows(
+            problem.x, problem.sample_weight, box, known, space.frame, structure
+        )
+    value, found = together.expectation(parameters)
+    np.testing.assert_allclose(value, whole, rtol=1e-12)
+    np.testing.assert_allclose(together.filled(), filled, atol=1e-12)
+    for name in ("counts", "first", "second"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(sums, name), rtol=1e-10, atol=1e-10, err_msg=name
+        )
+
+
+def test_many_patterns_are_taken_together_and_their_rows_keep_their_places() -> None:
+    rng = np.random.default_rng(3)
+    x = with_holes(rng.normal(size=(120, 6)), 0.3)
+    labels = np.where(rng.random(120) < 0.3, rng.integers(2, size=120), -1)
+    data = Dataset.from_input(x, labels=labels, missing="marginalize")
+    problem = Problem.build(data, 2, structure_named("full"), sg.Priors())
+    some = np.sort(rng.choice(120, 80, replace=False))
+    for rows in (None, some):
+        held = problem.x if rows is None else problem.x[rows]
+        space = EMSpace(problem, rows)
+        assert space.n_incomplete == np.isnan(held).any(axis=1).sum()
+        assert len(em_rows(problem, space.frame, rows)) < 0.2 * len(problem.groups)
+        assert space.frame is not None
+        there = ~np.isnan(held)
+        np.testing.assert_allclose((space.x @ space.frame.T)[there], held[there], atol=1e-12)
 
 
 def test_covariances_stay_symmetric_over_many_steps() -> None:

@@ -16,6 +16,8 @@ from scipy.linalg import solve_triangular
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.base.brief import Brief
 from stangmm.data.groups import group_rows
+from stangmm.model import incomplete
+from stangmm.model.incomplete import in_large_groups
 from stangmm.model.noise import Noise
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -166,14 +168,32 @@ class Mixture(Brief):
         """
         if not np.isnan(x).any():
             return self._component_log_density(x)
+        if self.corr_chol is None:
+            return self._independent_log_density(x)
         log_density = np.zeros((*self.weights.shape, len(x)))
-        order, groups = group_rows(x)
-        for group in groups:
-            if len(group.observed):
-                rows = order[group.rows]
-                log_density[..., rows] = self.marginal(group.observed)._component_log_density(
-                    x[np.ix_(rows, group.observed)]
-                )
+        many = in_large_groups(x)
+        if not many.all():
+            means = self.means.reshape(-1, self.n_features)
+            covariances = self.covariances.reshape(*means.shape, -1)
+            few = incomplete.log_density(x[~many], means, covariances)
+            log_density[..., ~many] = few.reshape(*self.weights.shape, -1)
+        if many.any():
+            order, groups = group_rows(x[many])
+            for group in groups:
+                if len(group.observed):
+                    rows = np.flatnonzero(many)[order[group.rows]]
+                    log_density[..., rows] = self.marginal(group.observed)._component_log_density(
+                        x[np.ix_(rows, group.observed)]
+                    )
+        return log_density
+
+    def _independent_log_density(self, x: FloatArray) -> FloatArray:
+        """Without correlations, of rows that miss values: what is missing adds nothing."""
+        seen = ~np.isnan(x)
+        log_density = self._squared_distances_independent(x)
+        log_density *= -0.5
+        log_density -= np.log(self.scales) @ seen.T
+        log_density -= 0.5 * LOG_2PI * seen.sum(axis=1)
         return log_density
 
     def _component_log_density(self, x: FloatArray) -> FloatArray:
@@ -192,6 +212,7 @@ class Mixture(Brief):
         squared = np.zeros((*self.weights.shape, len(x)))
         for d in range(self.n_features):
             deviation = x[:, d] - self.means[..., d, np.newaxis]
+            deviation[..., np.isnan(x[:, d])] = 0.0
             deviation = _standardized(deviation, self.scales[..., d, np.newaxis])
             squared += np.square(deviation, out=deviation)
         return squared

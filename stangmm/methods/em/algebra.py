@@ -29,6 +29,9 @@ _ONE_BY_ONE_FROM = 16
 
 _TRANSPOSED_ROWS = 1024
 
+# Responsibilities are at least exp of this: of no weight, and no subnormal number, which is slow.
+NEGLIGIBLE = -600.0
+
 Distances: TypeAlias = Callable[[slice], FloatArray]
 
 

@@ -17,13 +17,11 @@ import numpy as np
 
 from stangmm.base.arrays import FloatArray, IntArray
 from stangmm.data.groups import RowGroup
-from stangmm.methods.em.algebra import EMParameters, Sums, algebra_for
+from stangmm.methods.em.algebra import NEGLIGIBLE, EMParameters, Sums, algebra_for
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import LOG_2PI
 from stangmm.model.noise import Box
 
-# Responsibilities are at least exp of this: of no weight, and no subnormal number, which is slow.
-_NEGLIGIBLE = -600.0
 _BLOCK = 2**16  # numbers that one pass touches at once: 0.5 MB, so that they stay in cache
 
 
@@ -73,6 +71,11 @@ class EMRows:
             self._log_noise = float(box.log_density[group.observed].sum()) + log_unit
         noise = self._log_noise is not None
         self._algebra = algebra_for(x, frame, sample_weight, structure, noise=noise)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the rows miss values."""
+        return self._completion is not None
 
     def filled(self) -> FloatArray:
         """Rows (N, D) with what is missing at its mean, given the rest, over all data."""
@@ -126,7 +129,7 @@ class EMRows:
             if self._log_noise is not None:
                 np.maximum(peak, log_noise, out=peak)
             log_joint -= peak[:, np.newaxis]
-            np.maximum(log_joint, _NEGLIGIBLE, out=log_joint)
+            np.maximum(log_joint, NEGLIGIBLE, out=log_joint)
             joint = np.exp(log_joint, out=log_joint)
             total = joint.sum(axis=1)
             if self._log_noise is not None:

@@ -264,10 +264,13 @@ def n_followed(space: EMSpace) -> int:
 
 
 def _work(space: EMSpace) -> float:
-    """Of one step of one run."""
+    """Of one step of one run; a row that misses values has a matrix of its own to factor."""
     d = space.n_features
     numbers = d * d if space.structure.correlated else d
-    return float(space.n_rows * space.n_components * (numbers + _EXPONENTIAL))
+    work = float(space.n_rows * space.n_components * (numbers + _EXPONENTIAL))
+    if space.structure.correlated:
+        work += float(space.n_incomplete * space.n_components * d**3)
+    return work
 
 
 def good(space: EMSpace, found: Climbed) -> BoolArray:

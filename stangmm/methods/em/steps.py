@@ -15,9 +15,9 @@ import numpy as np
 from stangmm.base.arrays import BoolArray, FloatArray, IntArray
 from stangmm.data.reach import reach
 from stangmm.methods.em.algebra import EMParameters, Sums
-from stangmm.methods.em.by_group import rows_by_group
+from stangmm.methods.em.by_group import em_rows
 from stangmm.methods.em.restarts import effective_rows, too_few_rows
-from stangmm.methods.em.rows import ChunkStep, EMRows
+from stangmm.methods.em.rows import ChunkStep
 from stangmm.model.covariance import CovarianceStructure
 from stangmm.model.mixture import Mixture
 from stangmm.model.noise import Noise
@@ -75,17 +75,7 @@ class EMSpace:
         weight, labels = problem.sample_weight, problem.labels
         self.sample_weight = None if weight is None else weight[every]
         self._labels = None if labels is None else labels[every]
-        self._rows = tuple(
-            EMRows(
-                problem.x[index],
-                None if weight is None else weight[index],
-                self.frame,
-                self.structure,
-                group,
-                problem.space.box,
-            )
-            for group, index in rows_by_group(problem, rows)
-        )
+        self._rows = em_rows(problem, self.frame, rows)
         self.n_held = problem.n_observations if rows is None else len(rows)
         # Of data in chunks the rows that are held are a sample, unless a part of it is asked for.
         self.in_chunks = rows is None and problem.all_rows is not None
@@ -96,8 +86,17 @@ class EMSpace:
     @cached_property
     def x(self) -> FloatArray:
         """The rows held, in EM's coordinates (N, D), with guesses where values are missing."""
-        filled = [rows.filled() for rows in self._rows]
-        return filled[0] if len(filled) == 1 else np.concatenate(filled)
+        if not self.problem.groups:
+            return self._rows[0][0].filled()
+        filled = np.empty((self.n_held, self.n_features))
+        for rows, places in self._rows:
+            filled[places] = rows.filled()
+        return filled
+
+    @property
+    def n_incomplete(self) -> int:
+        """How many of the rows held miss values."""
+        return sum(len(places) for rows, places in self._rows if rows.is_incomplete)
 
     @property
     def min_rows(self) -> float:
@@ -141,9 +140,9 @@ class EMSpace:
         if self.in_chunks:
             return self._over_chunks(parameters)
         if not self.problem.groups:
-            return self._rows[0].expectation(parameters)
+            return self._rows[0][0].expectation(parameters)
         log_lik, sums = np.zeros(len(parameters.weights)), Sums.none(parameters)
-        for rows in self._rows:
+        for rows, _ in self._rows:
             known = rows.component
             own = parameters if known is None else parameters.component(known)
             value, part = rows.expectation(own)
