@@ -178,3 +178,29 @@ def test_chains_of_iris_are_in_both_parts() -> None:
     ]
     assert max(empty) > 0.9
     assert min(empty) < 0.1
+
+
+def flat_clusters(seed: int) -> np.ndarray:
+    """Sizes of two species that differ in shape: lengths that all grow with age."""
+    rng = np.random.default_rng(seed)
+    species = np.repeat([0, 1], 100)
+    age, shape = rng.normal(0, 0.3, 200), rng.normal(0, 0.06, (2, 6))
+    growth = rng.uniform(0.8, 1.2, 6)
+    logs = 2 + age[:, np.newaxis] * growth + shape[species] + rng.normal(0, 0.02, (200, 6))
+    return np.exp(logs)
+
+
+@pytest.mark.parametrize("seed", [28, 6, 7])
+def test_an_optimum_that_the_priors_outweigh_is_known(seed: int) -> None:
+    # Priors in the features' own units leave little for components as flat as these.
+    x = flat_clusters(seed)
+    whitened = np.linalg.solve(np.linalg.cholesky(np.cov(x.T)), (x - x.mean(axis=0)).T).T
+    for data, is_outweighed in ((x, True), (whitened, False), (sg.datasets.faithful(), False)):
+        problem = _problem(data, 2)
+        places = regions(problem, Run(1))
+        assert {bool(place.outweighed) for place in places} == {is_outweighed}
+        if is_outweighed:
+            (optimum,) = places[0].outweighed
+            em = EM().search(problem, Run(1)).best
+            assert optimum.objective == pytest.approx(em.objective, abs=0.1)
+            assert optimum.objective > places[0].optimum.objective + 0.5 * problem.space.size

@@ -540,6 +540,21 @@ def test_draws_above_the_best_start_are_told(fits_faithful: LazyFits) -> None:
     assert "init=fit" in check.advice
 
 
+def test_an_optimum_that_the_priors_outweigh_is_told(fits_faithful: LazyFits) -> None:
+    fit = fits_faithful["nuts"]
+    name = "optimum of the likelihood"
+    assert name not in [check.name for check in fit.diagnose()]
+    best = fit.info.starts[0]
+    higher = replace(best, objective=best.objective + 30.0)
+    told = replace(fit, info=replace(fit.info, outweighed=(higher,)))
+    check = told.diagnose()[name]
+    assert check.verdict == "warn"
+    assert check.value == pytest.approx(30.0)
+    assert "whitened" in check.advice
+    assert "97" in check.meaning  # rows of a component
+    assert check in told.diagnose().serious
+
+
 def test_comparisons_and_selections_combine_modes_that_disagree() -> None:
     comparison = sg.compare(MODEL, X, [sg.NUTS(draws=500)], seed=1, progress=False)
     fit = comparison.fits["nuts"]

@@ -68,7 +68,7 @@ _VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "fail")
 # is concluded. The others are about precision or speed, or say how far the data reach.
 _SERIOUS = {
     *("restarts at the best optimum", "gap to the next optimum", "components on equal values"),
-    *("components of the start", "draws above the best start"),
+    *("components of the start", "draws above the best start", "optimum of the likelihood"),
     *("weights of the modes", "modes apart", "divergences", "E-BFMI", "labelling"),
     *("sum of the sample weights", "features seen together"),
 }
@@ -344,6 +344,7 @@ def _of_modes(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         first = max(start.objective for start in info.left)
         where += f" A first run, started at log likelihood {first:.2f}, led there."
     yield from _of_starts(fit, info)
+    yield from _of_likelihood(fit, info)
     if len(modes) == 1:
         yield Check("modes", 1, "1", "ok", f"All chains are in one mode.{where}")
         return
@@ -397,6 +398,32 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
             f"around which chains started ({best:.2f}). There is a better mode elsewhere.",
             "Fit again with init=fit, so that all chains start from the best draw, and compare.",
         )
+
+
+def _of_likelihood(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
+    """Say if the priors outweigh the best optimum of the likelihood."""
+    if not info.outweighed or fit.started_by_hand:
+        return
+    (optimum,) = info.outweighed
+    allowed = 0.5 * fit.model.n_parameters(fit.dataset.n_features)
+    held = optimum.mixture.weights * fit.dataset.total_weight
+    advice = 'Compare with method="em", and state priors that allow such components.'
+    if fit.model.structure.correlated:
+        advice = (
+            "Strongly correlated features make components flat, and the default priors make flat "
+            "components improbable. Fit whitened features, too: Z = np.linalg.solve("
+            "np.linalg.cholesky(np.cov(X.T)), (X - X.mean(axis=0)).T).T."
+        )
+    yield Check(
+        "optimum of the likelihood",
+        optimum.objective - max(start.objective for start in info.starts),
+        f"<= {allowed:g}",
+        "warn",
+        "How far, in nats, the best optimum of the likelihood is above the best mode around which "
+        f"chains started. Its components hold {', '.join(f'{n:.0f}' for n in held)} rows. The "
+        "priors, not the data, decide against it.",
+        advice,
+    )
 
 
 def _mean_lp(fit: Fitted, pieces: tuple[Piece, ...]) -> float:

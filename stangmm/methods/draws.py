@@ -218,6 +218,9 @@ class McmcInfo(Brief):
     left : tuple of Optimum
         The optima that a first run started from, whose draws led to better ones; empty if there
         was none.
+    outweighed : tuple of Optimum
+        The best optimum of the likelihood, where it is far above all starts, and the priors leave
+        little of the posterior around it; otherwise empty.
     thin : int
         Iterations for each draw that was kept.
     warmup : Warmup or None
@@ -228,6 +231,7 @@ class McmcInfo(Brief):
     max_tree_depth: int | None = None
     starts: tuple[Optimum, ...] = ()
     left: tuple[Optimum, ...] = ()
+    outweighed: tuple[Optimum, ...] = ()
     thin: int = 1
     warmup: Warmup | None = None
 
@@ -247,12 +251,12 @@ class McmcInfo(Brief):
     def in_user_units(self, problem: Problem) -> McmcInfo:
         """Bring the facts of the standardized problem back to the user's units."""
         offset = problem.log_likelihood_offset
-        starts, left = (
+        starts, left, outweighed = (
             tuple(o.in_user_units(problem, offset) for o in optima)
-            for optima in (self.starts, self.left)
+            for optima in (self.starts, self.left, self.outweighed)
         )
         warmup = None if self.warmup is None else self.warmup.in_user_units(problem)
-        return replace(self, starts=starts, left=left, warmup=warmup)
+        return replace(self, starts=starts, left=left, outweighed=outweighed, warmup=warmup)
 
 
 Info: TypeAlias = RestartInfo | VariationalInfo | McmcInfo

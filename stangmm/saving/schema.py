@@ -372,6 +372,8 @@ KINDS = (
          or_null(integer)),
         ("left", "left", "tuple of optimum: starts of a first run that led to better ones",
          tuple_of(object_of("optimum"))),
+        ("outweighed", "outweighed", "tuple of optimum, of the likelihood: the priors outweigh it",
+         tuple_of(object_of("optimum"))),
         ("thin", "thin", "integer: iterations for each draw that was kept",
          integer),
         ("warmup", "warmup", "warm-up; null where it was not kept",

@@ -94,7 +94,7 @@ class _Plan:
         How means are told; the same for all chains.
     thin, adapt_delta, max_tree_depth
         See `NUTS`.
-    left : tuple of Optimum
+    left, outweighed : tuple of Optimum
         See `McmcInfo`.
     anew : bool
         Whether the metric has been adapted once more.
@@ -110,6 +110,7 @@ class _Plan:
     adapt_delta: float
     max_tree_depth: int
     left: tuple[Optimum, ...] = ()
+    outweighed: tuple[Optimum, ...] = ()
     anew: bool = False
     name: str = "nuts"
 
@@ -336,7 +337,8 @@ class NUTS(StanMethod):
         usual = _HARD_DELTA if pivots.relative.any() else _ADAPT_DELTA
         delta = usual if self.adapt_delta is None else self.adapt_delta
         depth = self.max_tree_depth or _DEPTH
-        return _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta, depth)
+        plan = _Plan(tuple(points), starts, adaptation, pivots, self.thin or 1, delta, depth)
+        return replace(plan, outweighed=places[0].outweighed)
 
     def _sample(self, problem: Problem, run: Run, plan: _Plan) -> tuple[Draws, FloatArray]:
         """Draws, and the inverse metric of each chain."""
@@ -438,7 +440,15 @@ class NUTS(StanMethod):
             before = {name: values[:, :-kept] for name, values in stats.items()}
             warmup = Warmup(mixture[:, :-kept], log_likelihood[:, :-kept], before)
         stats = {name: values[:, -kept:] for name, values in stats.items()}
-        info = McmcInfo(stats, plan.max_tree_depth, plan.starts, plan.left, plan.thin, warmup)
+        info = McmcInfo(
+            stats,
+            plan.max_tree_depth,
+            plan.starts,
+            plan.left,
+            plan.outweighed,
+            plan.thin,
+            warmup,
+        )
         return Draws(mixture[:, -kept:], log_likelihood[:, -kept:], info)
 
 

@@ -27,6 +27,7 @@ from stangmm.methods.stan.curvature import inverse_metric
 from stangmm.methods.stan.mode import MAX_PARAMETERS, laplace_mass
 from stangmm.methods.stan.pivots import Pivots
 from stangmm.methods.stan.shared import (
+    CLIMBED,
     METRIC_BITS,
     PLAUSIBLE,
     CompleteDataVariances,
@@ -36,8 +37,8 @@ from stangmm.methods.stan.shared import (
     likelihood_optima,
     log_mass,
     plausible,
-    plausible_optima,
     rounded,
+    searched_optima,
 )
 from stangmm.model.empty import log_times
 from stangmm.model.mixture import Mixture, log_likelihood
@@ -64,11 +65,14 @@ class Region:
         Of these components.
     whole : Problem
         Of all components; the others come after those that hold rows.
+    outweighed : tuple of Optimum
+        See `McmcInfo.outweighed`.
     """
 
     optimum: Optimum
     problem: Problem
     whole: Problem
+    outweighed: tuple[Optimum, ...] = ()
 
     def renumbered(self, order: IntArray) -> Region:
         """Number the components that hold rows anew."""
@@ -195,7 +199,9 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
 
     Around modes that are reached from EM's optima, and other modes that are known (``also``).
     """
-    optima = plausible((*also, *plausible_optima(problem, run)), problem, PLAUSIBLE)
+    searched = searched_optima(problem, run)
+    modes = climbed(plausible(searched, problem, PLAUSIBLE + CLIMBED), problem, run)
+    optima = plausible((*also, *modes), problem, PLAUSIBLE)
     found = [(_rough_mass(o, problem, problem), o, problem) for o in optima]
     if _may_be_empty(problem):
         found += _with_fewer(problem, run, found[0][0])
@@ -213,9 +219,25 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
         ]
     order = sorted(range(len(found)), key=lambda i: (-found[i][0], i))
     best = found[order[0]][0]
-    return tuple(
-        Region(found[i][1], found[i][2], problem) for i in order if found[i][0] > best - PLAUSIBLE
-    )
+    kept = [found[i][1:] for i in order if found[i][0] > best - PLAUSIBLE]
+    highest = max(optimum.objective for optimum, _ in kept)
+    outweighed = _outweighed(searched, highest, problem)
+    return tuple(Region(optimum, fewer, problem, outweighed) for optimum, fewer in kept)
+
+
+def _outweighed(
+    searched: tuple[Optimum, ...], highest: float, problem: Problem
+) -> tuple[Optimum, ...]:
+    """The best optimum of the likelihood, if the priors, and not a lack of rows, speak against it.
+
+    It is above the highest start by more than draws lie below their optimum, half a nat for each
+    parameter, and each of its components holds more rows than it has parameters.
+    """
+    own = problem.space.size / problem.n_components
+    held = [o for o in searched if (o.mixture.weights * problem.total_weight).min() > own]
+    best = max(held, key=lambda optimum: optimum.objective, default=None)
+    allowed = max(0.5 * problem.space.size, GAP_OK)
+    return (best,) if best is not None and best.objective > highest + allowed else ()
 
 
 def sharing_pivots(places: tuple[Region, ...]) -> tuple[tuple[Region, ...], Pivots]:

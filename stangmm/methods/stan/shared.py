@@ -57,7 +57,7 @@ _START_BITS, METRIC_BITS = 12, 8
 PLAUSIBLE = 5.0
 # Before their climb to the posterior's mode, optima may lie so much further below the best; so many
 # climb at most; modes whose log mass and log likelihood differ by less are one.
-_CLIMBED, _MOST_CLIMBS, _SAME = 5.0, 4, 0.1
+CLIMBED, _MOST_CLIMBS, _SAME = 5.0, 4, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,12 @@ def plausible_optima(problem: Problem, run: Run) -> tuple[Optimum, ...]:
 
 
 def likelihood_optima(problem: Problem, run: Run, *, within: float = 0.0) -> tuple[Optimum, ...]:
-    """Optima of the likelihood, the one around which most of the posterior lies first.
+    """Those of `searched_optima` that are plausible, that with most of the posterior first."""
+    return plausible(searched_optima(problem, run, within=within), problem, PLAUSIBLE + CLIMBED)
+
+
+def searched_optima(problem: Problem, run: Run, *, within: float = 0.0) -> tuple[Optimum, ...]:
+    """Optima of the likelihood with some of the posterior around them, as EM finds them.
 
     The search may end no more than so many nats (``within``) below the best.
 
@@ -201,8 +206,7 @@ def likelihood_optima(problem: Problem, run: Run, *, within: float = 0.0) -> tup
         # A row far out may be a component of its own, which has a posterior but no likelihood.
         regularized = EM().regularized(problem, run, within=within).optima
         optima += regularized + _set_free(regularized[:_MOST_CLIMBS], problem)
-    optima = tuple(_inside(optimum, problem) for optimum in optima)
-    return plausible(optima, problem, PLAUSIBLE + _CLIMBED)
+    return tuple(_inside(optimum, problem) for optimum in optima)
 
 
 def _set_free(optima: tuple[Optimum, ...], problem: Problem) -> tuple[Optimum, ...]:
