@@ -126,7 +126,9 @@ def test_a_tall_and_narrow_optimum_does_not_come_first() -> None:
 
 @pytest.mark.stan
 def test_correlated_features_take_few_steps() -> None:
-    fit = sg.GaussianMixture(2, "full").fit(correlated(), method="nuts", seed=1, progress=False)
+    # The priors leave little of the posterior around components as flat as these.
+    with pytest.warns(sg.ConvergenceWarning, match="optimum of the likelihood"):
+        fit = sg.GaussianMixture(2, "full").fit(correlated(), method="nuts", seed=1, progress=False)
     assert fit.diagnose()["R-hat"].value < R_HAT_FAIL
     assert fit.diagnose()["modes"].verdict == "ok"
     # 7 to 15 where the metric fits, more than a hundred where it does not.
