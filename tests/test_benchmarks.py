@@ -41,6 +41,14 @@ def test_a_short_benchmark_writes_what_it_measured(command: str, tmp_path: Path)
     assert all(result["seconds"] > 0 for result in written["results"])
 
 
+def test_the_short_benchmark_of_missing_values_writes_what_it_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    command = [sys.executable, BENCHMARKS / "missing.py", "--quick", "--json", file]
+    subprocess.run(command, capture_output=True, check=True)
+    results = json.loads(file.read_text())["results"]
+    assert all(result["seconds"] > 0 and result["patterns"] > 1 for result in results)
+
+
 def test_the_short_benchmark_of_em_reaches_what_scikit_learn_reaches(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     command = [sys.executable, BENCHMARKS / "em.py", "--quick", "--json", file]
