@@ -204,3 +204,7 @@ def test_an_optimum_that_the_priors_outweigh_is_known(seed: int) -> None:
             em = EM().search(problem, Run(1)).best
             assert optimum.objective == pytest.approx(em.objective, abs=0.1)
             assert optimum.objective > places[0].optimum.objective + 0.5 * problem.space.size
+    fit = fit_quick(sg.GaussianMixture(2), x, sg.Laplace(draws=200))
+    # Laplace is around modes in which all components hold rows: it tells of the others.
+    told = {check.name for check in fit.diagnose().serious}
+    assert told & {"optimum of the likelihood", "posterior without rows"}

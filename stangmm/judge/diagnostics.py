@@ -400,7 +400,7 @@ def _of_starts(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         )
 
 
-def _of_likelihood(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
+def _of_likelihood(fit: Fitted, info: McmcInfo | VariationalInfo) -> Iterator[Check]:
     """Say if the priors outweigh the best optimum of the likelihood."""
     if not info.outweighed or fit.started_by_hand:
         return
@@ -419,9 +419,9 @@ def _of_likelihood(fit: Fitted, info: McmcInfo) -> Iterator[Check]:
         optimum.objective - max(start.objective for start in info.starts),
         f"<= {allowed:g}",
         "warn",
-        "How far, in nats, the best optimum of the likelihood is above the best mode around which "
-        f"chains started. Its components hold {', '.join(f'{n:.0f}' for n in held)} rows. The "
-        "priors, not the data, decide against it.",
+        "How far, in nats, the best optimum of the likelihood is above the best mode of the "
+        f"posterior that was found. Its components hold {', '.join(f'{n:.0f}' for n in held)} "
+        "rows. The priors, not the data, decide against it.",
         advice,
     )
 
@@ -642,6 +642,7 @@ def _of_approximation(fit: Fitted, info: VariationalInfo) -> Iterator[Check]:
             "Whether the search for the mode, at which the approximation is centred, converged.",
             "Increase max_iterations.",
         )
+    yield from _of_likelihood(fit, info)
     if info.resampled:
         yield from _of_resampled(info)
         return

@@ -147,6 +147,8 @@ class VariationalInfo(Brief):
         Standard error of ``log_p``, in nats, where not all rows were used for it.
     missed : float
         Roughly which share of the posterior has a component without rows, where no draw can be.
+    outweighed : tuple of Optimum
+        Of ``method="laplace"``: see `McmcInfo`.
     """
 
     elbo_iterations: FloatArray
@@ -158,6 +160,7 @@ class VariationalInfo(Brief):
     resampled: bool = False
     log_p_error: float = 0.0
     missed: float = 0.0
+    outweighed: tuple[Optimum, ...] = ()
 
     def in_user_units(self, problem: Problem) -> VariationalInfo:
         """Bring the facts of the standardized problem back to the user's units."""
@@ -167,6 +170,7 @@ class VariationalInfo(Brief):
             elbo=self.elbo + offset,
             log_p=self.log_p + offset if self.resampled else self.log_p,
             starts=tuple(o.in_user_units(problem, offset) for o in self.starts),
+            outweighed=tuple(o.in_user_units(problem, offset) for o in self.outweighed),
         )
 
 

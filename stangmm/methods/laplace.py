@@ -27,7 +27,7 @@ from stangmm.methods.proposal import Proposal
 from stangmm.methods.psis import weights_of
 from stangmm.methods.stan.mode import laplace_mass
 from stangmm.methods.stan.regions import log_labellings, log_masses_with_empty
-from stangmm.methods.stan.shared import CompleteDataVariances, plausible_starts
+from stangmm.methods.stan.shared import CompleteDataVariances, plausible_and_outweighed
 from stangmm.methods.target import Target
 from stangmm.model.mixture import log_sum_exp
 from stangmm.model.problem import Problem
@@ -94,7 +94,7 @@ class Laplace(Method):
 
     def run(self, problem: Problem, run: Run) -> Draws:
         """Find the modes, fit a distribution to the posterior around them, and resample."""
-        optima = plausible_starts(problem, run)
+        optima, outweighed = plausible_and_outweighed(problem, run)
         target = Target.of(problem, tuple(o.mixture for o in optima), run)
         rng = run.rng("laplace")
         proposal = _around(optima, target)
@@ -131,6 +131,7 @@ class Laplace(Method):
             resampled=True,
             log_p_error=error,
             missed=_missed(problem, run, optima[0], log_mass),
+            outweighed=outweighed,
         )
         return Draws(mixture.reshape(1, -1), log_likelihood[np.newaxis], info)
 

@@ -361,6 +361,8 @@ KINDS = (
          number),
         ("missed", "missed", "number: share of the posterior without rows in a component",
          number),
+        ("outweighed", "outweighed", "tuple of optimum, of the likelihood: the priors outweigh it",
+         tuple_of(object_of("optimum"))),
     ),
     _kind(
         "mcmc", "Facts of chains: what the sampler measured.", McmcInfo,

@@ -36,6 +36,7 @@ from stangmm.methods.stan.shared import (
     jittered,
     likelihood_optima,
     log_mass,
+    outweighed,
     plausible,
     rounded,
     searched_optima,
@@ -221,23 +222,8 @@ def regions(problem: Problem, run: Run, also: tuple[Optimum, ...] = ()) -> tuple
     best = found[order[0]][0]
     kept = [found[i][1:] for i in order if found[i][0] > best - PLAUSIBLE]
     highest = max(optimum.objective for optimum, _ in kept)
-    outweighed = _outweighed(searched, highest, problem)
-    return tuple(Region(optimum, fewer, problem, outweighed) for optimum, fewer in kept)
-
-
-def _outweighed(
-    searched: tuple[Optimum, ...], highest: float, problem: Problem
-) -> tuple[Optimum, ...]:
-    """The best optimum of the likelihood, if the priors, and not a lack of rows, speak against it.
-
-    It is above the highest start by more than draws lie below their optimum, half a nat for each
-    parameter, and each of its components holds more rows than it has parameters.
-    """
-    own = problem.space.size / problem.n_components
-    held = [o for o in searched if (o.mixture.weights * problem.total_weight).min() > own]
-    best = max(held, key=lambda optimum: optimum.objective, default=None)
-    allowed = max(0.5 * problem.space.size, GAP_OK)
-    return (best,) if best is not None and best.objective > highest + allowed else ()
+    beyond = outweighed(searched, highest, problem)
+    return tuple(Region(optimum, fewer, problem, beyond) for optimum, fewer in kept)
 
 
 def sharing_pivots(places: tuple[Region, ...]) -> tuple[tuple[Region, ...], Pivots]:

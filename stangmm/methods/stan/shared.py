@@ -21,6 +21,7 @@ from stangmm.base.checked import check_choice, checked_path
 from stangmm.base.errors import InferenceError, ModelError
 from stangmm.base.memory import check_disk
 from stangmm.base.rounding import significant, to_grid
+from stangmm.base.thresholds import GAP_OK
 from stangmm.cmdstan.compile import CompiledModel, Kernel, compiled_model
 from stangmm.cmdstan.run import CmdStanRun, cmdstan_run
 from stangmm.methods.base import Method, Run
@@ -294,6 +295,33 @@ def log_mass(optimum: Optimum, problem: Problem) -> float:
         diagonal = np.diagonal(mixture.corr_chol, axis1=-2, axis2=-1)
         volume += float(np.log(diagonal).sum())
     return height + volume
+
+
+def outweighed(
+    searched: tuple[Optimum, ...], highest: float, problem: Problem
+) -> tuple[Optimum, ...]:
+    """The best optimum of the likelihood, if the priors, and not a lack of rows, speak against it.
+
+    It is above the highest start by more than draws lie below their optimum, half a nat for each
+    parameter, and each of its components holds more rows than it has parameters.
+    """
+    own = problem.space.size / problem.n_components
+    held = [o for o in searched if (o.mixture.weights * problem.total_weight).min() > own]
+    best = max(held, key=lambda optimum: optimum.objective, default=None)
+    allowed = max(0.5 * problem.space.size, GAP_OK)
+    return (best,) if best is not None and best.objective > highest + allowed else ()
+
+
+@one_blas_thread()
+def plausible_and_outweighed(
+    problem: Problem, run: Run
+) -> tuple[tuple[Optimum, ...], tuple[Optimum, ...]]:
+    """`plausible_starts`, and what is `outweighed`."""
+    if given := given_start(problem):
+        return given, ()
+    searched = searched_optima(problem, run)
+    modes = climbed(plausible(searched, problem, PLAUSIBLE + CLIMBED), problem, run)
+    return modes, outweighed(searched, max(mode.objective for mode in modes), problem)
 
 
 def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
