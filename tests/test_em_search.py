@@ -6,7 +6,6 @@ labels that are known.
 
 from __future__ import annotations
 
-import time
 import warnings
 from typing import Any
 
@@ -48,6 +47,10 @@ def log_likelihood(fit: sg.Fit) -> float:
 def facts(fit: sg.Fit) -> RestartInfo:
     assert isinstance(fit.info, RestartInfo)
     return fit.info
+
+
+def steps_of_all(fit: sg.Fit) -> int:
+    return sum(len(path) for path in facts(fit).paths)
 
 
 def searched(x: np.ndarray, k: int, covariance_type: str) -> EMSpace:
@@ -192,12 +195,11 @@ def test_zeros_in_some_features_leave_an_answer_and_a_word() -> None:
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_one_normal_cluster_in_several_components_converges_soon(k: int) -> None:
     x = np.random.default_rng(0).normal(size=(8000, 1))
-    began = time.process_time()
     fit = em(x, k, "diag", seed=1)
-    seconds = time.process_time() - began
     assert facts(fit).best.converged
     assert log_likelihood(fit) >= norm.logpdf(x, x.mean(), x.std()).sum()
-    assert seconds < 5  # 0.5 on a quiet machine; 4 to 10 before, without an end
+    # 3,000 to 3,500 steps of 200 runs; without an end, a thousand of each run.
+    assert steps_of_all(fit) < 10_000
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -299,12 +301,11 @@ def test_what_moves_lead_to_is_no_reason_to_search_on() -> None:
     assert np.median([len(facts(fit).values) for fit in fits]) <= 25
 
 
-def test_many_rows_of_one_cluster_take_seconds() -> None:
+def test_many_rows_of_one_cluster_take_few_steps() -> None:
     x = np.random.default_rng(0).normal(size=(100_000, 4))
-    began = time.process_time()
     fit = em(x, 2, "diag")
     assert facts(fit).best.converged
-    assert time.process_time() - began < 15  # about 1 on a quiet machine
+    assert steps_of_all(fit) < 15_000  # about 5,000
 
 
 # ---- scales far apart, and values that repeat --------------------------------------------------
