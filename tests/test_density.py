@@ -107,6 +107,15 @@ def test_rows_that_miss_values_have_the_density_of_what_they_have(covariance_typ
         assert value == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
+def test_a_row_that_misses_a_value_keeps_its_digits_under_a_flat_component() -> None:
+    # The variance of the second feature given the first is 1e-14 of its own.
+    factor = np.array([[1.0, 0.0, 0.0], [1.0, 1e-7, 0.0], [0.0, 0.0, 1.0]])
+    mixture = Mixture(np.ones(1), np.zeros((1, 3)), np.ones((1, 3)), factor[np.newaxis])
+    x = np.array([[0.3, 0.3 + 0.5e-7, np.nan]])
+    expected = stats.norm.logpdf(0.3) + stats.norm.logpdf(0.5) - np.log(1e-7)
+    assert mixture.component_log_density(x)[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_far_outliers_keep_finite_densities_and_responsibilities(covariance_type: str) -> None:
     rng = np.random.default_rng(4)

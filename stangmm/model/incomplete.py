@@ -148,5 +148,6 @@ def log_density(x: FloatArray, means: FloatArray, covariances: FloatArray) -> Fl
 
 def in_large_groups(x: FloatArray) -> BoolArray:
     """Which rows (N, D) share their pattern of missing values with many others, or miss none."""
-    _, member, counts = np.unique(np.isnan(x), axis=0, return_inverse=True, return_counts=True)
-    return np.asarray((counts >= MANY_OF_A_PATTERN)[member.ravel()])
+    missing = np.isnan(x)
+    _, member, counts = np.unique(missing, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray((counts >= MANY_OF_A_PATTERN)[member.ravel()] | ~missing.any(axis=1))

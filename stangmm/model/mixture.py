@@ -24,6 +24,8 @@ LOG_2PI = float(np.log(2 * np.pi))
 # Deviations beyond this many standard deviations count as this many, so that squares of them and
 # their differences stay numbers.
 _FARTHEST = 1e140
+# Of a factor of correlations with a smaller number on its diagonal, the product is not factored.
+_FLAT = 1e-5
 # Rows this many standard deviations away lose four of sixteen digits when they are whitened first.
 _FAR = 1e4
 # Largest block of work, in numbers of 8 bytes: 2 MB, which stay in the cache.
@@ -172,6 +174,8 @@ class Mixture(Brief):
             return self._independent_log_density(x)
         log_density = np.zeros((*self.weights.shape, len(x)))
         many = in_large_groups(x)
+        if np.diagonal(self.corr_chol, axis1=-2, axis2=-1).min() < _FLAT:
+            many[:] = True  # one by one, where the product of a factor with itself loses too much
         if not many.all():
             means = self.means.reshape(-1, self.n_features)
             covariances = self.covariances.reshape(*means.shape, -1)

@@ -17,8 +17,9 @@ from stangmm.methods.em.rows import EMRows
 from stangmm.model.incomplete import MANY_OF_A_PATTERN
 from stangmm.model.problem import Problem
 
-# Above this condition number a frame is needed to tell features apart in double precision.
-_WELL_CONDITIONED = 1e4
+# Above this condition number of the frame, whose square costs digits, the flattest components that
+# EM allows could not be factored outside of it.
+_WELL_CONDITIONED = 1e2
 
 Rows: TypeAlias = "EMRows | IncompleteRows"
 

@@ -90,7 +90,7 @@ class IncompleteRows(ABC):
 class IndependentIncompleteRows(IncompleteRows):
     """Diagonal covariances: what is missing is as the component has it, whatever is observed.
 
-    Everything is linear in x, x^2 and whether x is there, so each step is one product.
+    The sums are linear in x, x^2 and whether x is there: one product for a block of rows.
     """
 
     @cached_property

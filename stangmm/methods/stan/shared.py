@@ -326,7 +326,7 @@ def plausible_and_outweighed(
 
 def plausible_starts(problem: Problem, run: Run) -> tuple[Optimum, ...]:
     """Where to start from: the start given by hand, else `plausible_optima`."""
-    return given_start(problem) or plausible_optima(problem, run)
+    return plausible_and_outweighed(problem, run)[0]
 
 
 def given_start(problem: Problem) -> tuple[Optimum, ...]:
